@@ -1,0 +1,31 @@
+"""Boltzmann sampling in learned jumps: Timewarp proposals as an OpenMM integrator."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .contract import ModelMetadata as ModelMetadata
+    from .contract import read_metadata as read_metadata
+    from .integrator import TimewarpMCMCIntegrator as TimewarpMCMCIntegrator
+    from .pretrained import pretrained as pretrained
+
+__version__ = "0.1.0"
+
+# Loaded on first use, so that reading a model's metadata needs no compiled plugin and sampling a
+# model imports no training code.
+_LOCATION = {
+    "ModelMetadata": ".contract",
+    "read_metadata": ".contract",
+    "TimewarpMCMCIntegrator": ".integrator",
+    "pretrained": ".pretrained",
+}
+
+__all__ = ["ModelMetadata", "TimewarpMCMCIntegrator", "pretrained", "read_metadata"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LOCATION:
+        return getattr(import_module(_LOCATION[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
