@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-BUILD := build/test
+BUILD := build/plugin
 INSTALLED := $(VENV)/.installed
 JOBS ?= $(shell nproc)
 
@@ -22,11 +22,9 @@ $(INSTALLED): pyproject.toml CMakeLists.txt $(shell find cpp -type f)
 	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/pip install --quiet --no-build-isolation --editable ".[dev]"
 	touch $@
 
-$(BUILD)/build.ninja: $(INSTALLED)
-	$(BIN)/cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release -DTIMEWARP_BUILD_TESTS=ON \
-	    -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DPython_EXECUTABLE=$(abspath $(BIN))/python
-
-test-cpp: $(BUILD)/build.ninja
+# The folder in which the install above has built the plugin; only the tests are added.
+test-cpp: $(INSTALLED)
+	$(BIN)/cmake $(BUILD) -DTIMEWARP_BUILD_TESTS=ON
 	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
 	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure
 
