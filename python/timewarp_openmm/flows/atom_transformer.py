@@ -68,20 +68,16 @@ class AtomTransformer(nn.Module):
         mlp_hidden: tuple[int, ...],
     ) -> None:
         super().__init__()
-        first_width, *rest = (*mlp_hidden, d_model)
+        first_width = (*mlp_hidden, d_model)[0]
         self.from_state = nn.Linear(state_size, first_width)
         self.from_z = nn.Linear(3, first_width, bias=False)
-        self.input = _mlp_after_first(first_width, rest)
+        self.input = nn.Sequential(*_mlp(state_size + 3, mlp_hidden, d_model)[1:])
         self.layers = nn.ModuleList(
             TransformerLayer(d_model, num_heads, feedforward) for _ in range(num_layers)
         )
-        first_width, *rest = (*mlp_hidden, output_size)
-        self.output = nn.Sequential(
-            nn.Linear(d_model, first_width), _mlp_after_first(first_width, rest)
-        )
-        last = [module for module in self.output.modules() if isinstance(module, nn.Linear)][-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        self.output = nn.Sequential(*_mlp(d_model, mlp_hidden, output_size))
+        for parameter in self.output[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def prepare(self, state: Tensor) -> Tensor:
         """Return the part of the first layer that depends on ``state`` [B, N, state_size] only."""
@@ -107,10 +103,10 @@ class AtomTransformer(nn.Module):
         return result
 
 
-def _mlp_after_first(width: int, rest: list[int]) -> nn.Sequential:
-    """Return the layers of an MLP that follow its first linear map of the given width."""
+def _mlp(size: int, hidden: tuple[int, ...], output_size: int) -> list[nn.Module]:
+    """Return linear maps with SiLU between them."""
     modules: list[nn.Module] = []
-    for next_width in rest:
-        modules += [nn.SiLU(), nn.Linear(width, next_width)]
-        width = next_width
-    return nn.Sequential(*modules)
+    for width in hidden:
+        modules += [nn.Linear(size, width), nn.SiLU()]
+        size = width
+    return [*modules, nn.Linear(size, output_size)]
