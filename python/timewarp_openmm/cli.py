@@ -6,7 +6,10 @@ import sys
 
 import typer
 
+from .commands.export import export
+from .commands.sample import sample
 from .commands.simulate import simulate
+from .commands.train import train
 
 app = typer.Typer(
     help="Boltzmann sampling in learned jumps: data, training, export and sampling.",
@@ -14,7 +17,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(simulate)
+for _command in (simulate, train, export, sample):
+    app.command()(_command)
 
 
 @app.callback()
@@ -25,13 +29,34 @@ def _group() -> None:
 def main() -> None:
     """Run the command line: a user's mistake ends in one message and exit code 2."""
     try:
-        app()
+        app(repeat_option(sys.argv[1:], "--force-field"))
     except Exception as error:
         if not is_user_error(error):
             raise
         message = str(error) or type(error).__name__
         print(f"timewarp-openmm: error: {message}", file=sys.stderr)
         sys.exit(2)
+
+
+def repeat_option(arguments: list[str], option: str) -> list[str]:
+    """Let one `option` take several values, as OpenMM's ForceField takes several files.
+
+    Examples
+    --------
+    >>> repeat_option(["--force-field", "a.xml", "b.xml", "--seed", "1"], "--force-field")
+    ['--force-field', 'a.xml', '--force-field', 'b.xml', '--seed', '1']
+    """
+    expanded: list[str] = []
+    inside = False
+    for argument in arguments:
+        if argument.startswith("-"):
+            inside = argument == option
+            if inside:
+                continue
+        elif inside:
+            expanded.append(option)
+        expanded.append(argument)
+    return expanded
 
 
 def is_user_error(error: BaseException) -> bool:
