@@ -47,14 +47,15 @@ def repeat_option(arguments: list[str], option: str) -> list[str]:
     ['--force-field', 'a.xml', '--force-field', 'b.xml', '--seed', '1']
     """
     expanded: list[str] = []
-    inside = False
+    values = 0
     for argument in arguments:
         if argument.startswith("-"):
-            inside = argument == option
-            if inside:
-                continue
-        elif inside:
-            expanded.append(option)
+            # 0 outside the option, otherwise 1 + the number of its values so far.
+            values = int(argument == option)
+        elif values:
+            if values > 1:
+                expanded.append(option)
+            values += 1
         expanded.append(argument)
     return expanded
 

@@ -26,7 +26,7 @@ def sample(
 ) -> None:
     """Sample a molecule with a model and write a trajectory."""
     from ..contract import read_metadata
-    from ..data.systems import load_molecule
+    from ..data.systems import load_molecule, make_platform
     from ..files import refuse_existing
 
     refuse_existing(out, force)
@@ -37,7 +37,6 @@ def sample(
     # Loads the compiled plugin, so it comes after all that can be wrong without it.
     from openmm import app
 
-    from ..data.starts import make_platform
     from ..integrator import TimewarpMCMCIntegrator
     from .progress import counting
 

@@ -12,6 +12,7 @@ from ..molecule import Molecule
 from ..units import NANOMETER, PICOSECOND
 from .protocol import BASINS, Protocol
 from .stereochemistry import Stereochemistry, backbone_torsions, torsion
+from .systems import make_platform
 
 #: Harmonic restraint on a driven torsion, kJ/mol/rad^2: stiff against the barriers of a backbone
 #: (tens of kJ/mol), soft against bond angles.
@@ -30,22 +31,6 @@ def make_integrator(protocol: Protocol, seed: int) -> openmm.LangevinMiddleInteg
     )
     integrator.setRandomNumberSeed(seed)
     return integrator
-
-
-def make_platform(name: str) -> tuple[openmm.Platform, dict[str, str]]:
-    """Return an OpenMM platform and its properties for one thread.
-
-    Raises
-    ------
-    ValueError
-        If there is no platform of this name.
-    """
-    names = [
-        openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())
-    ]
-    if name not in names:
-        raise ValueError(f"no OpenMM platform named {name!r}; there are: {', '.join(names)}")
-    return openmm.Platform.getPlatformByName(name), {"Threads": "1"} if name == "CPU" else {}
 
 
 def get_positions(context: openmm.Context) -> NDArray[np.float64]:

@@ -198,3 +198,19 @@ def load_system_xml(path: str | Path) -> openmm.System:
     if not isinstance(system, openmm.System):
         raise ValueError(f"{path} holds a {type(system).__name__}, not a System")
     return system
+
+
+def make_platform(name: str) -> tuple[openmm.Platform, dict[str, str]]:
+    """Return an OpenMM platform and its properties for one thread.
+
+    Raises
+    ------
+    ValueError
+        If there is no platform of this name.
+    """
+    names = [
+        openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())
+    ]
+    if name not in names:
+        raise ValueError(f"no OpenMM platform named {name!r}; there are: {', '.join(names)}")
+    return openmm.Platform.getPlatformByName(name), {"Threads": "1"} if name == "CPU" else {}

@@ -9,7 +9,7 @@ import openmm
 import torch
 from numpy.typing import NDArray
 
-from ..data.starts import make_platform
+from ..data.systems import make_platform
 from ..units import KILOJOULE_PER_MOLE, NANOMETER, thermal_energy
 
 #: kT; stands in for energies that are not finite, far above any that are.

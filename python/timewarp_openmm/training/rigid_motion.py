@@ -46,4 +46,5 @@ def rotation_matrices(vectors: torch.Tensor) -> torch.Tensor:
     x, y, z = vectors.unbind(1)
     generators[:, 0, 1], generators[:, 0, 2], generators[:, 1, 2] = -z, y, -x
     generators = generators - generators.transpose(1, 2)
-    return torch.linalg.matrix_exp(generators)
+    matrices: torch.Tensor = torch.linalg.matrix_exp(generators)
+    return matrices
