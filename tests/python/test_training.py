@@ -238,9 +238,7 @@ def test_batches_are_centred_seeded_and_laid_onto_x(data_folder: Path) -> None:
     assert data.provenance.force_field == "amber99sbildn.xml + amber99_obc.xml"
 
 
-def test_training_learns_resumes_bit_for_bit_and_exports(
-    data_folder: Path, tmp_path: Path
-) -> None:
+def test_training_learns_resumes_bit_for_bit_and_exports(data_folder: Path, tmp_path: Path) -> None:
     config = settings(data_folder)
     whole = train(config, tmp_path / "whole")
     metrics = read_metrics(tmp_path / "whole")

@@ -1,1 +1,1 @@
-"""The command line's commands, one module each; heavy imports happen inside the functions."""
+"""What the subcommands of ``timewarp-openmm`` do; cli.py gives them their options."""
