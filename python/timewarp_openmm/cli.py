@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -21,6 +23,24 @@ for _command in (simulate, train, export, sample):
     app.command()(_command)
 
 
+@app.command("import")
+def import_published(
+    checkpoint: Annotated[Path, typer.Argument(help="A published checkpoint (.pt).")],
+    config: Annotated[Path, typer.Option(help="JSON file with its hyperparameters.")],
+    topology: Annotated[Path, typer.Option(help="PDB file of the molecule.")],
+    out: Annotated[Path, typer.Option(help="The model file to write.")],
+    temperature: Annotated[float, typer.Option(help="K, of its training data.")] = 310.0,
+    lag: Annotated[float, typer.Option(help="ps, of its training pairs.")] = 2.0,
+    force_field: Annotated[str, typer.Option(help="Of its training data.")] = "",
+    force: Annotated[bool, typer.Option(help="Replace the file that is there.")] = False,
+) -> None:
+    """Turn a published Timewarp checkpoint into a model that the integrator loads."""
+    from .commands.import_published import import_command
+
+    import_command(checkpoint, config, topology, out, temperature, lag, force_field, force)
+    typer.echo(f"{out}: contract checked")
+
+
 @app.callback()
 def _group() -> None:
     """Boltzmann sampling in learned jumps: data, training, export and sampling."""
@@ -33,9 +53,15 @@ def main() -> None:
     except Exception as error:
         if not is_user_error(error):
             raise
-        message = str(error) or type(error).__name__
-        print(f"timewarp-openmm: error: {message}", file=sys.stderr)
+        print(f"timewarp-openmm: error: {describe_error(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+def describe_error(error: Exception) -> str:
+    """Return an error's message; the operating system's are put as ``what: which file``."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror}: {error.filename}"
+    return str(error) or type(error).__name__
 
 
 def repeat_option(arguments: list[str], option: str) -> list[str]:
@@ -62,7 +88,14 @@ def repeat_option(arguments: list[str], option: str) -> list[str]:
 
 def is_user_error(error: BaseException) -> bool:
     """Tell a mistake in the input, whose message suffices, from a defect of the program."""
-    kinds = (ValueError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+    kinds = (
+        ValueError,
+        FileNotFoundError,
+        FileExistsError,
+        IsADirectoryError,
+        NotADirectoryError,
+        PermissionError,
+    )
     # ContractError and pydantic's ValidationError are ValueErrors; OpenMM is named by its class so
     # that it need not be imported here.
     names = {kind.__name__ for kind in type(error).__mro__}
