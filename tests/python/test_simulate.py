@@ -130,16 +130,18 @@ from timewarp_openmm.data.protocol import Protocol, preset, with_settings
 from timewarp_openmm.data.simulate import simulate
 m = named_molecule("alanine-dipeptide")
 p = Protocol(force_field=m.force_field, platform="Reference", **preset("ala2-report"))
-p = with_settings(p, length=0.4, interval=0.002, equilibration=0.005, trajectories=2)
-simulate(m, p, sys.argv[1], workers=1, checkpoint_seconds=0.05)
+p = with_settings(p, length=2.0, interval=0.002, equilibration=0.005, trajectories=2)
+simulate(m, p, sys.argv[1], workers=int(sys.argv[2]), checkpoint_seconds=0.05)
 """
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_killed_run_resumes_as_if_nothing_had_been(
-    alanine: MolecularSystem, tmp_path: Path
+    alanine: MolecularSystem, tmp_path: Path, workers: int
 ) -> None:
     folder = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(folder)], env=dict(os.environ))
+    command = [sys.executable, "-c", KILLED, str(folder), str(workers)]
+    process = subprocess.Popen(command, env=dict(os.environ))
     checkpoint = folder / "trajectory-000.chk"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -151,11 +153,13 @@ def test_killed_run_resumes_as_if_nothing_had_been(
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    # Workers outlive the process that started them by one frame at most; the locks wait for that.
     assert not json.loads((folder / "run.json").read_text())["complete"]
-    protocol = tiny(alanine, length=0.4)
+    protocol = tiny(alanine, length=2.0)
     resumed_at: list[int] = []
-    simulate(alanine, protocol, folder, workers=1, report=resumed_at.append)
-    assert resumed_at[0] > 2
+    simulate(alanine, protocol, folder, workers, report=resumed_at.append)
+    assert resumed_at[-1] == 2 * protocol.frames
+    assert workers == 2 or resumed_at[0] > 2
     simulate(alanine, protocol, tmp_path / "whole", workers=1)
     for name in ("trajectory-000.h5", "trajectory-001.h5"):
         killed = mdtraj.load(str(folder / name))
