@@ -115,7 +115,7 @@ class ModelMetadata:
         if unknown := sorted(set(content) - known):
             raise ContractError(f"unknown metadata entries: {', '.join(unknown)}")
         if content.get("molecule") is not None:
-            content["molecule"] = _molecule_from_dict(content["molecule"])
+            content["molecule"] = molecule_from_dict(content["molecule"])
         content["lag_times"] = [float(lag) for lag in content.get("lag_times", [])]
         try:
             return ModelMetadata(**content)
@@ -123,7 +123,14 @@ class ModelMetadata:
             raise ContractError(f"the metadata are incomplete: {error}") from error
 
 
-def _molecule_from_dict(content: dict[str, Any]) -> Molecule:
+def molecule_from_dict(content: dict[str, Any]) -> Molecule:
+    """Read a Molecule back from what `dataclasses.asdict` and JSON made of it.
+
+    Raises
+    ------
+    ContractError
+        If an entry is missing or malformed.
+    """
     try:
         return Molecule(
             atom_names=tuple(content["atom_names"]),
