@@ -77,7 +77,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         if not _plugin.is_timewarp(int(integrator.this)):
             raise TypeError(f"{type(integrator).__name__} is not a TimewarpMCMCIntegrator")
         integrator.__class__ = TimewarpMCMCIntegrator
-        return integrator  # type: ignore[return-value]
+        return integrator  # type: ignore[no-any-return]
 
     def _address(self) -> int:
         return int(self.this)
@@ -144,5 +144,3 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
     def getAcceptanceRate(self) -> float:
         """Get the fraction of proposals accepted so far; 0 before the first."""
         return float(_plugin.get_acceptance_rate(self._address()))
-
-

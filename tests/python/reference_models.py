@@ -14,6 +14,7 @@ from torch import Tensor
 
 from timewarp_openmm.contract import METADATA_FILE, ModelMetadata
 
+
 def normal_log_density(z: Tensor) -> Tensor:
     z = z.flatten(1).to(torch.float64)
     return -0.5 * (z * z).sum(1) - z.shape[1] * 0.5 * math.log(2 * math.pi)
