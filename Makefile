@@ -6,7 +6,7 @@ BUILD := build/plugin
 INSTALLED := $(VENV)/.installed
 JOBS ?= $(shell nproc)
 
-.PHONY: demo test test-python test-cpp test-long lint format clean
+.PHONY: demo test test-python test-cpp test-long benchmark-overhead lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --out demo
@@ -34,16 +34,21 @@ test-python: $(INSTALLED)
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -m long
 
+benchmark-overhead: $(INSTALLED)
+	$(BIN)/cmake $(BUILD) -DTIMEWARP_BUILD_BENCHMARKS=ON
+	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
+	$(BIN)/python benchmarks/chain_overhead.py $(BUILD)/chain_overhead $(BUILD)/libTimewarpOpenMMReference.so
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(shell find cpp tests/cpp -name '*.h' -o -name '*.cpp')
+	$(BIN)/clang-format --dry-run --Werror $(shell find cpp tests/cpp benchmarks -name '*.h' -o -name '*.cpp')
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(shell find cpp tests/cpp -name '*.h' -o -name '*.cpp')
+	$(BIN)/clang-format -i $(shell find cpp tests/cpp benchmarks -name '*.h' -o -name '*.cpp')
 
 clean:
 	rm -rf build dist demo $(VENV)

@@ -1,0 +1,100 @@
+"""Alanine dipeptide with learned jumps, and the same time of molecular dynamics beside it.
+
+    python examples/demo.py --out demo [--seconds 45]
+
+Writes both trajectories and a Ramachandran map of each, and prints what they did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import mdtraj
+import openmm
+from openmm import app, unit
+
+from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
+from timewarp_openmm.analysis.ramachandran import plot_ramachandran
+from timewarp_openmm.analysis.torsions import count_crossings, phi_psi
+from timewarp_openmm.data.systems import MolecularSystem, named_molecule
+
+PLATFORM = "Reference"  # the fastest one on a CPU for a molecule this small
+
+
+def make_md_system(molecule: MolecularSystem) -> openmm.System:
+    """Return the same force field with what MD needs for a step of 2 fs."""
+    return app.ForceField(*molecule.force_field).createSystem(
+        molecule.topology, nonbondedMethod=app.NoCutoff, constraints=app.HBonds
+    )
+
+
+def run(
+    molecule: MolecularSystem,
+    system: openmm.System,
+    integrator: openmm.Integrator,
+    trajectory: Path,
+    interval: int,
+    seconds: float,
+) -> tuple[int, float]:
+    """Run for a while, writing a frame every `interval` steps; return steps and seconds."""
+    platform = openmm.Platform.getPlatformByName(PLATFORM)
+    simulation = app.Simulation(molecule.topology, system, integrator, platform)
+    simulation.context.setPositions(molecule.positions)
+    simulation.minimizeEnergy()
+    simulation.reporters.append(app.DCDReporter(str(trajectory), interval))
+    began = time.monotonic()
+    while time.monotonic() < began + seconds:
+        simulation.step(10 * interval)
+    return simulation.currentStep, time.monotonic() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to")
+    parser.add_argument("--seconds", type=float, default=45.0, help="time for each of the two")
+    parser.add_argument("--model", default="alanine-dipeptide", help="a bundled model's name")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    molecule = named_molecule("alanine-dipeptide")
+
+    timewarp = TimewarpMCMCIntegrator(pretrained(options.model))
+    temperature = timewarp.getTemperature()
+    timewarp.setRandomNumberSeed(1)
+    timewarp_dcd = options.out / "timewarp.dcd"
+    print(f"Timewarp, {options.seconds:.0f} s ...", flush=True)
+    steps, seconds = run(molecule, molecule.system, timewarp, timewarp_dcd, 10, options.seconds)
+    print(
+        f"  {steps} proposals, {steps / seconds:.0f} per second, "
+        f"{timewarp.getAcceptanceRate():.2%} accepted"
+    )
+
+    langevin = openmm.LangevinMiddleIntegrator(temperature, 1 / unit.picosecond, 0.002)
+    langevin.setRandomNumberSeed(1)
+    md_dcd = options.out / "md.dcd"
+    print(f"LangevinMiddleIntegrator (2 fs), {options.seconds:.0f} s ...", flush=True)
+    steps, seconds = run(molecule, make_md_system(molecule), langevin, md_dcd, 100, options.seconds)
+    print(f"  {steps} steps, {steps / seconds:.0f} per second, {steps * 2e-6:.2f} ns")
+
+    topology = mdtraj.Topology.from_openmm(molecule.topology)
+    samples = {
+        "Timewarp": phi_psi(mdtraj.load(timewarp_dcd, top=topology)),
+        "MD": phi_psi(mdtraj.load(md_dcd, top=topology)),
+    }
+    for name, angles in samples.items():
+        print(
+            f"{name}: {len(angles)} frames, crossed into or out of phi > 0 "
+            f"{count_crossings(angles[:, 0])} times"
+        )
+    figure = options.out / "ramachandran.png"
+    titles = {
+        f"{name}, {options.seconds:.0f} s on this machine": angles
+        for name, angles in samples.items()
+    }
+    plot_ramachandran(titles, figure)
+    print(f"wrote {figure}")
+
+
+if __name__ == "__main__":
+    main()

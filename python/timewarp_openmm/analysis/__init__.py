@@ -1,0 +1,1 @@
+"""Looking at samples: torsions and their pictures."""
