@@ -68,8 +68,8 @@ class CartesianFlowConfig(BaseModel):
     num_transformer_layers: PositiveInt = 2
     length_scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.1, 0.2, 0.4, 0.8)
     learn_length_scales: bool = True
-    mlp_hidden: tuple[PositiveInt, ...] = (128,)
-    feedforward: PositiveInt = 192
+    mlp_hidden: tuple[PositiveInt, ...] = (64,)
+    feedforward: PositiveInt = 224
     embedding: Literal["atom", "element"] = "atom"
     embedding_size: PositiveInt = 32
     elements: tuple[str, ...] | None = None
