@@ -46,6 +46,10 @@ class ModelMetadata:
         In ps, ``inf`` for an independent draw. A proposal picks one of them.
     lag_weights : list of float
         Probability of each lag time.
+    auxiliary_velocities : bool
+        Whether the flow couples the auxiliary velocities to the positions. Where it does not, w
+        must be standard normal and independent of everything, and independent draws stay valid
+        after an acceptance.
     reference_positions : list of N lists of 3 floats, or None
         nm; a plausible conformation, on which the contract is checked when the model is loaded.
     force_field : str
@@ -60,6 +64,7 @@ class ModelMetadata:
     coordinates: str
     lag_times: list[float]
     lag_weights: list[float]
+    auxiliary_velocities: bool = True
     reference_positions: list[list[float]] | None = None
     force_field: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
