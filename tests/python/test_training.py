@@ -76,7 +76,7 @@ def settings(folder: Path, **changes: object) -> TrainingConfig:
 
 
 def test_config_goes_through_yaml(tmp_path: Path) -> None:
-    config = settings(tmp_path, lag_times=[0.5, math.inf], lag_weights=[1.0, 3.0])
+    config = settings(tmp_path, lag_times=[0.5, 1.0], lag_weights=[1.0, 3.0])
     assert parse_config(config.to_yaml()) == config
     assert config.lag_probabilities() == [0.25, 0.75]
     (tmp_path / "c.yaml").write_text(config.to_yaml())
@@ -91,6 +91,7 @@ def test_config_goes_through_yaml(tmp_path: Path) -> None:
         ("lag_times: [1.0]\ndata: {folder: x}", "flow: Field required"),
         ("flow: {d_modle: 3}\nlag_times: [1]\ndata: {folder: x}", r"d_modle: Extra inputs"),
         ("flow: {}\nlag_times: [-1]\ndata: {folder: x}", r"lag_times\.0: .*greater than 0"),
+        ("flow: {}\nlag_times: [.inf]\ndata: {folder: x}", "cannot draw independently"),
         ("flow: {}\nlag_times: [1]\nlag_weights: [1, 2]\ndata: {folder: x}", "1 lag_times but 2"),
         (
             "flow: {}\nlag_times: [1]\ndata: {folder: x}\nloss: {likelihood: 0}",

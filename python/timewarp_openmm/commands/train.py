@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file, see docs/training.md.")],
+    config: Annotated[Path, typer.Argument(help="YAML file, such as examples/ala2.yaml.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and curves.")],
     minutes: Annotated[
         float | None, typer.Option(help="Train so long at most; overrides max_minutes.")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import SynchronizedArray
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -238,8 +239,9 @@ def _run_in_processes(
     # Fresh interpreters: a forked copy of a process that has used OpenMM's threads may hang.
     context = get_context("spawn")
     frames = context.Array("q", max(task.index for task in tasks) + 1)
+    stop = context.Event()
     with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start_worker, initargs=(frames,)
+        workers, mp_context=context, initializer=_start_worker, initargs=(frames, stop)
     ) as pool:
         try:
             waiting = {pool.submit(_run_in_worker, task) for task in tasks}
@@ -250,26 +252,32 @@ def _run_in_processes(
                 if report is not None:
                     report(finished + sum(frames[:]))
         except BaseException:
+            # The others leave at their next frame; their last checkpoints stay.
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(pool._processes.values()):
-                process.terminate()
             raise
 
 
 _worker_frames: SynchronizedArray[int] | None = None
+_worker_stop: Event | None = None
 
 
-def _start_worker(frames: SynchronizedArray[int]) -> None:
-    global _worker_frames
-    _worker_frames = frames
+def _start_worker(frames: SynchronizedArray[int], stop: Event) -> None:
+    global _worker_frames, _worker_stop
+    _worker_frames, _worker_stop = frames, stop
 
 
 def _run_in_worker(task: TrajectoryTask) -> dict[str, Any]:
-    frames = _worker_frames
+    frames, stop = _worker_frames, _worker_stop
     assert frames is not None
+    assert stop is not None
 
     def progress(count: int) -> None:
         frames[task.index] = count
+        if stop.is_set():
+            raise SystemExit(f"{task.path.name} was stopped")
+        if os.getppid() != task.parent:
+            raise SystemExit(f"the process that started {task.path.name} is gone")
 
     return run_trajectory(task, progress)
 
@@ -348,8 +356,6 @@ def _record_frames(
         writer.append(positions, now)
         state["frames"] += 1
         progress(state["frames"])
-        if os.getpid() != task.parent and os.getppid() != task.parent:
-            raise SystemExit(f"the process that started {task.path.name} is gone")
         if time.monotonic() - last >= task.checkpoint_seconds or state["frames"] == protocol.frames:
             writer.flush()
             _save_checkpoint(checkpoint, context, state)

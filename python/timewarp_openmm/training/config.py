@@ -166,6 +166,11 @@ class TrainingConfig(_Section):
     def _check(self) -> TrainingConfig:
         if any(math.isnan(lag) for lag in self.lag_times):
             raise ValueError("lag_times must be numbers")
+        if self.flow.coordinates == "cartesian" and math.inf in self.lag_times:
+            raise ValueError(
+                "a Cartesian flow starts from x and cannot draw independently of it; leave .inf "
+                "out of lag_times"
+            )
         if self.lag_weights is not None and len(self.lag_weights) != len(self.lag_times):
             raise ValueError(
                 f"{len(self.lag_times)} lag_times but {len(self.lag_weights)} lag_weights"

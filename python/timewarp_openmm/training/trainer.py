@@ -175,6 +175,7 @@ def _provenance(
         "protocol": protocol,
         "train": [trajectory.name for trajectory in train],
         "test": [trajectory.name for trajectory in test],
+        "dropped_starts": found.run.get("dropped_starts", 0),
         "frames": sum(len(trajectory.positions) for trajectory in train),
     }
     versions = {
