@@ -1,0 +1,1 @@
+"""Normalising flows over the conformations of a molecule."""
