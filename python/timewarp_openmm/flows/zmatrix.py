@@ -22,7 +22,7 @@ LARGEST_STIFF_RING = 7
 _VALENCE = {"H": 1, "C": 4, "N": 3, "O": 2, "S": 2, "P": 3, "B": 3, "Si": 4, "Se": 2}
 #: Atoms with three neighbours that do not turn inside out at room temperature.
 _STABLE_PYRAMIDS = frozenset({"S", "P", "Se", "As"})
-_REMEDY = "Restrict the moved atoms to one molecule that this can describe, or use coordinates: cartesian."
+_REMEDY = "Restrict the moved atoms to one molecule without it, or use coordinates: cartesian."
 
 
 class CoordinateKind(Enum):
