@@ -301,7 +301,10 @@ def _is_amide(graph: nx.Graph, carbon: int, nitrogen: int) -> bool:
         return False
     others = [n for n in graph[carbon] if n != nitrogen]
     ends = [n for n in others if element[n] in ("O", "S") and graph.degree(n) == 1]
-    nitrogens = [n for n in others if element[n] == "N"]
+    # In a ring it would be an aminopyridine or the like, whose amine turns.
+    nitrogens = [
+        n for n in others if element[n] == "N" and _smallest_ring(graph, carbon, n) == float("inf")
+    ]
     return bool(ends or nitrogens)
 
 
