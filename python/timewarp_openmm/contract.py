@@ -46,6 +46,10 @@ class ModelMetadata:
         In ps, ``inf`` for an independent draw. A proposal picks one of them.
     lag_weights : list of float
         Probability of each lag time.
+    auxiliary_velocities : bool
+        Whether the flow couples the auxiliary velocities to the positions. Where it does not, w
+        must be standard normal and independent of everything, and independent draws stay valid
+        after an acceptance.
     reference_positions : list of N lists of 3 floats, or None
         nm; a plausible conformation, on which the contract is checked when the model is loaded.
     force_field : str
@@ -60,6 +64,7 @@ class ModelMetadata:
     coordinates: str
     lag_times: list[float]
     lag_weights: list[float]
+    auxiliary_velocities: bool = True
     reference_positions: list[list[float]] | None = None
     force_field: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -110,7 +115,7 @@ class ModelMetadata:
         if unknown := sorted(set(content) - known):
             raise ContractError(f"unknown metadata entries: {', '.join(unknown)}")
         if content.get("molecule") is not None:
-            content["molecule"] = _molecule_from_dict(content["molecule"])
+            content["molecule"] = molecule_from_dict(content["molecule"])
         content["lag_times"] = [float(lag) for lag in content.get("lag_times", [])]
         try:
             return ModelMetadata(**content)
@@ -118,7 +123,14 @@ class ModelMetadata:
             raise ContractError(f"the metadata are incomplete: {error}") from error
 
 
-def _molecule_from_dict(content: dict[str, Any]) -> Molecule:
+def molecule_from_dict(content: dict[str, Any]) -> Molecule:
+    """Read a Molecule back from what `dataclasses.asdict` and JSON made of it.
+
+    Raises
+    ------
+    ContractError
+        If an entry is missing or malformed.
+    """
     try:
         return Molecule(
             atom_names=tuple(content["atom_names"]),

@@ -1,1 +1,8 @@
-"""Normalising flows over the conformations of a molecule."""
+"""Conditional normalising flows, and how they become model files."""
+
+from .build import build_flow
+from .check import check_contract
+from .config import CartesianFlowConfig, FlowConfig
+from .export import export_model
+
+__all__ = ["CartesianFlowConfig", "FlowConfig", "build_flow", "check_contract", "export_model"]

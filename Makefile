@@ -1,0 +1,49 @@
+# `make demo` and `make test` start from nothing but Python 3.11 and a C++ compiler.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := build/plugin
+INSTALLED := $(VENV)/.installed
+JOBS ?= $(shell nproc)
+
+.PHONY: demo test test-python test-cpp test-long lint format clean
+
+demo: $(INSTALLED)
+	$(BIN)/python examples/demo.py --out demo
+
+test: lint test-cpp test-python
+
+# The plugin's own build requirements are installed first, because it must be built against the very torch and
+# openmm it will run with; torch first, so that nothing else picks a larger build of it.
+$(INSTALLED): pyproject.toml CMakeLists.txt $(shell find cpp -type f)
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet "openmm>=8.6,<8.7" scikit-build-core pybind11 nlohmann-json cmake ninja
+	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/pip install --quiet --no-build-isolation --editable ".[dev]"
+	touch $@
+
+# The folder in which the install above has built the plugin; only the tests are added.
+test-cpp: $(INSTALLED)
+	$(BIN)/cmake $(BUILD) -DTIMEWARP_BUILD_TESTS=ON
+	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
+	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure
+
+test-python: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: $(INSTALLED)
+	$(BIN)/python -m pytest -m long
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(shell find cpp tests/cpp -name '*.h' -o -name '*.cpp')
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(shell find cpp tests/cpp -name '*.h' -o -name '*.cpp')
+
+clean:
+	rm -rf build dist demo $(VENV)

@@ -1,0 +1,72 @@
+#ifndef TIMEWARP_KERNELS_H_
+#define TIMEWARP_KERNELS_H_
+
+#include "internal/windowsExportTimewarp.h"
+#include "openmm/KernelImpl.h"
+#include "openmm/Platform.h"
+#include "openmm/System.h"
+#include "openmm/Vec3.h"
+#include "openmm/internal/ContextImpl.h"
+#include <string>
+#include <vector>
+
+namespace TimewarpPlugin {
+
+/**
+ * What the chain needs of a platform: to move positions and velocities in and out of the Context, and to
+ * compare them.  The chain itself (ProposalChain) is the same on all of them.  Arrays are in the order of
+ * the model's atoms.
+ */
+class EXPORT_TIMEWARP TimewarpStateKernel : public OpenMM::KernelImpl {
+public:
+    static std::string Name() {
+        return "TimewarpState";
+    }
+    TimewarpStateKernel(const std::string& name, const OpenMM::Platform& platform)
+            : OpenMM::KernelImpl(name, platform) {
+    }
+    /**
+     * Initialize the kernel.
+     *
+     * @param system      the System this kernel will be applied to
+     * @param particles   the particle of the System that each atom of the model corresponds to
+     */
+    virtual void initialize(const OpenMM::System& system, const std::vector<int>& particles) = 0;
+    /**
+     * Get the positions of the model's atoms (in nm).
+     */
+    virtual void getPositions(OpenMM::ContextImpl& context, std::vector<OpenMM::Vec3>& positions) = 0;
+    /**
+     * Remember the current positions.
+     */
+    virtual void savePositions(OpenMM::ContextImpl& context) = 0;
+    /**
+     * Put the remembered positions back, bit for bit.
+     */
+    virtual void restorePositions(OpenMM::ContextImpl& context) = 0;
+    /**
+     * Get whether the current positions are bitwise equal to the remembered ones.
+     */
+    virtual bool positionsAreSaved(OpenMM::ContextImpl& context) = 0;
+    /**
+     * Set the positions of the model's atoms.
+     *
+     * @param positions   3*N coordinates (in nm)
+     */
+    virtual void setPositions(OpenMM::ContextImpl& context, const float* positions) = 0;
+    /**
+     * Set the velocities of the model's atoms.
+     *
+     * @param velocities  3*N auxiliary velocities (dimensionless)
+     * @param kT          the thermal energy (in kJ/mol); velocities are scaled by sqrt(kT/m)
+     */
+    virtual void setVelocities(OpenMM::ContextImpl& context, const float* velocities, double kT) = 0;
+    /**
+     * Compute the kinetic energy (in kJ/mol).
+     */
+    virtual double computeKineticEnergy(OpenMM::ContextImpl& context) = 0;
+};
+
+} // namespace TimewarpPlugin
+
+#endif /*TIMEWARP_KERNELS_H_*/

@@ -1,0 +1,133 @@
+#ifndef TIMEWARP_MCMC_INTEGRATOR_H_
+#define TIMEWARP_MCMC_INTEGRATOR_H_
+
+#include "internal/windowsExportTimewarp.h"
+#include "openmm/Integrator.h"
+#include <iosfwd>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace TimewarpPlugin {
+
+class ProposalChain;
+class ProposalModel;
+
+/**
+ * This is an Integrator which samples the Boltzmann distribution of a System by Metropolis-Hastings Monte
+ * Carlo.  Proposals are made by a conditional normalising flow (Timewarp: Klein et al., NeurIPS 2023,
+ * arXiv 2302.01170), a TorchScript model loaded from a file.  One call to step(n) performs exactly n
+ * Metropolis-Hastings iterations; an iteration whose proposal is rejected leaves the positions as they
+ * were, and counts.
+ *
+ * The sampled distribution is exact whatever the model has learned: the quality of the model determines
+ * only the acceptance rate.  The trajectory is not a dynamical one.
+ *
+ * After each call to step() the velocities of the Context are a fresh draw from the Maxwell-Boltzmann
+ * distribution: they are the auxiliary velocities of the last iteration, multiplied by sqrt(kT/m).
+ */
+class EXPORT_TIMEWARP TimewarpMCMCIntegrator : public OpenMM::Integrator {
+public:
+    /**
+     * Create a TimewarpMCMCIntegrator.  The temperature is set to the one the model was trained for, and the
+     * step size to its nominal lag time.
+     *
+     * @param modelPath   the path of the TorchScript model
+     */
+    explicit TimewarpMCMCIntegrator(const std::string& modelPath);
+    ~TimewarpMCMCIntegrator() override;
+    /**
+     * Get the path of the TorchScript model.
+     */
+    const std::string& getModelPath() const;
+    /**
+     * Get the temperature of the sampled distribution (in Kelvin).
+     */
+    double getTemperature() const;
+    /**
+     * Set the temperature of the sampled distribution (in Kelvin).  The proposals remain those of the
+     * temperature the model was trained for, so moving far from it costs acceptance.
+     */
+    void setTemperature(double temperature);
+    /**
+     * Get the number of proposals that are computed together.  0 means that it adapts to the acceptance rate.
+     */
+    int getBatchSize() const;
+    /**
+     * Set the number of proposals that are computed together.  A batch is look-ahead: it holds the proposals
+     * of the coming iterations for the case that those before them are rejected.  The sampled chain does not
+     * depend on it, apart from rounding in matrix products.
+     *
+     * @param size    the number of proposals, or 0 (the default) to adapt to the acceptance rate
+     */
+    void setBatchSize(int size);
+    /**
+     * Get the random number seed.  See setRandomNumberSeed() for details.
+     */
+    int getRandomNumberSeed() const;
+    /**
+     * Set the random number seed.  The precise meaning of this parameter is undefined, and is left up to each
+     * Platform to interpret in an appropriate way.  If two simulations are run with the same seed, platform,
+     * number of threads and batch size, they will generate the same chain.
+     *
+     * If seed is set to 0 (which is the default value assigned), a unique seed is chosen when a Context is
+     * created from this Integrator.  This is done to ensure that each Context receives unique random seeds
+     * without you needing to set them explicitly.
+     */
+    void setRandomNumberSeed(int seed);
+    /**
+     * Get the indices of the particles of the System that the model's atoms correspond to.
+     */
+    const std::vector<int>& getParticles() const;
+    /**
+     * Set which particle of the System each atom of the model corresponds to.  An empty vector (the default)
+     * means that atom i is particle i.  This must be called before a Context is created.
+     */
+    void setParticles(const std::vector<int>& particles);
+    /**
+     * Get the number of proposals that have been accepted or rejected so far.
+     */
+    long long getNumProposed() const;
+    /**
+     * Get the number of proposals that have been accepted so far.
+     */
+    long long getNumAccepted() const;
+    /**
+     * Get the number of proposals that were rejected because the model returned a value that is not finite.
+     */
+    long long getNumNonFinite() const;
+    /**
+     * Get the fraction of proposals that have been accepted so far (0 before the first).
+     */
+    double getAcceptanceRate() const;
+    /**
+     * Advance the chain.
+     *
+     * @param steps   the number of Metropolis-Hastings iterations to perform
+     */
+    void step(int steps) override;
+
+protected:
+    void initialize(OpenMM::ContextImpl& context) override;
+    void cleanup() override;
+    std::vector<std::string> getKernelNames() override;
+    double computeKineticEnergy() override;
+    bool kineticEnergyRequiresForce() const override;
+    void createCheckpoint(std::ostream& stream) const override;
+    void loadCheckpoint(std::istream& stream) override;
+    void serializeParameters(OpenMM::SerializationNode& node) const override;
+    void deserializeParameters(const OpenMM::SerializationNode& node) override;
+
+private:
+    const ProposalChain& requireChain() const;
+    std::string modelPath;
+    double temperature;
+    int batchSize, randomNumberSeed;
+    std::vector<int> particles;
+    std::unique_ptr<ProposalModel> model;
+    std::unique_ptr<ProposalChain> chain;
+};
+
+} // namespace TimewarpPlugin
+
+#endif /*TIMEWARP_MCMC_INTEGRATOR_H_*/

@@ -1,0 +1,58 @@
+/*
+ * What openmm.Integrator's own Python class does not offer.  Functions take the address of the C++ object,
+ * which openmm's SWIG wrapper owns; nothing here creates or destroys one.
+ */
+#include "TimewarpMCMCIntegrator.h"
+#include "openmm/OpenMMException.h"
+#include <cstdint>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+namespace py = pybind11;
+using OpenMM::Integrator;
+using TimewarpPlugin::TimewarpMCMCIntegrator;
+
+static TimewarpMCMCIntegrator& integratorAt(std::uintptr_t address) {
+    auto* integrator = dynamic_cast<TimewarpMCMCIntegrator*>(reinterpret_cast<Integrator*>(address));
+    if (integrator == nullptr)
+        throw OpenMM::OpenMMException("This Integrator is not a TimewarpMCMCIntegrator");
+    return *integrator;
+}
+
+template <typename Result> static auto bindGetter(Result (TimewarpMCMCIntegrator::*method)() const) {
+    return [method](std::uintptr_t address) { return (integratorAt(address).*method)(); };
+}
+
+template <typename Argument> static auto bindSetter(void (TimewarpMCMCIntegrator::*method)(Argument)) {
+    return [method](std::uintptr_t address, std::decay_t<Argument> value) {
+        (integratorAt(address).*method)(value);
+    };
+}
+
+PYBIND11_MODULE(_plugin, module) {
+    py::register_exception_translator([](std::exception_ptr pointer) {
+        try {
+            if (pointer)
+                std::rethrow_exception(pointer);
+        }
+        catch (const OpenMM::OpenMMException& error) {
+            py::set_error(py::module_::import("openmm").attr("OpenMMException"), error.what());
+        }
+    });
+    module.def("is_timewarp", [](std::uintptr_t address) {
+        return dynamic_cast<TimewarpMCMCIntegrator*>(reinterpret_cast<Integrator*>(address)) != nullptr;
+    });
+    module.def("get_model_path", bindGetter(&TimewarpMCMCIntegrator::getModelPath));
+    module.def("get_temperature", bindGetter(&TimewarpMCMCIntegrator::getTemperature));
+    module.def("set_temperature", bindSetter(&TimewarpMCMCIntegrator::setTemperature));
+    module.def("get_batch_size", bindGetter(&TimewarpMCMCIntegrator::getBatchSize));
+    module.def("set_batch_size", bindSetter(&TimewarpMCMCIntegrator::setBatchSize));
+    module.def("get_random_number_seed", bindGetter(&TimewarpMCMCIntegrator::getRandomNumberSeed));
+    module.def("set_random_number_seed", bindSetter(&TimewarpMCMCIntegrator::setRandomNumberSeed));
+    module.def("get_particles", bindGetter(&TimewarpMCMCIntegrator::getParticles));
+    module.def("set_particles", bindSetter(&TimewarpMCMCIntegrator::setParticles));
+    module.def("get_num_proposed", bindGetter(&TimewarpMCMCIntegrator::getNumProposed));
+    module.def("get_num_accepted", bindGetter(&TimewarpMCMCIntegrator::getNumAccepted));
+    module.def("get_num_non_finite", bindGetter(&TimewarpMCMCIntegrator::getNumNonFinite));
+    module.def("get_acceptance_rate", bindGetter(&TimewarpMCMCIntegrator::getAcceptanceRate));
+}

@@ -1,0 +1,60 @@
+#ifndef TIMEWARP_MODEL_METADATA_H_
+#define TIMEWARP_MODEL_METADATA_H_
+
+#include "openmm/System.h"
+#include "openmm/Vec3.h"
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace TimewarpPlugin {
+
+/**
+ * What a model says about itself (docs/contract.md).  Only the entries that the chain uses are kept.
+ */
+struct ModelMetadata {
+    /**
+     * The contract version this library implements, and the archive member that holds the metadata.
+     */
+    static constexpr int contractVersion = 1;
+    static constexpr const char* fileName = "timewarp_metadata.json";
+    /**
+     * Parse the JSON text.
+     *
+     * @param text     the text
+     * @param origin   what to call the model in error messages
+     */
+    static ModelMetadata parse(const std::string& text, const std::string& origin);
+    /**
+     * Throw an exception if the model cannot sample these particles of a System.
+     *
+     * @param system     the System
+     * @param particles  the particle that each atom of the model corresponds to
+     * @param bonds      pairs of particles that the System's forces bond; empty if it declares none
+     */
+    void checkSystem(const OpenMM::System& system, const std::vector<int>& particles,
+                     const std::vector<std::pair<int, int>>& bonds) const;
+    /**
+     * The lag time for a uniform deviate: lag times are picked with the probabilities the model states.
+     */
+    double pickLag(double uniform) const;
+    /**
+     * Describe an atom of the model for messages.
+     */
+    std::string describeAtom(int atom) const;
+
+    std::string origin;
+    bool anyMolecule = true;
+    std::vector<std::string> atomNames;
+    std::vector<double> masses;
+    std::vector<std::pair<int, int>> bonds;
+    int noiseSize = 0;
+    double temperature = 0;
+    bool auxiliaryVelocities = true;
+    std::vector<double> lagTimes, lagWeights;
+    std::vector<OpenMM::Vec3> referencePositions;
+};
+
+} // namespace TimewarpPlugin
+
+#endif /*TIMEWARP_MODEL_METADATA_H_*/

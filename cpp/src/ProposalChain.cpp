@@ -1,0 +1,233 @@
+#include "ProposalChain.h"
+#include "IterationNoise.h"
+#include "TimewarpKernels.h"
+#include "openmm/OpenMMException.h"
+#include <algorithm>
+#include <cmath>
+#include <openmm/reference/SimTKOpenMMRealType.h>
+
+using namespace TimewarpPlugin;
+using namespace OpenMM;
+using namespace std;
+
+static const int MAX_BATCH = 64;
+// Cost of calling the model at all, in units of the cost of one more proposal in the batch.
+static const double CALL_COST = 8.0;
+
+static TimewarpStateKernel& state(Kernel& kernel) {
+    return kernel.getAs<TimewarpStateKernel>();
+}
+
+ProposalChain::ProposalChain(ProposalModel& model, Kernel kernel, int64_t seed)
+        : model(model), kernel(kernel), numAtoms(0) {
+    counters.seed = seed;
+}
+
+void ProposalChain::run(ContextImpl& context, const ChainSettings& settings, int iterations) {
+    moved = false;
+    try {
+        for (int i = 0; i < iterations; i++) {
+            // Positions, box and parameters may have changed unseen since the last call, so the first
+            // iteration always looks at them again.
+
+            bool changed = context.updateContextState();
+            if (i == 0 || changed)
+                refreshState(context, settings);
+            iterate(context, settings);
+        }
+    }
+    catch (...) {
+        finishRun(context, settings);
+        throw;
+    }
+    finishRun(context, settings);
+}
+
+void ProposalChain::refreshState(ContextImpl& context, const ChainSettings& settings) {
+    if (!state(kernel).positionsAreSaved(context)) {
+        state(kernel).getPositions(context, statePositions);
+        numAtoms = statePositions.size();
+        for (int i = 0; i < numAtoms; i++)
+            for (int j = 0; j < 3; j++)
+                if (!isfinite(statePositions[i][j]))
+                    throw OpenMMException("Timewarp: the position of " + model.getMetadata().describeAtom(i) +
+                                          " is not finite; set valid positions before stepping");
+        state(kernel).savePositions(context);
+        counters.lookAheadSize = 0;
+        counters.stateLogDensityKnown = 0;
+    }
+    stateEnergy = computeEnergy(context, settings);
+    if (isnan(stateEnergy))
+        throw OpenMMException(
+                "Timewarp: the potential energy of the current state is NaN; set valid positions, "
+                "for example by minimizing the energy, before stepping");
+}
+
+void ProposalChain::iterate(ContextImpl& context, const ChainSettings& settings) {
+    int64_t entry = counters.iteration - counters.lookAheadStart;
+    if (entry < counters.lookAheadSize && !lookAheadIsComputed)
+        makeLookAhead(counters.lookAheadStart, counters.lookAheadSize);
+    if (!entryIsUsable(entry)) {
+        makeLookAhead(counters.iteration, chooseBatchSize(settings));
+        counters.positionsMoved = 0;
+        entry = 0;
+    }
+    bool accepted = tryProposal(context, settings, entry);
+    const vector<float>& velocities = (accepted ? batch.velocities : draws.velocities);
+    auto first = velocities.begin() + entry * 3 * numAtoms;
+    lastVelocities.assign(first, first + 3 * numAtoms);
+    counters.iteration++;
+    context.setTime(context.getTime() + settings.stepSize);
+    context.setStepCount(context.getStepCount() + 1);
+}
+
+bool ProposalChain::entryIsUsable(int64_t entry) const {
+    if (entry < 0 || entry >= counters.lookAheadSize)
+        return false;
+    return !counters.positionsMoved || model.isIndependentDraw(draws.lags[entry]);
+}
+
+int ProposalChain::chooseBatchSize(const ChainSettings& settings) const {
+    if (settings.batchSize > 0)
+        return settings.batchSize;
+
+    // With a chance p per iteration that the look-ahead becomes worthless, a batch of B serves about
+    // (1-(1-p)^B)/p iterations and costs CALL_COST+B.  For small p the best B is near sqrt(2 CALL_COST/p).
+
+    double p = (counters.numDiscarded + 1.0) / (counters.iteration + 2.0);
+    return min(MAX_BATCH, max(1, (int)lround(sqrt(2 * CALL_COST / p) - CALL_COST * p)));
+}
+
+void ProposalChain::makeLookAhead(int64_t start, int64_t size) {
+    const ModelMetadata& metadata = model.getMetadata();
+    draws.logUniform.resize(size);
+    draws.lags.resize(size);
+    draws.velocities.resize(size * 3 * numAtoms);
+    noise.resize(size * metadata.noiseSize);
+    for (int64_t i = 0; i < size; i++) {
+        IterationNoise random(counters.seed, start + i);
+        draws.logUniform[i] = log(random.uniform());
+        draws.lags[i] = metadata.pickLag(random.uniform());
+        random.normal(&draws.velocities[i * 3 * numAtoms], 3 * numAtoms);
+        random.normal(noise.data() + i * metadata.noiseSize, metadata.noiseSize);
+    }
+    model.propose(statePositions, draws.velocities, noise, draws.lags, batch);
+    counters.lookAheadStart = start;
+    counters.lookAheadSize = size;
+    lookAheadIsComputed = true;
+}
+
+bool ProposalChain::proposalIsFinite(int64_t entry) const {
+    const float* y = &batch.positions[entry * 3 * numAtoms];
+    const float* w = &batch.velocities[entry * 3 * numAtoms];
+    auto finite = [](float value) { return isfinite(value); };
+    return all_of(y, y + 3 * numAtoms, finite) && all_of(w, w + 3 * numAtoms, finite) &&
+           isfinite(batch.logForward[entry]);
+}
+
+double ProposalChain::independentLogDensity() {
+    if (!counters.stateLogDensityKnown) {
+        counters.stateLogDensity = model.independentLogDensity(statePositions);
+        counters.stateLogDensityKnown = 1;
+    }
+    return counters.stateLogDensity;
+}
+
+double ProposalChain::logAcceptance(int64_t entry, double newEnergy, double kT) {
+    double logRatio = -(newEnergy - stateEnergy) / kT;
+    int offset = entry * 3 * numAtoms;
+    double logW = standardNormalLogDensity(&batch.velocities[offset], 3 * numAtoms);
+    if (model.isIndependentDraw(draws.lags[entry]))
+        return logRatio + independentLogDensity() - (batch.logForward[entry] - logW);
+    double logV = standardNormalLogDensity(&draws.velocities[offset], 3 * numAtoms);
+    return logRatio + logW - logV + batch.logReverse[entry] - batch.logForward[entry];
+}
+
+bool ProposalChain::tryProposal(ContextImpl& context, const ChainSettings& settings, int64_t entry) {
+    if (!proposalIsFinite(entry)) {
+        counters.numNonFinite++;
+        return false;
+    }
+    double newEnergy;
+    try {
+        state(kernel).setPositions(context, &batch.positions[entry * 3 * numAtoms]);
+        newEnergy = computeEnergy(context, settings);
+    }
+    catch (...) {
+        state(kernel).restorePositions(context);
+        throw;
+    }
+
+    // A comparison with NaN is false, so whatever cannot be computed is rejected.
+
+    bool accept = isfinite(newEnergy) &&
+                  draws.logUniform[entry] < logAcceptance(entry, newEnergy, BOLTZ * settings.temperature);
+    if (accept)
+        acceptProposal(context, entry, newEnergy);
+    else
+        state(kernel).restorePositions(context);
+    return accept;
+}
+
+void ProposalChain::acceptProposal(ContextImpl& context, int64_t entry, double newEnergy) {
+    state(kernel).savePositions(context);
+    counters.numAccepted++;
+    stateEnergy = newEnergy;
+    const float* y = &batch.positions[entry * 3 * numAtoms];
+    bool samePositions = true;
+    for (int i = 0; i < numAtoms; i++) {
+        Vec3 position(y[3 * i], y[3 * i + 1], y[3 * i + 2]);
+        samePositions &= (position == statePositions[i]);
+        statePositions[i] = position;
+    }
+    if (samePositions)
+        return;
+    moved = true;
+    counters.positionsMoved = 1;
+    counters.stateLogDensityKnown = 0;
+    if (model.isIndependentDraw(draws.lags[entry])) {
+        counters.stateLogDensity =
+                batch.logForward[entry] -
+                standardNormalLogDensity(&batch.velocities[entry * 3 * numAtoms], 3 * numAtoms);
+        counters.stateLogDensityKnown = 1;
+    }
+    else
+        counters.numDiscarded++;
+}
+
+double ProposalChain::computeEnergy(ContextImpl& context, const ChainSettings& settings) const {
+    context.computeVirtualSites();
+    return context.calcForcesAndEnergy(false, true, settings.forceGroups);
+}
+
+void ProposalChain::finishRun(ContextImpl& context, const ChainSettings& settings) {
+    if (!lastVelocities.empty())
+        state(kernel).setVelocities(context, lastVelocities.data(), BOLTZ * settings.temperature);
+    lastVelocities.clear();
+
+    // Other integrators of a CompoundIntegrator keep forces that hold no more.
+
+    if (moved)
+        context.systemChanged();
+}
+
+ChainCounters ProposalChain::getCounters(ContextImpl& context) const {
+    ChainCounters current = counters;
+    if (!state(kernel).positionsAreSaved(context)) {
+        current.lookAheadSize = 0;
+        current.stateLogDensityKnown = 0;
+    }
+    return current;
+}
+
+void ProposalChain::setCounters(ContextImpl& context, const ChainCounters& newCounters) {
+    counters = newCounters;
+    lookAheadIsComputed = false;
+    state(kernel).getPositions(context, statePositions);
+    numAtoms = statePositions.size();
+    state(kernel).savePositions(context);
+}
+
+double ProposalChain::computeKineticEnergy(ContextImpl& context) {
+    return state(kernel).computeKineticEnergy(context);
+}

@@ -1,0 +1,280 @@
+#include "ProposalModel.h"
+#include "IterationNoise.h"
+#include "openmm/OpenMMException.h"
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <sstream>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/script.h>
+
+using namespace TimewarpPlugin;
+using namespace OpenMM;
+using namespace std;
+using torch::Tensor;
+
+// The contract's tolerances (docs/contract.md): log densities, and positions in nm.
+static const double DENSITY_TOLERANCE = 1e-4;
+static const double INVERTIBILITY_TOLERANCE = 1e-5;
+static const int CHECK_BATCH = 8;
+
+double TimewarpPlugin::standardNormalLogDensity(const float* values, int count) {
+    constexpr double halfLogTwoPi = 0.918938533204672742;
+    double sum = 0;
+    for (int i = 0; i < count; i++)
+        sum += static_cast<double>(values[i]) * values[i];
+    return -0.5 * sum - count * halfLogTwoPi;
+}
+
+/**
+ * Torch errors carry a stack trace; the first line says what is wrong.
+ */
+static string firstLine(const string& text) {
+    return text.substr(0, text.find('\n'));
+}
+
+static Tensor positionsTensor(const vector<Vec3>& x) {
+    Tensor tensor = torch::empty({(int64_t)x.size(), 3}, torch::kFloat32);
+    float* data = tensor.data_ptr<float>();
+    for (size_t i = 0; i < x.size(); i++)
+        for (int j = 0; j < 3; j++)
+            data[3 * i + j] = static_cast<float>(x[i][j]);
+    return tensor;
+}
+
+/**
+ * The TorchScript module, and the calls of the contract with their results checked.
+ */
+class ProposalModel::Implementation {
+public:
+    Implementation(const string& path, ModelMetadata& metadata) : path(path), noiseSize(0) {
+        ifstream file(path, ios::binary);
+        if (!file)
+            throw OpenMMException("Timewarp: cannot open the model file " + path + "; check the path");
+        torch::jit::ExtraFilesMap extra{{ModelMetadata::fileName, ""}};
+        try {
+            module = torch::jit::load(file, torch::kCPU, extra);
+        }
+        catch (const exception& error) {
+            throw OpenMMException("Timewarp: " + path +
+                                  " is not a TorchScript model, or is damaged: " + firstLine(error.what()));
+        }
+        const string& text = extra[ModelMetadata::fileName];
+        if (text.empty())
+            throw OpenMMException("Timewarp: " + path + " is a TorchScript file without " +
+                                  ModelMetadata::fileName +
+                                  ", so it is not a proposal model; export it with "
+                                  "timewarp_openmm.flows.export_model");
+        metadata = ModelMetadata::parse(text, path);
+        noiseSize = metadata.noiseSize;
+        module.eval();
+        for (const char* method : {"sample", "log_prob", "invert"})
+            if (!module.find_method(method))
+                fail(string("it has no method ") + method);
+        check(metadata);
+    }
+
+    /** Call sample(x, noise, lag). */
+    void sample(const Tensor& x, const Tensor& noise, const Tensor& lag, Tensor& y, Tensor& w, Tensor& logq) {
+        auto result = call("sample", {x, noise, lag});
+        if (!result.isTuple() || result.toTupleRef().elements().size() != 3)
+            fail("sample does not return a tuple (y, w, log_q)");
+        const auto& elements = result.toTupleRef().elements();
+        int64_t batch = noise.size(0);
+        y = checked(elements[0], "y of sample", {batch, x.size(0), 3}, torch::kFloat32);
+        w = checked(elements[1], "w of sample", {batch, x.size(0), 3}, torch::kFloat32);
+        logq = checked(elements[2], "log_q of sample", {batch}, torch::kFloat64);
+    }
+
+    /** Call log_prob(y, w, x, lag). */
+    Tensor logProb(const Tensor& y, const Tensor& w, const Tensor& x, const Tensor& lag) {
+        return checked(call("log_prob", {y, w, x, lag}), "log_prob", {y.size(0)}, torch::kFloat64);
+    }
+
+    /** Call invert(y, w, x, lag). */
+    Tensor invert(const Tensor& y, const Tensor& w, const Tensor& x, const Tensor& lag) {
+        return checked(call("invert", {y, w, x, lag}), "invert", {y.size(0), noiseSize}, torch::kFloat32);
+    }
+
+private:
+    [[noreturn]] void fail(const string& what) const {
+        throw OpenMMException("Timewarp: the model " + path + " does not honour the model contract: " + what +
+                              "; see docs/contract.md");
+    }
+
+    c10::IValue call(const char* method, vector<c10::IValue> arguments) {
+        // The interpreter without its optimiser: that one rewrites the graph after a few calls, and the
+        // rounding of a resumed run would differ from that of an uninterrupted one.
+        torch::jit::GraphOptimizerEnabledGuard noOptimizer(false);
+        try {
+            return module.get_method(method)(move(arguments));
+        }
+        catch (const exception& error) {
+            throw OpenMMException("Timewarp: " + string(method) + " of the model " + path +
+                                  " failed: " + error.what());
+        }
+    }
+
+    Tensor checked(const c10::IValue& value, const string& what, vector<int64_t> shape,
+                   torch::Dtype type) const {
+        if (!value.isTensor())
+            fail(what + " is not a tensor");
+        Tensor tensor = value.toTensor();
+        if (tensor.sizes() != shape || tensor.scalar_type() != type) {
+            stringstream message;
+            message << what << " has shape " << tensor.sizes() << " and type " << tensor.scalar_type()
+                    << ", expected " << torch::IntArrayRef(shape) << " and " << type;
+            fail(message.str());
+        }
+        return tensor.contiguous();
+    }
+
+    /**
+     * Check on one small batch that the densities agree and the flow can be inverted.
+     */
+    void check(const ModelMetadata& metadata) {
+        if (metadata.referencePositions.empty())
+            return;
+        torch::InferenceMode inference;
+        Tensor x = positionsTensor(metadata.referencePositions);
+        Tensor noise = torch::empty({CHECK_BATCH, noiseSize}, torch::kFloat32);
+        IterationNoise(1, 0).normal(noise.data_ptr<float>(), noise.numel());
+        for (double time : metadata.lagTimes) {
+            Tensor lag = torch::full({CHECK_BATCH}, time, torch::kFloat32);
+            Tensor y, w, logq;
+            sample(x, noise, lag, y, w, logq);
+            // What is not finite is rejected by the chain, so it need not agree with anything.
+            Tensor finite = y.isfinite().flatten(1).all(1) & w.isfinite().flatten(1).all(1) & logq.isfinite();
+            if (!finite.any().item<bool>())
+                continue;
+            y = y.index({finite});
+            w = w.index({finite});
+            lag = lag.index({finite});
+            checkDensity(logProb(y, w, x.unsqueeze(0), lag), logq.index({finite}), time);
+            checkInvertibility(x, invert(y, w, x.unsqueeze(0), lag), lag, y, time);
+            if (isinf(time))
+                checkIndependence(x, noise, finite, y, time);
+        }
+        if (!metadata.auxiliaryVelocities)
+            checkSeparateVelocities(x, noise, metadata.lagTimes[0]);
+    }
+
+    void checkDensity(const Tensor& logProbability, const Tensor& logq, double time) const {
+        double difference = (logProbability - logq).abs().max().item<double>();
+        if (!(difference <= DENSITY_TOLERANCE))
+            report("log_prob of its own samples differs from their log_q by", difference, DENSITY_TOLERANCE,
+                   time);
+    }
+
+    void checkInvertibility(const Tensor& x, const Tensor& noise, const Tensor& lag, const Tensor& y,
+                            double time) {
+        Tensor again, w, logq;
+        sample(x, noise, lag, again, w, logq);
+        double difference = (again - y).abs().max().item<double>();
+        if (!(difference <= INVERTIBILITY_TOLERANCE))
+            report("sample(x, invert(y, w, x)) differs from y (in nm) by", difference,
+                   INVERTIBILITY_TOLERANCE, time);
+    }
+
+    void checkIndependence(const Tensor& x, const Tensor& noise, const Tensor& finite, const Tensor& y,
+                           double time) {
+        // Turned about an axis and stretched; an independent draw must not notice, beyond its frame in space.
+        Tensor other = x * 1.1f;
+        Tensor lag = torch::full({CHECK_BATCH}, time, torch::kFloat32);
+        Tensor y2, w2, logq2;
+        sample(other, noise, lag, y2, w2, logq2);
+        y2 = y2.index({finite});
+        double difference = (pairDistances(y) - pairDistances(y2)).abs().max().item<double>();
+        if (!(difference <= INVERTIBILITY_TOLERANCE))
+            report("at an infinite lag time its samples depend on x; interatomic distances (in nm) change by",
+                   difference, INVERTIBILITY_TOLERANCE, time);
+    }
+
+    void checkSeparateVelocities(const Tensor& x, const Tensor& noise, double time) {
+        Tensor lag = torch::full({CHECK_BATCH}, time, torch::kFloat32);
+        Tensor y, w, logq;
+        sample(x, noise, lag, y, w, logq);
+        Tensor zero = torch::zeros_like(w);
+        Tensor expected = logq + 0.5 * w.to(torch::kFloat64).square().sum({1, 2});
+        Tensor difference = logProb(y, zero, x.unsqueeze(0), lag) - expected;
+        difference = difference.index({difference.isfinite()}).abs();
+        if (difference.numel() > 0 && !(difference.max().item<double>() <= DENSITY_TOLERANCE))
+            report("it states auxiliary_velocities = false but its density is not that of y times N(w; 0, "
+                   "I), by",
+                   difference.max().item<double>(), DENSITY_TOLERANCE, time);
+    }
+
+    static Tensor pairDistances(const Tensor& y) {
+        return (y.unsqueeze(1) - y.unsqueeze(2)).square().sum(-1).sqrt();
+    }
+
+    [[noreturn]] void report(const string& what, double difference, double tolerance, double time) const {
+        stringstream message;
+        message << what << " " << difference << " at lag time " << time << " ps (tolerance " << tolerance
+                << ")";
+        fail(message.str());
+    }
+
+    string path;
+    int noiseSize;
+    torch::jit::Module module;
+};
+
+ProposalModel::ProposalModel(const string& path) {
+    implementation = make_unique<Implementation>(path, metadata);
+}
+
+ProposalModel::~ProposalModel() {
+}
+
+const ModelMetadata& ProposalModel::getMetadata() const {
+    return metadata;
+}
+
+bool ProposalModel::isIndependentDraw(double lag) const {
+    return isinf(lag) && !metadata.auxiliaryVelocities;
+}
+
+void ProposalModel::propose(const vector<Vec3>& x, const vector<float>& v, const vector<float>& noise,
+                            const vector<double>& lags, ProposalBatch& batch) {
+    torch::InferenceMode inference;
+    int64_t size = lags.size(), numAtoms = x.size();
+    Tensor state = positionsTensor(x);
+    Tensor lag = torch::tensor(lags, torch::kFloat64).to(torch::kFloat32);
+    Tensor deviates =
+            torch::from_blob(const_cast<float*>(noise.data()), {size, metadata.noiseSize}, torch::kFloat32);
+    Tensor velocities = torch::from_blob(const_cast<float*>(v.data()), {size, numAtoms, 3}, torch::kFloat32);
+    Tensor y, w, logForward;
+    implementation->sample(state, deviates, lag, y, w, logForward);
+
+    // The way back from an independent draw does not depend on it, so its density is not needed here.
+
+    vector<int64_t> conditional;
+    for (int64_t i = 0; i < size; i++)
+        if (!isIndependentDraw(lags[i]))
+            conditional.push_back(i);
+    Tensor logReverse = torch::full({size}, numeric_limits<double>::quiet_NaN(), torch::kFloat64);
+    int64_t count = conditional.size();
+    if (count > 0) {
+        Tensor rows = torch::tensor(conditional, torch::kInt64);
+        Tensor back = state.unsqueeze(0).expand({count, numAtoms, 3});
+        logReverse.index_copy_(0, rows,
+                               implementation->logProb(back, velocities.index_select(0, rows),
+                                                       y.index_select(0, rows), lag.index_select(0, rows)));
+    }
+    batch.size = size;
+    batch.positions.assign(y.data_ptr<float>(), y.data_ptr<float>() + y.numel());
+    batch.velocities.assign(w.data_ptr<float>(), w.data_ptr<float>() + w.numel());
+    batch.logForward.assign(logForward.data_ptr<double>(), logForward.data_ptr<double>() + size);
+    batch.logReverse.assign(logReverse.data_ptr<double>(), logReverse.data_ptr<double>() + size);
+}
+
+double ProposalModel::independentLogDensity(const vector<Vec3>& x) {
+    torch::InferenceMode inference;
+    Tensor state = positionsTensor(x).unsqueeze(0);
+    Tensor velocities = torch::zeros_like(state);
+    Tensor lag = torch::full({1}, numeric_limits<double>::infinity(), torch::kFloat32);
+    vector<float> zeros(3 * x.size(), 0.0f);
+    return implementation->logProb(state, velocities, state, lag).item<double>() -
+           standardNormalLogDensity(zeros.data(), zeros.size());
+}

@@ -1,0 +1,75 @@
+#ifndef TIMEWARP_PROPOSAL_MODEL_H_
+#define TIMEWARP_PROPOSAL_MODEL_H_
+
+#include "ModelMetadata.h"
+#include "internal/windowsExportTimewarp.h"
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace TimewarpPlugin {
+
+/**
+ * Proposals of several iterations, all made from one state (x).  Arrays have one row per proposal, in the
+ * order of the model's atoms.
+ */
+struct ProposalBatch {
+    int size = 0;
+    /** Proposed positions y (nm) and velocities w (dimensionless), size x 3N. */
+    std::vector<float> positions, velocities;
+    /** log q(y, w | x) */
+    std::vector<double> logForward;
+    /** log q(x, v | y), where v are the auxiliary velocities of the iteration; NaN for independent draws */
+    std::vector<double> logReverse;
+};
+
+/**
+ * The one class that knows how a proposal model is stored and run: a TorchScript module that follows the
+ * contract in docs/contract.md.
+ */
+class ProposalModel {
+public:
+    /**
+     * Load a model and check that it honours the contract.
+     *
+     * @param path   the path of the TorchScript file
+     */
+    explicit ProposalModel(const std::string& path);
+    ~ProposalModel();
+    const ModelMetadata& getMetadata() const;
+    /**
+     * Get whether proposals of this lag time do not depend on the state, and their auxiliary velocities on
+     * nothing.
+     */
+    bool isIndependentDraw(double lag) const;
+    /**
+     * Make proposals from a state, with the density of each and of the move back.
+     *
+     * @param x       positions of the state, N (nm)
+     * @param v       auxiliary velocities of each iteration, size x 3N
+     * @param noise   standard normal deviates, size x noiseSize
+     * @param lags    lag time of each iteration (ps)
+     * @param batch   on exit, the proposals
+     */
+    void propose(const std::vector<OpenMM::Vec3>& x, const std::vector<float>& v,
+                 const std::vector<float>& noise, const std::vector<double>& lags, ProposalBatch& batch);
+    /**
+     * Compute log q(x) of an independent draw (lag = infinity), auxiliary velocities left out.  Only for
+     * models whose auxiliary velocities are not part of the flow.
+     */
+    double independentLogDensity(const std::vector<OpenMM::Vec3>& x);
+
+private:
+    class Implementation;
+    std::unique_ptr<Implementation> implementation;
+    ModelMetadata metadata;
+};
+
+/**
+ * Compute the log density of a standard normal distribution, summed in double precision.
+ */
+double standardNormalLogDensity(const float* values, int count);
+
+} // namespace TimewarpPlugin
+
+#endif /*TIMEWARP_PROPOSAL_MODEL_H_*/

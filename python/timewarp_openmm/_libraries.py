@@ -1,0 +1,64 @@
+"""Loads the compiled plugin, after checking that it fits the installed openmm and torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+
+import openmm
+
+
+def _public(full_version: str) -> str:
+    """Drop the local part: 2.13.0+cpu and 2.13.0+cu130 have one ABI."""
+    return full_version.split("+")[0]
+
+
+def check_versions(built_torch: str, built_openmm: str) -> None:
+    """Raise ImportError if the plugin was built for another torch or openmm than is installed.
+
+    C++ libraries of other versions may load and then crash, so this comes before loading.
+    """
+    for package, built, digits in (("torch", built_torch, 3), ("openmm", built_openmm, 2)):
+        try:
+            installed = version(package)
+        except PackageNotFoundError:
+            raise ImportError(
+                f"timewarp-openmm needs {package} {_public(built)}, which is not installed; "
+                f"install it with: pip install {package}=={_public(built)}"
+            ) from None
+        wanted = _public(built).split(".")[:digits]
+        if _public(installed).split(".")[:digits] != wanted:
+            raise ImportError(
+                f"timewarp-openmm was built with {package} {built}, but {package} {installed} is "
+                f"installed; install {package}=={_public(built)} or build timewarp-openmm again "
+                "with: pip install --no-build-isolation --force-reinstall --no-deps timewarp-openmm"
+            )
+
+
+def load_plugin() -> ModuleType:
+    """Load the integrator's libraries into OpenMM and return the compiled module.
+
+    They are loaded from this package's own folder: in OpenMM's plugin folder every
+    ``import openmm`` would load libtorch, and a failure would go unseen.
+
+    Raises
+    ------
+    ImportError
+        If the package was not built, or was built for other versions.
+    """
+    package = __package__ or "timewarp_openmm"
+    try:
+        built = import_module("._build_versions", package)
+    except ImportError as error:
+        raise ImportError(
+            "the compiled plugin is missing; install the package with: "
+            "pip install --no-build-isolation ."
+        ) from error
+    check_versions(built.TORCH, built.OPENMM)
+    plugin = import_module("._plugin", package)
+    folder = Path(str(plugin.__file__)).parent
+    for library in sorted(folder.glob("libTimewarpOpenMM?*.so")):
+        openmm.Platform.loadPluginLibrary(str(library))
+    return plugin

@@ -1,0 +1,1 @@
+"""What the subcommands of ``timewarp-openmm`` do; cli.py gives them their options."""

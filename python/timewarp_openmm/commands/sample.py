@@ -1,0 +1,62 @@
+"""``timewarp-openmm sample``: the OpenMM script of the README, from the command line."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def sample(
+    model: Annotated[Path, typer.Option(help="A model file (.pt).")],
+    pdb: Annotated[Path, typer.Option(help="The molecule and its starting positions.")],
+    steps: Annotated[int, typer.Option(help="Metropolis-Hastings iterations.", min=1)],
+    out: Annotated[Path, typer.Option(help="Trajectory to write (DCD).")],
+    platform: Annotated[str, typer.Option(help="OpenMM platform.")] = "Reference",
+    interval: Annotated[int, typer.Option(help="Iterations between frames.", min=1)] = 10,
+    temperature: Annotated[float | None, typer.Option(help="K; default: the model's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random number seed.")] = None,
+    force_field: Annotated[
+        list[str] | None, typer.Option(help="OpenMM files; default: the model's.")
+    ] = None,
+    system: Annotated[Path | None, typer.Option(help="A System XML instead.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace the trajectory that is there.")] = False,
+) -> None:
+    """Sample a molecule with a model and write a trajectory."""
+    from ..contract import read_metadata
+    from ..data.systems import load_molecule, make_platform
+    from ..files import refuse_existing
+
+    refuse_existing(out, force)
+    if system is None and not force_field:
+        force_field = read_metadata(model).force_field.split(" + ")
+    molecule = load_molecule(pdb, force_field, system)
+
+    # Loads the compiled plugin, so it comes after all that can be wrong without it.
+    from openmm import app
+
+    from ..integrator import TimewarpMCMCIntegrator
+    from .progress import counting
+
+    integrator = TimewarpMCMCIntegrator(
+        str(model), topology=molecule.topology, temperature=temperature
+    )
+    if seed is not None:
+        integrator.setRandomNumberSeed(seed)
+    simulation = app.Simulation(
+        molecule.topology, molecule.system, integrator, *make_platform(platform)
+    )
+    simulation.context.setPositions(molecule.positions)
+    simulation.reporters.append(app.DCDReporter(str(out), interval))
+    began = time.monotonic()
+    with counting("sampling", steps, "iterations") as report:
+        for first in range(0, steps, 100):
+            simulation.step(min(100, steps - first))
+            report(simulation.currentStep)
+    seconds = time.monotonic() - began
+    typer.echo(
+        f"{out}: {steps // interval} frames, acceptance {integrator.getAcceptanceRate():.2%}, "
+        f"{steps / seconds:.0f} iterations/s"
+    )

@@ -1,0 +1,47 @@
+"""``timewarp-openmm train``: fit a flow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..training.trainer import Progress
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file, see docs/training.md.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and curves.")],
+    minutes: Annotated[
+        float | None, typer.Option(help="Train so long at most; overrides max_minutes.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Replace the run that is there.")] = False,
+) -> None:
+    """Fit a flow; the same command goes on with an interrupted run."""
+    from ..training.config import load_config
+    from ..training.trainer import train as run_training
+    from .progress import counting
+
+    settings = load_config(config)
+    with counting("training", 100.0, "%") as show:
+
+        def report(done: float, progress: Progress) -> None:
+            show(round(100 * done, 1), describe(progress))
+
+        progress = run_training(settings, out, force, minutes, report)
+    typer.echo(
+        f"{out}: {progress.step} steps in {progress.seconds / 60:.1f} min, best held-out "
+        f"log-likelihood {progress.best_log_likelihood:.3f} at step {progress.best_step}"
+    )
+
+
+def describe(progress: Progress) -> str:
+    """Return the losses in a few words."""
+    if progress.best_step == 0:
+        return f"step {progress.step}"
+    return (
+        f"step {progress.step}, loss {progress.train_loss:.2f}, log-likelihood train "
+        f"{progress.train_log_likelihood:.2f}, test {progress.test_log_likelihood:.2f}"
+    )

@@ -1,0 +1,153 @@
+"""How a set of trajectories is made: the numbers that identify it, and the named presets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+#: (phi, psi) in degrees of the starts, ordered so that the first few already cover the basins of a
+#: peptide: polyproline II, left-handed helix, right-handed helix, C7ax, C5 ...
+BASINS = (
+    (-70.0, 150.0),
+    (55.0, 45.0),
+    (-75.0, -20.0),
+    (65.0, -60.0),
+    (-150.0, 155.0),
+    (-80.0, 70.0),
+    (-120.0, 20.0),
+    (-75.0, 140.0),
+)
+PUBLISHED_STEP = 0.001
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Langevin dynamics at constant temperature, several trajectories.
+
+    Attributes
+    ----------
+    molecule : str
+    force_field : tuple of str
+    temperature : float
+        K.
+    friction : float
+        1/ps.
+    timestep, interval, length, equilibration : float
+        ps: the integration step, the time between frames, the recorded time of one trajectory
+        and the time before its first frame.
+    trajectories : int
+    starts : str
+        "given" (the given conformation, minimised) or "basins" (driven there along phi and psi).
+    platform : str
+        An OpenMM platform.
+    seed : int
+    """
+
+    molecule: str
+    force_field: tuple[str, ...]
+    platform: str
+    temperature: float = 310.0
+    friction: float = 0.3
+    timestep: float = PUBLISHED_STEP
+    interval: float = 2.0
+    length: float = 752.0
+    equilibration: float = 20.0
+    trajectories: int = 4
+    starts: str = "given"
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "friction", "timestep", "interval", "length"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be positive, got {value}")
+        if self.equilibration < 0:
+            raise ValueError(f"equilibration must not be negative, got {self.equilibration} ps")
+        if self.trajectories < 1:
+            raise ValueError(f"trajectories must be at least 1, got {self.trajectories}")
+        if self.starts not in ("given", "basins"):
+            raise ValueError(f"starts must be 'given' or 'basins', got {self.starts!r}")
+        multiple(self.interval, self.timestep, "interval", "time step")
+        multiple(self.length, self.interval, "length", "interval")
+
+    @property
+    def steps_per_frame(self) -> int:
+        return multiple(self.interval, self.timestep, "interval", "time step")
+
+    @property
+    def frames(self) -> int:
+        """Frames of one trajectory, the start and the end included."""
+        return multiple(self.length, self.interval, "length", "interval") + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "force_field": list(self.force_field)}
+
+    def differences(self, other: dict[str, Any]) -> list[str]:
+        """Return in words how the protocol in `other` (of `to_dict`) differs from this one."""
+        mine = self.to_dict()
+        return [
+            f"{name}: {other.get(name)!r} there, {value!r} now"
+            for name, value in mine.items()
+            if other.get(name) != value
+        ]
+
+
+#: Settings of the presets beyond Protocol's defaults, which are the published ones.
+PRESETS: dict[str, dict[str, Any]] = {
+    "ala2-report": {"molecule": "alanine-dipeptide"},
+    "ala2": {
+        "molecule": "alanine-dipeptide",
+        "starts": "basins",
+        "trajectories": 16,
+        "length": 3000.0,
+        "interval": 0.5,
+    },
+}
+
+
+def preset(name: str) -> dict[str, Any]:
+    """Return the settings of a named preset.
+
+    Raises
+    ------
+    ValueError
+        If there is none of this name.
+
+    Examples
+    --------
+    >>> preset("ala2")["trajectories"]
+    16
+    """
+    if name not in PRESETS:
+        raise ValueError(f"no preset named {name!r}; there are: {', '.join(PRESETS)}")
+    return dict(PRESETS[name])
+
+
+def with_settings(protocol: Protocol, **settings: Any) -> Protocol:
+    """Return `protocol` with those settings that are not None replaced."""
+    known = {field.name for field in fields(Protocol)}
+    given = {name: value for name, value in settings.items() if value is not None}
+    assert set(given) <= known
+    return replace(protocol, **given)
+
+
+def multiple(whole: float, part: float, whole_name: str, part_name: str) -> int:
+    """Return how often `part` goes into `whole`.
+
+    Raises
+    ------
+    ValueError
+        If it does not go a whole number of times, at least once.
+
+    Examples
+    --------
+    >>> multiple(2.0, 0.5, "lag", "interval")
+    4
+    """
+    count = round(whole / part)
+    if count < 1 or not math.isclose(count * part, whole, rel_tol=1e-6):
+        raise ValueError(
+            f"the {whole_name} ({whole:g} ps) must be a multiple of the {part_name} ({part:g} ps)"
+        )
+    return count

@@ -1,0 +1,216 @@
+"""From a name, a PDB file or a System XML to a molecule that a flow can move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import app
+
+from ..units import NANOMETER
+
+#: amber99sbildn with the OBC implicit solvent: what the published alanine dipeptide data used.
+DEFAULT_FORCE_FIELD = ("amber99sbildn.xml", "amber99_obc.xml")
+#: Molecules that come with the package: name -> force field files.
+NAMED_MOLECULES = {"alanine-dipeptide": DEFAULT_FORCE_FIELD}
+
+
+@dataclass(frozen=True)
+class MolecularSystem:
+    """A molecule with its force field and one conformation.
+
+    Attributes
+    ----------
+    name : str
+    topology : openmm.app.Topology
+    system : openmm.System
+    positions : array [N, 3], nm
+    force_field : tuple of str
+        The files that the System was made from.
+    """
+
+    name: str
+    topology: app.Topology
+    system: openmm.System
+    positions: NDArray[np.float64]
+    force_field: tuple[str, ...]
+
+
+def build_system(
+    topology: app.Topology, force_field: Sequence[str] = DEFAULT_FORCE_FIELD
+) -> openmm.System:
+    """Make a System that a flow can move: no cut-off, no constraints, no removal of the drift.
+
+    Raises
+    ------
+    ValueError
+        If a force field file cannot be found or has no parameters for a residue.
+    """
+    try:
+        parameters = app.ForceField(*force_field)
+    except Exception as error:  # OpenMM raises ValueError, OSError or a parse error by cause
+        raise ValueError(
+            f"cannot load the force field {' '.join(force_field)}: {error}; name OpenMM's own "
+            "files (such as amber99sbildn.xml) or paths to XML files"
+        ) from error
+    try:
+        system = parameters.createSystem(
+            topology,
+            nonbondedMethod=app.NoCutoff,
+            constraints=None,
+            rigidWater=False,
+            removeCMMotion=False,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"the force field {' '.join(force_field)} does not fit the molecule: {error} "
+            "Add missing hydrogens and caps to the PDB file, or name a force field that has "
+            "these residues with --force-field"
+        ) from error
+    check_movable(system)
+    return system
+
+
+def check_movable(system: openmm.System) -> None:
+    """Refuse what has no density for a flow: constraints, virtual sites, massless particles.
+
+    Raises
+    ------
+    ValueError
+        Naming the first such particle and how to build the System without it.
+    """
+    if system.getNumConstraints() > 0:
+        i, j, _ = system.getConstraintParameters(0)
+        raise ValueError(
+            f"the System has {system.getNumConstraints()} constraints (the first between particles "
+            f"{i} and {j}); make it with constraints=None and rigidWater=False"
+        )
+    for i in range(system.getNumParticles()):
+        if system.isVirtualSite(i):
+            raise ValueError(
+                f"particle {i} is a virtual site; use a force field without virtual sites"
+            )
+        if system.getParticleMass(i)._value <= 0:
+            raise ValueError(f"particle {i} has no mass; give every particle its mass")
+
+
+def load_pdb(path: str | Path) -> tuple[app.Topology, NDArray[np.float64]]:
+    """Read a PDB file: topology and positions [N, 3] in nm of its first model.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or OpenMM cannot read it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no PDB file at {path}")
+    try:
+        pdb = app.PDBFile(str(path))
+    except Exception as error:  # OpenMM's parser raises whatever its line handling meets
+        raise ValueError(f"{path} is not a PDB file that OpenMM can read: {error}") from error
+    if pdb.topology.getNumAtoms() == 0:
+        raise ValueError(f"{path} holds no atoms")
+    positions = np.asarray(pdb.getPositions(asNumpy=True).value_in_unit(NANOMETER), dtype=float)
+    return pdb.topology, positions
+
+
+def named_molecule(name: str) -> MolecularSystem:
+    """Return a molecule that comes with the package.
+
+    Raises
+    ------
+    ValueError
+        If there is none of this name.
+
+    Examples
+    --------
+    >>> named_molecule("alanine-dipeptide").system.getNumParticles()
+    22
+    """
+    if name not in NAMED_MOLECULES:
+        raise ValueError(
+            f"no molecule named {name!r}; there are: {', '.join(NAMED_MOLECULES)}. "
+            "Give another molecule as a PDB file"
+        )
+    with resources.as_file(structure_file(name)) as path:
+        topology, positions = load_pdb(path)
+    force_field = NAMED_MOLECULES[name]
+    return MolecularSystem(
+        name, topology, build_system(topology, force_field), positions, force_field
+    )
+
+
+def structure_file(name: str) -> resources.abc.Traversable:
+    """Return the PDB file of a named molecule."""
+    return resources.files(__package__) / "structures" / f"{name}.pdb"
+
+
+def load_molecule(
+    pdb: str | Path,
+    force_field: Sequence[str] | None = None,
+    system_xml: str | Path | None = None,
+) -> MolecularSystem:
+    """Make a molecule from a PDB file and a force field (the default one if None) or a System XML.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a file is missing or malformed, or the parts do not fit each other.
+    """
+    topology, positions = load_pdb(pdb)
+    name = Path(pdb).stem
+    if system_xml is None:
+        files = tuple(force_field or DEFAULT_FORCE_FIELD)
+        return MolecularSystem(name, topology, build_system(topology, files), positions, files)
+    if force_field:
+        raise ValueError("give either force field files or a System XML, not both")
+    system = load_system_xml(system_xml)
+    if system.getNumParticles() != topology.getNumAtoms():
+        raise ValueError(
+            f"{system_xml} has {system.getNumParticles()} particles but {pdb} has "
+            f"{topology.getNumAtoms()} atoms; make the System from this PDB file"
+        )
+    check_movable(system)
+    return MolecularSystem(name, topology, system, positions, (Path(system_xml).name,))
+
+
+def load_system_xml(path: str | Path) -> openmm.System:
+    """Read a System that openmm.XmlSerializer wrote.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no System XML at {path}")
+    try:
+        system = openmm.XmlSerializer.deserialize(path.read_text())
+    except (openmm.OpenMMException, ValueError) as error:
+        raise ValueError(f"{path} is not a serialized System: {error}") from error
+    if not isinstance(system, openmm.System):
+        raise ValueError(f"{path} holds a {type(system).__name__}, not a System")
+    return system
+
+
+def make_platform(name: str) -> tuple[openmm.Platform, dict[str, str]]:
+    """Return an OpenMM platform and its properties for one thread.
+
+    Raises
+    ------
+    ValueError
+        If there is no platform of this name.
+    """
+    names = [
+        openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())
+    ]
+    if name not in names:
+        raise ValueError(f"no OpenMM platform named {name!r}; there are: {', '.join(names)}")
+    return openmm.Platform.getPlatformByName(name), {"Threads": "1"} if name == "CPU" else {}

@@ -1,0 +1,79 @@
+"""Writing files so that a killed process leaves either the old content or the new, never half."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place in one step.
+
+    The temporary name keeps the suffix of `path`, which some formats insist on.
+    """
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write `content` to `path` in one step."""
+    replace_atomically(path, lambda temporary: _write_bytes(temporary, content))
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def refuse_existing(path: Path, force: bool) -> None:
+    """Refuse to overwrite `path` unless `force`.
+
+    Raises
+    ------
+    FileExistsError
+        If it exists and `force` is false.
+    """
+    if path.exists() and not force:
+        raise FileExistsError(f"{path} exists; name another output or pass --force to replace it")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextmanager
+def exclusive_lock(path: Path, wait: float = 10.0) -> Iterator[None]:
+    """Hold a lock on `path`, waiting at most `wait` seconds for another process to let go.
+
+    The lock goes with the process that holds it, so a killed run leaves none behind.
+
+    Raises
+    ------
+    FileExistsError
+        If another process still holds it.
+    """
+    deadline = time.monotonic() + wait
+    with open(path, "w") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise FileExistsError(
+                        f"another process is writing to {path.parent}; wait for it or stop it"
+                    ) from error
+                time.sleep(0.1)
+        yield

@@ -1,0 +1,265 @@
+"""Does a module keep to the model contract? (docs/contract.md has the contract in prose.)"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..contract import (
+    DENSITY_TOLERANCE,
+    INVERTIBILITY_TOLERANCE,
+    ContractError,
+    ModelMetadata,
+)
+
+#: The contract's methods.
+METHODS = ("sample", "log_prob", "invert")
+#: log_q must agree with the Jacobian of `sample`, taken by finite differences, to this.
+JACOBIAN_TOLERANCE = 1e-3
+
+_BATCH = 16
+_SEED = 20230227
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One batch of proposals from the reference positions, at one lag time."""
+
+    x: Tensor  # [N, 3]
+    noise: Tensor  # [B, D]
+    lag: Tensor  # [B]
+    y: Tensor  # [B, N, 3]
+    w: Tensor  # [B, N, 3]
+    log_q: Tensor  # [B]
+
+    @property
+    def where(self) -> str:
+        return f"at a lag of {self.lag[0].item():g} ps"
+
+
+@torch.inference_mode()
+def check_contract(module: nn.Module, metadata: ModelMetadata) -> None:
+    """Check shapes, types, densities and invertibility at each lag time, with fixed noise.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A flow, scripted or not, in float32 on the CPU.
+    metadata : ModelMetadata
+        Its `reference_positions` are where the flow is tried.
+
+    Raises
+    ------
+    ContractError
+        Naming the first thing that does not hold.
+    """
+    check_methods(module)
+    x = reference_positions(metadata)
+    for lag_time in metadata.lag_times:
+        trial = _sample(module, metadata, x, lag_time)
+        _check_density(module, trial)
+        _check_invertible(module, trial)
+        _check_batch_size(module, trial)
+        if math.isinf(lag_time):
+            _check_independent(module, trial)
+
+
+def check_methods(module: nn.Module) -> None:
+    """Check that the contract's methods are there.
+
+    Raises
+    ------
+    ContractError
+    """
+    if missing := [name for name in METHODS if not callable(getattr(module, name, None))]:
+        raise ContractError(
+            f"the module has no method {', '.join(missing)}; a model needs {', '.join(METHODS)} "
+            "(see docs/contract.md; a method other than forward needs @torch.jit.export)"
+        )
+
+
+@torch.inference_mode()
+def check_jacobian(module: nn.Module, metadata: ModelMetadata) -> None:
+    """Check that log_q is the density of what `sample` makes of standard normal noise.
+
+    In float64 and by finite differences::
+
+        log q(y, w | x) = log N(noise; 0, I) - log |d(y, w) / d noise|
+
+    A module whose `sample` and `log_prob` agree on a wrong density passes `check_contract`, but its
+    chain would sample another distribution; this is what finds it. It applies where the noise is as
+    large as (y, w), which is not so for densities of the shape alone; those are left out.
+
+    Raises
+    ------
+    ContractError
+    """
+    x = reference_positions(metadata).double()
+    if metadata.noise_size != 2 * x.numel():
+        return
+    try:
+        module = copy.deepcopy(module).double()
+        for lag_time in metadata.lag_times:
+            _compare_with_jacobian(module, x, lag_time)
+    except RuntimeError as error:
+        raise ContractError(f"the module does not work in float64: {error}") from error
+
+
+def reference_positions(metadata: ModelMetadata) -> Tensor:
+    """Return the metadata's reference positions, [N, 3] in nm, float32.
+
+    Raises
+    ------
+    ContractError
+        If there are none, or they do not fit the metadata's molecule.
+    """
+    if metadata.reference_positions is None:
+        raise ContractError(
+            "the metadata have no reference_positions, on which the contract is checked; give the "
+            "positions of a plausible conformation in nm"
+        )
+    x = torch.tensor(metadata.reference_positions, dtype=torch.float32)
+    atoms = x.size(0) if metadata.molecule is None else metadata.molecule.num_atoms
+    if x.shape != (atoms, 3) or not bool(torch.isfinite(x).all()):
+        raise ContractError(
+            f"reference_positions must be {atoms} x 3 finite numbers in nm, got shape "
+            f"{tuple(x.shape)}"
+        )
+    return x
+
+
+def _sample(module: nn.Module, metadata: ModelMetadata, x: Tensor, lag_time: float) -> _Trial:
+    noise = torch.randn(_BATCH, metadata.noise_size, generator=torch.Generator().manual_seed(_SEED))
+    lag = torch.full((_BATCH,), lag_time)
+    try:
+        y, w, log_q = module.sample(x, noise, lag)  # type: ignore[operator]
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ContractError(
+            f"sample(x [{x.size(0)}, 3], noise [{_BATCH}, {metadata.noise_size}], lag [{_BATCH}]) "
+            f"failed: {error}"
+        ) from error
+    shape = (_BATCH, x.size(0), 3)
+    _expect("the first result of sample (y)", y, shape, torch.float32)
+    _expect("the second result of sample (w)", w, shape, torch.float32)
+    _expect("the third result of sample (log_q)", log_q, (_BATCH,), torch.float64)
+    trial = _Trial(x, noise, lag, y, w, log_q)
+    for name, value in (("y", y), ("w", w), ("log_q", log_q)):
+        if not bool(torch.isfinite(value).all()):
+            raise ContractError(f"sample makes a {name} that is not finite {trial.where}")
+    return trial
+
+
+def _check_density(module: nn.Module, trial: _Trial) -> None:
+    for x in (trial.x.unsqueeze(0), trial.x.repeat(_BATCH, 1, 1)):
+        log_prob = _call(module, "log_prob", trial, x)
+        _expect("the result of log_prob", log_prob, (_BATCH,), torch.float64)
+        _compare(
+            f"log_prob (x of {x.size(0)}) and the log_q of sample {trial.where}",
+            log_prob,
+            trial.log_q,
+            DENSITY_TOLERANCE,
+        )
+
+
+def _check_invertible(module: nn.Module, trial: _Trial) -> None:
+    noise = _call(module, "invert", trial, trial.x.unsqueeze(0))
+    _expect("the result of invert", noise, tuple(trial.noise.shape), torch.float32)
+    y, w, _ = module.sample(trial.x, noise, trial.lag)  # type: ignore[operator]
+    for name, again, first in (("y / nm", y, trial.y), ("w", w, trial.w)):
+        _compare(
+            f"{name} of sample(x, invert(y, w)) and of sample {trial.where}",
+            again,
+            first,
+            INVERTIBILITY_TOLERANCE,
+        )
+
+
+def _check_batch_size(module: nn.Module, trial: _Trial) -> None:
+    few = 3
+    y, _, log_q = module.sample(  # type: ignore[operator]
+        trial.x, trial.noise[:few], trial.lag[:few]
+    )
+    _compare(
+        f"y / nm of a batch of {few} and of {_BATCH} {trial.where}",
+        y,
+        trial.y[:few],
+        INVERTIBILITY_TOLERANCE,
+    )
+    _compare(
+        f"log_q of a batch of {few} and of {_BATCH} {trial.where}",
+        log_q,
+        trial.log_q[:few],
+        DENSITY_TOLERANCE,
+    )
+
+
+def _check_independent(module: nn.Module, trial: _Trial) -> None:
+    generator = torch.Generator().manual_seed(_SEED + 1)
+    other = trial.x + 0.02 * torch.randn(trial.x.shape, generator=generator) + 0.1
+    y, w, log_q = module.sample(other, trial.noise, trial.lag)  # type: ignore[operator]
+    log_prob = _call(module, "log_prob", trial, other.unsqueeze(0))
+    for name, value, expected, tolerance in (
+        ("y / nm", y, trial.y, INVERTIBILITY_TOLERANCE),
+        ("w", w, trial.w, INVERTIBILITY_TOLERANCE),
+        ("log_q", log_q, trial.log_q, DENSITY_TOLERANCE),
+        ("log_prob", log_prob, trial.log_q, DENSITY_TOLERANCE),
+    ):
+        _compare(
+            f"{name} from two states x, on which it must not depend at an infinite lag,",
+            value,
+            expected,
+            tolerance,
+        )
+
+
+def _compare_with_jacobian(module: nn.Module, x: Tensor, lag_time: float) -> None:
+    size = 2 * x.numel()
+    noise = torch.randn(
+        size, generator=torch.Generator().manual_seed(_SEED + 2), dtype=torch.float64
+    )
+    # Small, so that hardly a kink of a piecewise linear network lies within.
+    step = 1e-6
+    steps = step * torch.eye(size, dtype=torch.float64)
+    batch = torch.cat((noise.unsqueeze(0), noise + steps, noise - steps))
+    lag = torch.full((len(batch),), lag_time, dtype=torch.float64)
+    y, w, log_q = module.sample(x, batch, lag)  # type: ignore[operator]
+    out = torch.cat((y.flatten(1), w.flatten(1)), dim=1)
+    jacobian = (out[1 : size + 1] - out[size + 1 :]) / (2.0 * step)
+    log_normal = -0.5 * (noise.square().sum() + size * math.log(2.0 * math.pi))
+    _compare(
+        f"log_q and the density from the Jacobian of sample at a lag of {lag_time:g} ps",
+        log_q[:1],
+        (log_normal - torch.linalg.slogdet(jacobian).logabsdet).unsqueeze(0),
+        JACOBIAN_TOLERANCE,
+    )
+
+
+def _call(module: nn.Module, name: str, trial: _Trial, x: Tensor) -> Tensor:
+    try:
+        result: Tensor = getattr(module, name)(trial.y, trial.w, x, trial.lag)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ContractError(
+            f"{name}(y {list(trial.y.shape)}, w {list(trial.w.shape)}, x {list(x.shape)}, "
+            f"lag {list(trial.lag.shape)}) failed: {error}"
+        ) from error
+    return result
+
+
+def _expect(what: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if not isinstance(value, Tensor):
+        raise ContractError(f"{what} must be a tensor, got {type(value).__name__}")
+    if tuple(value.shape) != shape or value.dtype != dtype:
+        raise ContractError(
+            f"{what} must be {list(shape)} of {dtype}, got {list(value.shape)} of {value.dtype}"
+        )
+
+
+def _compare(what: str, value: Tensor, expected: Tensor, tolerance: float) -> None:
+    difference = (value.double() - expected.double()).abs().max().item()
+    # Written so that a NaN fails.
+    if not difference <= tolerance:
+        raise ContractError(f"{what} differ by {difference:.3g}; they must agree to {tolerance:g}")

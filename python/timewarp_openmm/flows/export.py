@@ -1,0 +1,82 @@
+"""From a flow to a model file."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .. import __version__
+from ..contract import METADATA_FILE, ContractError, ModelMetadata
+from .check import METHODS, check_contract, check_jacobian, check_methods
+
+
+def export_model(
+    flow: nn.Module, metadata: ModelMetadata, path: str | Path, overwrite: bool = False
+) -> Path:
+    """Script, freeze and check a flow, and write it with its metadata.
+
+    The file appears whole and checked or not at all. The flow itself is left as it is.
+
+    Parameters
+    ----------
+    flow : torch.nn.Module
+        Any module that follows the model contract, scripted or scriptable.
+    metadata : ModelMetadata
+        Must have `reference_positions`; an empty `package_version` is filled in.
+    path : str or Path
+    overwrite : bool
+        Replace a file that is there.
+
+    Returns
+    -------
+    Path
+        Of the file.
+
+    Raises
+    ------
+    FileExistsError
+        If there is a file and `overwrite` is not set.
+    FileNotFoundError
+        If the folder does not exist.
+    ContractError
+        If the flow does not follow the contract, naming what failed.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; ask for overwriting or choose another name")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}; create it first")
+    metadata = dataclasses.replace(
+        metadata, package_version=metadata.package_version or __version__
+    )
+    check_methods(flow)
+    flow = copy.deepcopy(flow).cpu().float().eval()
+    check_jacobian(flow, metadata)
+    _write(_freeze(flow), metadata, path)
+    return path
+
+
+def _freeze(flow: nn.Module) -> torch.jit.ScriptModule:
+    try:
+        scripted = torch.jit.script(flow)
+    except Exception as error:  # TorchScript raises many kinds
+        raise ContractError(f"the flow cannot be compiled by torch.jit.script: {error}") from error
+    check_methods(scripted)
+    frozen: torch.jit.ScriptModule = torch.jit.freeze(scripted, preserved_attrs=list(METHODS))
+    return frozen
+
+
+def _write(model: torch.jit.ScriptModule, metadata: ModelMetadata, path: Path) -> None:
+    """Write to a temporary file beside `path`, check what can be read from it, and rename it."""
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        torch.jit.save(model, str(temporary), _extra_files={METADATA_FILE: metadata.to_json()})
+        read = torch.jit.load(str(temporary), map_location="cpu")  # type: ignore[no-untyped-call]
+        check_contract(read, metadata)
+        os.replace(temporary, path)

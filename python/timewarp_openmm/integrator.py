@@ -1,0 +1,148 @@
+"""The integrator that users put into their OpenMM scripts."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
+
+import openmm
+from openmm import unit
+
+from ._libraries import load_plugin
+from .matching import match_atoms
+from .units import KELVIN, value_in
+
+if TYPE_CHECKING:
+    from openmm import app
+
+_plugin = load_plugin()
+
+
+class TimewarpMCMCIntegrator(openmm.Integrator):
+    """Samples the Boltzmann distribution in large learned jumps.
+
+    Each step is one Metropolis-Hastings iteration: a conditional normalising flow (Timewarp, Klein
+    et al., NeurIPS 2023, arXiv 2302.01170) proposes new positions for all atoms of the molecule,
+    and the System's own potential energy decides. The samples are exact whatever the flow has
+    learned; its quality determines only how many proposals are accepted. The trajectory is not
+    a dynamical one.
+
+    Parameters
+    ----------
+    model : str or path-like
+        A TorchScript model that follows the contract in docs/contract.md, for instance
+        ``timewarp_openmm.pretrained("alanine-dipeptide")``.
+    topology : openmm.app.Topology, optional
+        Needed when the System's atoms are in another order than the model's: they are then matched
+        by the bond graph and by element and atom name.
+    temperature : float or Quantity, optional
+        In kelvin; by default the temperature the model was trained for.
+
+    Raises
+    ------
+    openmm.OpenMMException
+        If the model is missing, damaged or does not honour the contract. A System that the model
+        does not fit is refused in the same way when the Context is created.
+    ValueError
+        If the topology is not that of the model's molecule.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        topology: app.Topology | None = None,
+        temperature: float | unit.Quantity | None = None,
+    ) -> None:
+        # The C++ object must come with openmm's own SWIG wrapper, and the serializer makes one.
+        path = escape(os.path.abspath(os.fspath(model)), {'"': "&quot;"})
+        made = openmm.XmlSerializer.deserialize(
+            f'<Integrator type="TimewarpMCMCIntegrator" version="1" modelPath="{path}"/>'
+        )
+        self.this = made.this
+        if temperature is not None:
+            self.setTemperature(temperature)
+        if topology is not None:
+            self.setParticles(match_atoms(self.getModelPath(), topology))
+
+    @staticmethod
+    def cast(integrator: openmm.Integrator) -> TimewarpMCMCIntegrator:
+        """Give an integrator that OpenMM returned as a plain Integrator its class back.
+
+        Raises
+        ------
+        TypeError
+            If it is an integrator of another kind.
+        """
+        if not _plugin.is_timewarp(int(integrator.this)):
+            raise TypeError(f"{type(integrator).__name__} is not a TimewarpMCMCIntegrator")
+        integrator.__class__ = TimewarpMCMCIntegrator
+        return integrator  # type: ignore[return-value]
+
+    def _address(self) -> int:
+        return int(self.this)
+
+    def getModelPath(self) -> str:
+        """Get the path of the model file."""
+        return str(_plugin.get_model_path(self._address()))
+
+    def getTemperature(self) -> unit.Quantity:
+        """Get the temperature of the sampled distribution, in kelvin."""
+        return _plugin.get_temperature(self._address()) * unit.kelvin
+
+    def setTemperature(self, temperature: float | unit.Quantity) -> None:
+        """Set the temperature of the sampled distribution (in kelvin).
+
+        The proposals remain those of the temperature the model was trained for, so moving far from
+        it costs acceptance, not exactness.
+        """
+        _plugin.set_temperature(self._address(), float(value_in(temperature, KELVIN)))
+
+    def getRandomNumberSeed(self) -> int:
+        """Get the random number seed; 0 means that each Context picks one."""
+        return int(_plugin.get_random_number_seed(self._address()))
+
+    def setRandomNumberSeed(self, seed: int) -> None:
+        """Set the random number seed, before a Context is created; 0 (the default) picks one.
+
+        The same seed, platform, number of threads and batch size give the same chain bit for bit.
+        """
+        _plugin.set_random_number_seed(self._address(), seed)
+
+    def getBatchSize(self) -> int:
+        """Get how many proposals are computed together; 0 means adapted to the acceptance rate."""
+        return int(_plugin.get_batch_size(self._address()))
+
+    def setBatchSize(self, size: int) -> None:
+        """Set how many proposals are computed together; 0 (the default) adapts.
+
+        A batch is look-ahead for the case that proposals are rejected. The sampled chain does not
+        depend on it, apart from rounding in matrix products.
+        """
+        _plugin.set_batch_size(self._address(), size)
+
+    def getParticles(self) -> list[int]:
+        """Get the particle of the System for each atom of the model; empty for the same order."""
+        return list(_plugin.get_particles(self._address()))
+
+    def setParticles(self, particles: list[int]) -> None:
+        """Set the particle of the System for each atom of the model, before a Context is made."""
+        _plugin.set_particles(self._address(), list(particles))
+
+    def getNumProposed(self) -> int:
+        """Get the number of iterations performed so far."""
+        return int(_plugin.get_num_proposed(self._address()))
+
+    def getNumAccepted(self) -> int:
+        """Get the number of proposals accepted so far."""
+        return int(_plugin.get_num_accepted(self._address()))
+
+    def getNumNonFinite(self) -> int:
+        """Get the number of proposals rejected because the model returned NaN or infinity."""
+        return int(_plugin.get_num_non_finite(self._address()))
+
+    def getAcceptanceRate(self) -> float:
+        """Get the fraction of proposals accepted so far; 0 before the first."""
+        return float(_plugin.get_acceptance_rate(self._address()))
+
+

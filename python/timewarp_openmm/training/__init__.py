@@ -1,0 +1,1 @@
+"""Fitting a flow: configuration, losses, data augmentation and the training loop."""

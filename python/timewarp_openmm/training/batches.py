@@ -1,0 +1,90 @@
+"""Batches for training: pairs, put through the molecule's symmetries, with auxiliary velocities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..data.pairs import PairSampler
+from ..molecule import Molecule
+from .augmentation import HydrogenPermutation, permute_atoms, random_rotations
+from .config import AugmentationConfig
+from .rigid_motion import small_rigid_motion, superpose
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs of states.
+
+    Attributes
+    ----------
+    x, y : float32 tensors [B, N, 3], nm
+        Conditioning and target positions; the centroid of x is the origin.
+    w : float32 tensor [B, N, 3]
+        Auxiliary velocities of the target, N(0, I).
+    lag : float32 tensor [B], ps
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    w: torch.Tensor
+    lag: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(t.to(device) for t in (self.x, self.y, self.w, self.lag)))
+
+    def __getitem__(self, part: slice) -> Batch:
+        return Batch(self.x[part], self.y[part], self.w[part], self.lag[part])
+
+    def __len__(self) -> int:
+        return len(self.lag)
+
+
+class BatchSource:
+    """Draws batches.
+
+    Parameters
+    ----------
+    pairs : PairSampler
+    molecule : Molecule
+    augmentation : AugmentationConfig
+    cartesian : bool
+        Rigid motions matter to Cartesian flows only; others get the pairs as they lie.
+    """
+
+    def __init__(
+        self,
+        pairs: PairSampler,
+        molecule: Molecule,
+        augmentation: AugmentationConfig,
+        cartesian: bool,
+    ) -> None:
+        self._pairs = pairs
+        self._augmentation = augmentation
+        self._cartesian = cartesian
+        self._permutation = HydrogenPermutation(molecule)
+
+    def draw(self, count: int, generator: torch.Generator) -> Batch:
+        """Return a batch of `count` pairs; all randomness comes from `generator`."""
+        x, y, lag = self._pairs.draw(count, generator)
+        if self._augmentation.permute_hydrogens and self._permutation.groups:
+            # The same for both states: within a lag a hydrogen need not have changed places.
+            order = self._permutation.draw(count, generator)
+            x, y = permute_atoms(x, order), permute_atoms(y, order)
+        centre = x.mean(1, keepdim=True)
+        x, y = x - centre, y - centre
+        if self._cartesian:
+            x, y = self._move(x, y, generator)
+        w = torch.randn(y.shape, generator=generator)
+        return Batch(x, y, w, lag)
+
+    def _move(
+        self, x: torch.Tensor, y: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._augmentation.rigid_motion == "remove":
+            y = small_rigid_motion(superpose(y, x), self._augmentation.rigid_noise, generator)
+        if self._augmentation.rotate:
+            rotation = random_rotations(len(x), generator)
+            x, y = x @ rotation, y @ rotation
+        return x, y

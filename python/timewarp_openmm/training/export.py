@@ -1,0 +1,57 @@
+"""From a training run to a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import __version__
+from ..contract import ModelMetadata
+from ..flows.build import build_flow
+from ..flows.export import export_model
+from .run_folder import TrainedFlow, load_trained
+
+
+def export_run(
+    run: str | Path, path: str | Path, licence: str = "MIT", overwrite: bool = False
+) -> None:
+    """Write the best weights of a run, with where they come from, as a model file.
+
+    Raises
+    ------
+    FileNotFoundError, FileExistsError
+        If there is no run, or the model file exists and `overwrite` is false.
+    ContractError
+        If the flow fails the contract's checks.
+    """
+    trained = load_trained(run)
+    flow = build_flow(trained.config.flow, trained.provenance.molecule)
+    flow.load_state_dict(trained.weights)
+    metadata = make_metadata(trained, flow.noise_size, licence)
+    export_model(flow, metadata, path, overwrite=overwrite)
+
+
+def make_metadata(trained: TrainedFlow, noise_size: int, licence: str) -> ModelMetadata:
+    """Return what a trained model says about itself."""
+    provenance = trained.provenance
+    return ModelMetadata(
+        molecule=provenance.molecule,
+        noise_size=noise_size,
+        temperature=provenance.temperature,
+        coordinates=trained.config.flow.coordinates,
+        lag_times=list(trained.config.lag_times),
+        lag_weights=trained.config.lag_probabilities(),
+        reference_positions=provenance.reference_positions,
+        force_field=provenance.force_field,
+        provenance={
+            "data": provenance.data,
+            "versions": provenance.versions,
+            "seed": trained.config.seed,
+            "config": trained.config.to_yaml(),
+            "step": trained.step,
+            "training_seconds": round(trained.seconds, 1),
+            "train_log_likelihood": trained.train_log_likelihood,
+            "test_log_likelihood": trained.test_log_likelihood,
+        },
+        licence=licence,
+        package_version=__version__,
+    )

@@ -1,0 +1,241 @@
+/*
+ * What the integrator does, apart from the distribution it samples (TestTimewarpInvariance.h).
+ */
+#include "TimewarpTestUtilities.h"
+#include "openmm/serialization/XmlSerializer.h"
+#include <limits>
+#include <sstream>
+
+std::vector<Vec3> positionsAfter(const std::string& model, int batchSize, int steps, Platform& platform,
+                                 int seed = 5, int stepsAtOnce = 10) {
+    AnharmonicWell well;
+    auto system = well.createSystem();
+    TimewarpMCMCIntegrator integrator(modelPath(model, well.numParticles));
+    integrator.setBatchSize(batchSize);
+    integrator.setRandomNumberSeed(seed);
+    Context context(*system, integrator, platform);
+    context.setPositions(std::vector<Vec3>(well.numParticles));
+    for (int i = 0; i < steps; i += stepsAtOnce)
+        integrator.step(std::min(stepsAtOnce, steps - i));
+    ASSERT_EQUAL(steps, integrator.getNumProposed());
+    ASSERT_EQUAL(steps, context.getStepCount());
+    return context.getState(State::Positions).getPositions();
+}
+
+double maxDifference(const std::vector<Vec3>& a, const std::vector<Vec3>& b) {
+    double difference = 0;
+    for (size_t i = 0; i < a.size(); i++)
+        for (int j = 0; j < 3; j++)
+            difference = std::max(difference, std::fabs(a[i][j] - b[i][j]));
+    return difference;
+}
+
+void testChainDoesNotDependOnBatchSize(Platform& platform) {
+    for (const char* model : {"affine", "anisotropic", "tilted", "lags", "broken"}) {
+        auto reference = positionsAfter(model, 1, 1000, platform);
+        for (int batchSize : {0, 7, 64})
+            ASSERT(maxDifference(reference, positionsAfter(model, batchSize, 1000, platform)) < 1e-4);
+        ASSERT(maxDifference(reference, positionsAfter(model, 1, 1000, platform, 6)) > 0);
+    }
+}
+
+void testChainDoesNotDependOnStepsAtOnce(Platform& platform) {
+    for (const char* model : {"tilted", "lags"})
+        for (int batchSize : {0, 64})
+            ASSERT(maxDifference(positionsAfter(model, batchSize, 1000, platform, 5, 1),
+                                 positionsAfter(model, batchSize, 1000, platform, 5, 1000)) == 0);
+}
+
+void testIdentityAcceptsEverything(Platform& platform) {
+    AnharmonicWell well;
+    auto system = well.createSystem();
+    TimewarpMCMCIntegrator integrator(modelPath("identity", well.numParticles));
+    Context context(*system, integrator, platform);
+    std::mt19937 random(1);
+    std::vector<Vec3> start = well.drawPositions(random);
+    context.setPositions(start);
+    integrator.step(500);
+    ASSERT_EQUAL(500, integrator.getNumAccepted());
+    ASSERT_EQUAL(1.0, integrator.getAcceptanceRate());
+    ASSERT(maxDifference(start, context.getState(State::Positions).getPositions()) < 1e-7);
+}
+
+/**
+ * An energy that rises steeply from the current state rejects everything, and the positions stay bit for bit.
+ */
+void testRejectionKeepsPositions(Platform& platform) {
+    AnharmonicWell well;
+    well.k = 1e12;
+    auto system = well.createSystem();
+    TimewarpMCMCIntegrator integrator(modelPath("affine", well.numParticles));
+    Context context(*system, integrator, platform);
+    std::mt19937 random(1);
+    std::vector<Vec3> start = well.drawPositions(random);
+    context.setPositions(start);
+    start = context.getState(State::Positions).getPositions();
+    integrator.step(200);
+    ASSERT_EQUAL(0, integrator.getNumAccepted());
+    ASSERT(maxDifference(start, context.getState(State::Positions).getPositions()) == 0);
+}
+
+void testNonFiniteProposalsAreCounted(Platform& platform) {
+    // The broken model returns NaN where a normal deviate is above 0.5 and infinity where it is below -1.
+
+    AnharmonicWell well;
+    auto system = well.createSystem();
+    TimewarpMCMCIntegrator integrator(modelPath("broken", well.numParticles));
+    integrator.setRandomNumberSeed(3);
+    Context context(*system, integrator, platform);
+    context.setPositions(std::vector<Vec3>(well.numParticles));
+    const int steps = 4000;
+    integrator.step(steps);
+    double p = 0.308538 + 0.158655, tolerance = 4.5 * std::sqrt(steps * p * (1 - p));
+    ASSERT(std::fabs(integrator.getNumNonFinite() - steps * p) < tolerance);
+    ASSERT(integrator.getNumAccepted() > 0);
+}
+
+/**
+ * Velocities are Maxwell-Boltzmann at the integrator's temperature (kinetic energy of 3N degrees of freedom;
+ * bound of five standard errors).
+ */
+void testVelocities(Platform& platform) {
+    AnharmonicWell well;
+    auto system = well.createSystem();
+    TimewarpMCMCIntegrator integrator(modelPath("tilted", well.numParticles));
+    integrator.setRandomNumberSeed(8);
+    Context context(*system, integrator, platform);
+    context.setPositions(std::vector<Vec3>(well.numParticles));
+    const int samples = 4000;
+    double sum = 0;
+    for (int i = 0; i < samples; i++) {
+        integrator.step(1);
+        sum += context.getState(State::Energy).getKineticEnergy();
+    }
+    double freedom = 3.0 * well.numParticles, expected = 0.5 * freedom * KT;
+    ASSERT(std::fabs(sum / samples - expected) < 5 * KT * std::sqrt(0.5 * freedom / samples));
+}
+
+void testCheckpoint(Platform& platform) {
+    for (const char* model : {"tilted", "lags"}) {
+        for (int batchSize : {0, 1, 64}) {
+            AnharmonicWell well;
+            auto system = well.createSystem();
+            TimewarpMCMCIntegrator integrator(modelPath(model, well.numParticles));
+            integrator.setBatchSize(batchSize);
+            Context context(*system, integrator, platform);
+            context.setPositions(std::vector<Vec3>(well.numParticles));
+            integrator.step(37);
+            std::stringstream checkpoint;
+            context.createCheckpoint(checkpoint);
+            State saved = context.getState(State::Positions | State::Velocities | State::Parameters |
+                                           State::IntegratorParameters);
+            integrator.step(100);
+            long long accepted = integrator.getNumAccepted();
+            auto expected = context.getState(State::Positions).getPositions();
+
+            // In the same Context, and in another one with another seed; from a checkpoint and from a State.
+
+            context.loadCheckpoint(checkpoint);
+            integrator.step(100);
+            ASSERT(maxDifference(expected, context.getState(State::Positions).getPositions()) == 0);
+            ASSERT_EQUAL(accepted, integrator.getNumAccepted());
+            TimewarpMCMCIntegrator integrator2(modelPath(model, well.numParticles));
+            integrator2.setBatchSize(batchSize);
+            Context context2(*system, integrator2, platform);
+            context2.setState(saved);
+            integrator2.step(100);
+            ASSERT(maxDifference(expected, context2.getState(State::Positions).getPositions()) == 0);
+            ASSERT_EQUAL(137, integrator2.getNumProposed());
+        }
+    }
+}
+
+void testForceGroups(Platform& platform) {
+    // With no force group in the integration, every symmetric proposal is accepted.
+
+    AnharmonicWell well;
+    auto system = well.createSystem();
+    TimewarpMCMCIntegrator integrator(modelPath("affine", well.numParticles));
+    integrator.setIntegrationForceGroups(1 << 3);
+    Context context(*system, integrator, platform);
+    context.setPositions(std::vector<Vec3>(well.numParticles));
+    integrator.step(200);
+    ASSERT_EQUAL(200, integrator.getNumAccepted());
+    integrator.setIntegrationForceGroups(1);
+    integrator.step(200);
+    ASSERT(integrator.getNumAccepted() < 390);
+}
+
+void testParameterChangeIsSeen(Platform& platform) {
+    AnharmonicWell well;
+    auto system = well.createSystem();
+    TimewarpMCMCIntegrator integrator(modelPath("affine", well.numParticles));
+    integrator.setBatchSize(64);
+    Context context(*system, integrator, platform);
+    context.setPositions(std::vector<Vec3>(well.numParticles));
+    integrator.step(5);
+    context.setParameter("k", 0.0);
+    context.setParameter("c", 0.0);
+    long long before = integrator.getNumAccepted();
+    integrator.step(50);
+    ASSERT_EQUAL(before + 50, integrator.getNumAccepted());
+}
+
+void testSerialization() {
+    TimewarpMCMCIntegrator integrator(modelPath("affine", 4));
+    ASSERT_EQUAL(300.0, integrator.getTemperature());
+    ASSERT_EQUAL(1.0, integrator.getStepSize());
+    integrator.setTemperature(311.5);
+    integrator.setBatchSize(9);
+    integrator.setRandomNumberSeed(42);
+    integrator.setParticles({3, 1, 0, 2});
+    integrator.setIntegrationForceGroups(5);
+    std::unique_ptr<Integrator> copy(XmlSerializer::clone<Integrator>(integrator));
+    auto& integrator2 = dynamic_cast<TimewarpMCMCIntegrator&>(*copy);
+    ASSERT_EQUAL(integrator.getModelPath(), integrator2.getModelPath());
+    ASSERT_EQUAL(integrator.getTemperature(), integrator2.getTemperature());
+    ASSERT_EQUAL(integrator.getBatchSize(), integrator2.getBatchSize());
+    ASSERT_EQUAL(integrator.getRandomNumberSeed(), integrator2.getRandomNumberSeed());
+    ASSERT_EQUAL(integrator.getIntegrationForceGroups(), integrator2.getIntegrationForceGroups());
+    ASSERT(integrator.getParticles() == integrator2.getParticles());
+}
+
+void testBadInput(Platform& platform) {
+    assertThrows([] { TimewarpMCMCIntegrator("missing.pt"); }, "missing.pt");
+    AnharmonicWell well;
+    TimewarpMCMCIntegrator integrator(modelPath("affine", 4));
+    assertThrows([&] { integrator.setTemperature(0.0); }, "Temperature");
+    assertThrows([&] { integrator.setTemperature(std::nan("")); }, "Temperature");
+    assertThrows([&] { integrator.setBatchSize(-1); }, "Batch size");
+    assertThrows([&] { integrator.step(1); }, "not bound to a context");
+
+    auto constrained = well.createSystem();
+    constrained->addConstraint(0, 1, 0.1);
+    assertThrows([&] { Context context(*constrained, integrator, platform); }, "constraints=None");
+    auto massless = well.createSystem();
+    massless->setParticleMass(2, 0.0);
+    assertThrows([&] { Context context(*massless, integrator, platform); }, "particle 2 has no mass");
+    auto virtualSite = well.createSystem();
+    virtualSite->setParticleMass(2, 0.0);
+    virtualSite->setVirtualSite(2, new TwoParticleAverageSite(0, 1, 0.5, 0.5));
+    assertThrows([&] { Context context(*virtualSite, integrator, platform); },
+                 "particle 2 is a virtual site");
+    auto system = well.createSystem();
+    integrator.setParticles({0, 1, 1, 2});
+    assertThrows([&] { Context context(*system, integrator, platform); }, "particle 1 twice");
+    integrator.setParticles({0, 1, 9, 2});
+    assertThrows([&] { Context context(*system, integrator, platform); }, "particle 9");
+    integrator.setParticles({});
+
+    // What was refused can still be used.
+
+    Context context(*system, integrator, platform);
+    assertThrows([&] { Context second(*system, integrator, platform); }, "already bound to a context");
+    std::vector<Vec3> positions(4);
+    positions[1][2] = std::numeric_limits<double>::quiet_NaN();
+    context.setPositions(positions);
+    assertThrows([&] { integrator.step(1); }, "position of atom 1 is not finite");
+    context.setPositions(std::vector<Vec3>(4));
+    integrator.step(1);
+    ASSERT_EQUAL(1, integrator.getNumProposed());
+}

@@ -1,0 +1,106 @@
+#ifndef TIMEWARP_TEST_UTILITIES_H_
+#define TIMEWARP_TEST_UTILITIES_H_
+
+#include "OpenMM.h"
+#include "TimewarpMCMCIntegrator.h"
+#include "openmm/internal/AssertionUtilities.h"
+#include "openmm/reference/SimTKOpenMMRealType.h"
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+using namespace OpenMM;
+using TimewarpPlugin::TimewarpMCMCIntegrator;
+
+const double TEMPERATURE = 300.0;
+const double KT = BOLTZ * TEMPERATURE;
+
+inline std::string modelPath(const std::string& name, int numParticles) {
+    return std::string(TIMEWARP_MODELS) + "/" + name + "_" + std::to_string(numParticles) + ".pt";
+}
+
+/**
+ * A target whose exact distribution is known: every coordinate of every particle moves alone in
+ * k/2 x^2 + c x^4.
+ */
+struct AnharmonicWell {
+    double k = 50.0, c = 200.0;
+    int numParticles = 4;
+
+    std::unique_ptr<System> createSystem() const {
+        auto system = std::make_unique<System>();
+        auto* force = new CustomExternalForce("0.5*k*(x^2+y^2+z^2)+c*(x^4+y^4+z^4)");
+        force->addGlobalParameter("k", k);
+        force->addGlobalParameter("c", c);
+        for (int i = 0; i < numParticles; i++) {
+            system->addParticle(10.0);
+            force->addParticle(i);
+        }
+        system->addForce(force);
+        return system;
+    }
+    double energy(double x) const {
+        return 0.5 * k * x * x + c * x * x * x * x;
+    }
+    /**
+     * Draw exactly, by rejection from the harmonic part.
+     */
+    double draw(std::mt19937& random) const {
+        std::normal_distribution<double> normal(0.0, std::sqrt(KT / k));
+        std::uniform_real_distribution<double> uniform;
+        while (true) {
+            double x = normal(random);
+            if (uniform(random) < std::exp(-c * x * x * x * x / KT))
+                return x;
+        }
+    }
+    std::vector<Vec3> drawPositions(std::mt19937& random) const {
+        std::vector<Vec3> positions(numParticles);
+        for (Vec3& p : positions)
+            p = Vec3(draw(random), draw(random), draw(random));
+        return positions;
+    }
+};
+
+/**
+ * Assert that some code throws an OpenMMException whose message holds a text.
+ */
+inline void assertThrows(const std::function<void()>& code, const std::string& text) {
+    try {
+        code();
+    }
+    catch (const OpenMMException& error) {
+        if (std::string(error.what()).find(text) == std::string::npos)
+            throw OpenMMException("expected '" + text + "' in the message: " + error.what());
+        return;
+    }
+    throw OpenMMException("expected an exception with '" + text + "'");
+}
+
+/**
+ * Assert that two samples are of one distribution (Kolmogorov-Smirnov), with a false-alarm rate of 1e-5.
+ */
+inline void assertSameDistribution(std::vector<double> a, std::vector<double> b) {
+    std::sort(a.begin(), a.end());
+    std::sort(b.begin(), b.end());
+    double distance = 0;
+    for (size_t i = 0, j = 0; i < a.size() && j < b.size();) {
+        double value = std::min(a[i], b[j]);
+        while (i < a.size() && a[i] <= value)
+            i++;
+        while (j < b.size() && b[j] <= value)
+            j++;
+        distance = std::max(distance, std::fabs(i / (double)a.size() - j / (double)b.size()));
+    }
+    double critical = std::sqrt(-0.5 * std::log(1e-5 / 2)) * std::sqrt(1.0 / a.size() + 1.0 / b.size());
+    if (distance > critical)
+        throw OpenMMException("distributions differ: Kolmogorov-Smirnov distance " +
+                              std::to_string(distance) + " exceeds " + std::to_string(critical));
+}
+
+#endif /*TIMEWARP_TEST_UTILITIES_H_*/

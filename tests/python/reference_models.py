@@ -1,0 +1,234 @@
+"""Small models that follow the contract and whose behaviour is known, for tests of the chain.
+
+They double as the C++ tests' models: ``python reference_models.py FOLDER`` writes them all.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from timewarp_openmm.contract import METADATA_FILE, ModelMetadata
+
+def normal_log_density(z: Tensor) -> Tensor:
+    z = z.flatten(1).to(torch.float64)
+    return -0.5 * (z * z).sum(1) - z.shape[1] * 0.5 * math.log(2 * math.pi)
+
+
+class Identity(torch.nn.Module):
+    """y = x: every proposal must be accepted."""
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        w = noise.view(noise.size(0), x.size(0), 3)
+        return x.expand(noise.size(0), x.size(0), 3), w, normal_log_density(w)
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        return normal_log_density(w)
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        return w.flatten(1)
+
+
+class Affine(torch.nn.Module):
+    """y = center + shrink (x - center) + scale (cos(angle) z_p + sin(angle) z_v), w the rest.
+
+    A Gaussian proposal that mixes noise of positions and velocities, so that the density of the
+    way back depends on the auxiliary velocities; per-coordinate scales make it anisotropic.
+    """
+
+    def __init__(self, scale: list[float], shrink: float, angle: float) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(scale))
+        self.shrink = shrink
+        self.cos = math.cos(angle)
+        self.sin = math.sin(angle)
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = noise.view(noise.size(0), 2, x.size(0), 3)
+        r = self.cos * z[:, 0] + self.sin * z[:, 1]
+        w = self.cos * z[:, 1] - self.sin * z[:, 0]
+        y = self.shrink * x + self.scale * r
+        log_scale = self.scale.to(torch.float64).log().sum() * x.size(0)
+        return y, w, normal_log_density(z) - log_scale
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        z = self.invert(y, w, x, lag)
+        return normal_log_density(z) - self.scale.to(torch.float64).log().sum() * y.size(1)
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        r = (y - self.shrink * x) / self.scale
+        z_p = self.cos * r - self.sin * w
+        z_v = self.sin * r + self.cos * w
+        return torch.stack([z_p, z_v], 1).flatten(1)
+
+
+class Tilted(torch.nn.Module):
+    """A poor, nonlinear flow: couples positions and velocities as RealNVP does, with odd scales.
+
+    z_p <- exp(a tanh(z_v)) z_p + b sin(z_v);  z_v <- exp(a tanh(z_p)) z_v + b x;  y = x + c z_p
+    """
+
+    def __init__(self, a: float, b: float, c: float) -> None:
+        super().__init__()
+        self.a = a
+        self.b = b
+        self.c = c
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = noise.view(noise.size(0), 2, x.size(0), 3)
+        base = normal_log_density(noise)
+        log_s = self.a * torch.tanh(z[:, 1])
+        p = torch.exp(log_s) * z[:, 0] + self.b * torch.sin(z[:, 1])
+        log_t = self.a * torch.tanh(p)
+        w = torch.exp(log_t) * z[:, 1] + self.b * x
+        jacobian = (log_s + log_t).to(torch.float64).sum([1, 2])
+        return x + self.c * p, w, base - jacobian - 3 * x.size(0) * math.log(self.c)
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        p = (y - x) / self.c
+        log_t = self.a * torch.tanh(p)
+        z = self.invert(y, w, x, lag)
+        log_s = self.a * torch.tanh(z.view(y.size(0), 2, y.size(1), 3)[:, 1])
+        jacobian = (log_s + log_t).to(torch.float64).sum([1, 2])
+        return normal_log_density(z) - jacobian - 3 * y.size(1) * math.log(self.c)
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        p = (y - x) / self.c
+        z_v = (w - self.b * x) * torch.exp(-self.a * torch.tanh(p))
+        z_p = (p - self.b * torch.sin(z_v)) * torch.exp(-self.a * torch.tanh(z_v))
+        return torch.stack([z_p, z_v], 1).flatten(1)
+
+
+class LagScaled(torch.nn.Module):
+    """Two kinds of move by lag: a random walk of scale 0.05 sqrt(lag), or an independent draw.
+
+    Auxiliary velocities are the last 3N deviates and not part of the flow.
+    """
+
+    def __init__(self, spread: float) -> None:
+        super().__init__()
+        self.spread = spread
+
+    def mean(self, x: Tensor, lag: Tensor) -> Tensor:
+        local = torch.isfinite(lag)[:, None, None]
+        return torch.where(local, x, torch.zeros_like(x))
+
+    def scale(self, lag: Tensor) -> Tensor:
+        walk = 0.05 * torch.sqrt(torch.where(torch.isfinite(lag), lag, torch.ones_like(lag)))
+        spread = torch.full_like(lag, self.spread)
+        return torch.where(torch.isfinite(lag), walk, spread)[:, None, None]
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = noise.view(noise.size(0), 2, x.size(0), 3)
+        y = self.mean(x.unsqueeze(0), lag) + self.scale(lag) * z[:, 0]
+        log_scale = self.scale(lag).to(torch.float64).log().flatten() * 3 * x.size(0)
+        return y, z[:, 1], normal_log_density(noise) - log_scale
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        log_scale = self.scale(lag).to(torch.float64).log().flatten() * 3 * y.size(1)
+        return normal_log_density(self.invert(y, w, x, lag)) - log_scale
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        z = (y - self.mean(x, lag)) / self.scale(lag)
+        return torch.stack([z, w], 1).flatten(1)
+
+
+class Broken(torch.nn.Module):
+    """A random walk that returns NaN or infinity where the first deviate is above 0.5 or below -1.
+
+    Its density is honest: log_prob is -inf for moves that the flow cannot make.
+    """
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = noise.view(noise.size(0), 2, x.size(0), 3)
+        y = x + self.scale * z[:, 0]
+        first = noise[:, :1].unsqueeze(2)
+        y = torch.where(first > 0.5, torch.full_like(y, math.nan), y)
+        y = torch.where(first < -1.0, torch.full_like(y, math.inf), y)
+        return y, z[:, 1], normal_log_density(noise) - 3 * x.size(0) * math.log(self.scale)
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        z = self.invert(y, w, x, lag)
+        density = normal_log_density(z) - 3 * y.size(1) * math.log(self.scale)
+        possible = (z[:, 0] <= 0.5) & (z[:, 0] >= -1.0)
+        return torch.where(possible, density, torch.full_like(density, -math.inf))
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        return torch.stack([(y - x) / self.scale, w], 1).flatten(1)
+
+
+def save_model(module: torch.nn.Module, metadata: ModelMetadata, path: Path) -> None:
+    """Write a scripted module with its metadata, unchecked."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.jit.save(
+        torch.jit.script(module.eval()), str(path), _extra_files={METADATA_FILE: metadata.to_json()}
+    )
+
+
+def any_molecule(noise_size: int, **changes: object) -> ModelMetadata:
+    """Return metadata of a model that takes any particles."""
+    values: dict[str, object] = {
+        "molecule": None,
+        "noise_size": noise_size,
+        "temperature": 300.0,
+        "coordinates": "test",
+        "lag_times": [1.0],
+        "lag_weights": [1.0],
+    }
+    return ModelMetadata(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def write_all(folder: Path) -> None:
+    """Write the models of the C++ tests: for N = 1, 4 or 22 particles, named by what they are."""
+    for n in (1, 4, 22):
+        isotropic, odd = [0.08] * 3, [0.3, 0.02, 0.1]
+        reference = [[0.1 * i, 0.05 * (i % 3), -0.1] for i in range(n)]
+        plain = any_molecule(3 * n, reference_positions=reference)
+        full = any_molecule(6 * n, reference_positions=reference)
+        models: dict[str, tuple[torch.nn.Module, ModelMetadata]] = {
+            "identity": (Identity(), plain),
+            "affine": (Affine(isotropic, 1.0, 0.6), full),
+            "anisotropic": (Affine(odd, 0.8, 1.1), full),
+            "tilted": (Tilted(0.7, 0.4, 0.1), full),
+            "badly_scaled": (Tilted(0.1, 0.0, 1.5), full),
+            "lags": (
+                LagScaled(0.3),
+                any_molecule(
+                    6 * n,
+                    reference_positions=reference,
+                    lag_times=[1.0, 4.0, math.inf],
+                    lag_weights=[0.4, 0.2, 0.4],
+                    auxiliary_velocities=False,
+                ),
+            ),
+            "broken": (Broken(0.08), full),
+        }
+        for name, (module, metadata) in models.items():
+            save_model(module, metadata, folder / f"{name}_{n}.pt")
+
+
+if __name__ == "__main__":
+    write_all(Path(sys.argv[1]))
