@@ -144,5 +144,3 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
     def getAcceptanceRate(self) -> float:
         """Get the fraction of proposals accepted so far; 0 before the first."""
         return float(_plugin.get_acceptance_rate(self._address()))
-
-

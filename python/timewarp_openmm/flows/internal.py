@@ -3,7 +3,8 @@
 Noise becomes the shape of the proposal: first the rotors, through circular splines given each
 other; then all narrow coordinates, through affine maps and splines given the rotors and each other.
 The proposal is placed in the frame that three root atoms of x span, so that the reverse move finds
-x's frame exactly and rigid motion has no part in the density.
+x's frame exactly and rigid motion has no part in the density. An independent draw is placed in one
+fixed frame: the chain is one of shapes, and where a shape lies is then the same whatever x was.
 """
 
 import math
@@ -115,7 +116,7 @@ class InternalFlow(nn.Module):
         noise : Tensor [B, 6 N - 6]
             Standard normal deviates.
         lag : Tensor [B], ps
-            ``inf``: the proposal's shape does not depend on x.
+            ``inf``: an independent draw.
 
         Returns
         -------
@@ -130,6 +131,9 @@ class InternalFlow(nn.Module):
             x = x.unsqueeze(0)
         deviates = noise.double()
         context, origin = self._condition(x, lag, noise.size(0))
+        frame = self.shape.frame
+        if self.has_context:
+            frame = torch.where(torch.isfinite(lag).view(-1, 1, 1), x.double(), frame)
         rotors, sectors = self._rotors_from(deviates[:, : self.num_rotors])
         narrow = deviates[:, self.num_rotors : self.num_shape]
         log_q = -self.num_rotors * math.log(2 * math.pi) + _log_normal(
@@ -148,7 +152,7 @@ class InternalFlow(nn.Module):
                 if i + j == len(self.narrow_couplings) - 1:
                     narrow, log_slope = layer(narrow, features, False)
                     log_q = log_q - log_slope
-        y, log_volume = self.shape.to_positions(rotors, sectors, narrow, x)
+        y, log_volume = self.shape.to_positions(rotors, sectors, narrow, frame)
         w = noise[:, self.num_shape :].view(-1, self.num_atoms, 3)
         return y.to(x.dtype), w, log_q - log_volume
 

@@ -12,7 +12,8 @@ the probability 1/n of each sector cancel.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,25 @@ from .zmatrix import CoordinateKind, ZMatrix, build_zmatrix
 _LEAST_EIGENVALUE = 1e-4
 
 
-class SymmetricRotors(nn.Module):
+class Float64Buffers(nn.Module):
+    """A module whose float64 buffers stay float64 when the flow's weights become float32.
+
+    Rounded, the whitening and its inverse would no longer undo each other.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        exact = {
+            name: buffer
+            for name, buffer in self.named_buffers(recurse=False)
+            if buffer.dtype == torch.float64
+        }
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in exact.items():
+            setattr(self, name, buffer.to(getattr(self, name).device))
+        return self
+
+
+class SymmetricRotors(Float64Buffers):
     """Rotors of one fold n: the relabelling of their atoms, and its undoing.
 
     Parameters
@@ -115,13 +134,16 @@ class SymmetricRotors(nn.Module):
         return bonds, angles, torsions
 
 
-class ShapeChart(nn.Module):
+class ShapeChart(Float64Buffers):
     """Positions to shape coordinates, and back into a given frame.
 
     Attributes
     ----------
     num_rotors, num_narrow : int
         R and M, with R + M = 3N - 6.
+    frame : Tensor [1, N, 3], nm
+        The first conformation of the data, its centroid at the origin: where conformations go that
+        have no other place.
     """
 
     rotor_index: Tensor
@@ -133,6 +155,7 @@ class ShapeChart(nn.Module):
     whiten: Tensor
     unwhiten: Tensor
     log_scale: Tensor
+    frame: Tensor
     fitted: Tensor
 
     def __init__(self, molecule: Molecule) -> None:
@@ -158,6 +181,7 @@ class ShapeChart(nn.Module):
             ("whiten", torch.eye(size, dtype=torch.float64)),
             ("unwhiten", torch.eye(size, dtype=torch.float64)),
             ("log_scale", torch.zeros((), dtype=torch.float64)),
+            ("frame", torch.full((1, zmatrix.num_atoms, 3), math.nan, dtype=torch.float64)),
             ("fitted", torch.tensor(False)),
         ):
             self.register_buffer(name, buffer)
@@ -206,6 +230,7 @@ class ShapeChart(nn.Module):
         self.unwhiten.copy_(unwhiten)
         self.whiten.copy_(torch.linalg.inv(unwhiten))
         self.log_scale.copy_(torch.linalg.slogdet(unwhiten).logabsdet)
+        self.frame.copy_(positions[:1] - positions[:1].mean(1, keepdim=True))
         self.fitted.fill_(True)
 
     def _fit_windows(self, torsions: Tensor, weights: Tensor) -> None:
