@@ -55,6 +55,8 @@ class CartesianFlow(nn.Module):
         N.
     noise_size : int
         6 N: deviates of the positions, then those of the velocities.
+    auxiliary_velocities : bool
+        True: auxiliary velocities are part of the flow.
 
     Raises
     ------
@@ -76,6 +78,7 @@ class CartesianFlow(nn.Module):
         super().__init__()
         self.num_atoms = molecule.num_atoms
         self.noise_size = 6 * molecule.num_atoms
+        self.auxiliary_velocities = True
         types, num_types = _atom_types(config, molecule)
         self.atom_types: Tensor
         self.register_buffer("atom_types", torch.tensor(types))

@@ -203,7 +203,8 @@ def _check_independent(module: nn.Module, trial: _Trial) -> None:
     y, w, log_q = module.sample(other, trial.noise, trial.lag)  # type: ignore[operator]
     log_prob = _call(module, "log_prob", trial, other.unsqueeze(0))
     for name, value, expected, tolerance in (
-        ("y / nm", y, trial.y, INVERTIBILITY_TOLERANCE),
+        # Where a proposal lies may follow x: a chain of shapes keeps x's frame.
+        ("distances in y / nm", _distances(y), _distances(trial.y), INVERTIBILITY_TOLERANCE),
         ("w", w, trial.w, INVERTIBILITY_TOLERANCE),
         ("log_q", log_q, trial.log_q, DENSITY_TOLERANCE),
         ("log_prob", log_prob, trial.log_q, DENSITY_TOLERANCE),
@@ -214,6 +215,10 @@ def _check_independent(module: nn.Module, trial: _Trial) -> None:
             expected,
             tolerance,
         )
+
+
+def _distances(y: Tensor) -> Tensor:
+    return (y.unsqueeze(1) - y.unsqueeze(2)).square().sum(-1).sqrt()
 
 
 def _compare_with_jacobian(module: nn.Module, x: Tensor, lag_time: float) -> None:

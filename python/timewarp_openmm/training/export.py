@@ -26,16 +26,17 @@ def export_run(
     trained = load_trained(run)
     flow = build_flow(trained.config.flow, trained.provenance.molecule)
     flow.load_state_dict(trained.weights)
-    metadata = make_metadata(trained, flow.noise_size, licence)
+    metadata = make_metadata(trained, flow, licence)
     export_model(flow, metadata, path, overwrite=overwrite)
 
 
-def make_metadata(trained: TrainedFlow, noise_size: int, licence: str) -> ModelMetadata:
+def make_metadata(trained: TrainedFlow, flow: Flow, licence: str) -> ModelMetadata:
     """Return what a trained model says about itself."""
     provenance = trained.provenance
     return ModelMetadata(
         molecule=provenance.molecule,
-        noise_size=noise_size,
+        noise_size=flow.noise_size,
+        auxiliary_velocities=flow.auxiliary_velocities,
         temperature=provenance.temperature,
         coordinates=trained.config.flow.coordinates,
         lag_times=list(trained.config.lag_times),
