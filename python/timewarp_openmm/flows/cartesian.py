@@ -57,6 +57,8 @@ class CartesianFlow(nn.Module):
         6 N: deviates of the positions, then those of the velocities.
     auxiliary_velocities : bool
         True: auxiliary velocities are part of the flow.
+    precision : str
+        "single": what the model contract says of its types.
 
     Raises
     ------
@@ -79,6 +81,7 @@ class CartesianFlow(nn.Module):
         self.num_atoms = molecule.num_atoms
         self.noise_size = 6 * molecule.num_atoms
         self.auxiliary_velocities = True
+        self.precision = "single"
         types, num_types = _atom_types(config, molecule)
         self.atom_types: Tensor
         self.register_buffer("atom_types", torch.tensor(types))

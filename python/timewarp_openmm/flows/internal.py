@@ -41,6 +41,9 @@ class InternalFlow(nn.Module):
         6 N - 6: deviates of the rotors, the narrow coordinates, and the 3 N auxiliary velocities.
     auxiliary_velocities : bool
         False: auxiliary velocities have no part in the flow.
+    precision : str
+        "double": rounding positions to single precision would change the density of stiff bonds by
+        more than the contract allows. The networks work in single precision.
 
     Raises
     ------
@@ -54,6 +57,7 @@ class InternalFlow(nn.Module):
         self.num_atoms = molecule.num_atoms
         self.noise_size = 6 * molecule.num_atoms - 6
         self.auxiliary_velocities = False
+        self.precision = "double"
         self.num_rotors = self.shape.num_rotors
         self.num_narrow = self.shape.num_narrow
         self.num_shape = self.num_rotors + self.num_narrow
@@ -156,7 +160,7 @@ class InternalFlow(nn.Module):
                     log_q = log_q - log_slope
         y, log_volume = self.shape.to_positions(rotors, sectors, narrow, x.double())
         w = noise[:, self.num_shape :].view(-1, self.num_atoms, 3)
-        return y.to(x.dtype), w, log_q - log_volume
+        return y.to(x.dtype), w.to(x.dtype), log_q - log_volume
 
     @torch.jit.export
     def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..contract import ModelMetadata
-from ..flows.build import build_flow
+from ..flows.build import Flow, build_flow
 from ..flows.export import export_model
 from .run_folder import TrainedFlow, load_trained
 
@@ -37,6 +37,7 @@ def make_metadata(trained: TrainedFlow, flow: Flow, licence: str) -> ModelMetada
         molecule=provenance.molecule,
         noise_size=flow.noise_size,
         auxiliary_velocities=flow.auxiliary_velocities,
+        precision=flow.precision,
         temperature=provenance.temperature,
         coordinates=trained.config.flow.coordinates,
         lag_times=list(trained.config.lag_times),
