@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from .internal_config import InternalFlowConfig
+
 
 class CartesianFlowConfig(BaseModel):
     """Hyperparameters of `CartesianFlow` (Klein et al. 2023, arXiv 2302.01170, section 4).
@@ -96,4 +98,4 @@ class CartesianFlowConfig(BaseModel):
         return self
 
 
-FlowConfig = CartesianFlowConfig
+FlowConfig = Annotated[CartesianFlowConfig | InternalFlowConfig, Field(discriminator="coordinates")]
