@@ -7,11 +7,12 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openmm
 import torch
 from lightning_fabric import Fabric
@@ -21,17 +22,22 @@ from ..data.pairs import (
     PairSampler,
     Trajectory,
     TrajectorySet,
+    WeightedTrajectory,
+    load_independent,
     load_trajectories,
     load_weights,
+    mix_frames,
     split_by_trajectory,
 )
 from ..data.simulate import SYSTEM_FILE, default_platform
 from ..data.systems import load_system_xml
 from ..files import exclusive_lock, write_bytes_atomically
 from ..flows.build import build_flow
+from ..flows.internal import InternalFlow
 from .batches import Batch, BatchSource
 from .config import TrainingConfig, parse_config
-from .losses import likelihood_loss, sample_losses
+from .independence import draw, log_weights_of, run_chains
+from .losses import likelihood_loss, regression_loss, sample_losses
 from .openmm_energy import OpenMMEnergy
 from .run_folder import (
     BEST_FILE,
@@ -49,6 +55,8 @@ from .run_folder import (
 
 #: Steps in succession whose gradient may be infinite before training is given up.
 MAX_BAD_STEPS = 20
+#: Chains, from different test states, in which acceptance is measured.
+ACCEPTANCE_CHAINS = 8
 
 
 @dataclass
@@ -62,6 +70,9 @@ class Progress:
     test_loss: float = math.nan
     test_log_likelihood: float = -math.inf
     best_log_likelihood: float = -math.inf
+    acceptance: float = math.nan
+    acceptance_error: float = math.nan
+    best_acceptance: float = -math.inf
     best_step: int = 0
     tests_without_gain: int = 0
     bad_steps: int = 0
@@ -83,6 +94,7 @@ def train(
     force: bool = False,
     minutes: float | None = None,
     report: Callable[[float, Progress], None] | None = None,
+    initial: Mapping[str, torch.Tensor] | None = None,
 ) -> Progress:
     """Fit a flow into the folder `out`, or go on with a run that was interrupted there.
 
@@ -97,6 +109,8 @@ def train(
         Instead of the configuration's `max_minutes`.
     report : callable, optional
         Called after each step with the part of the run that is done, in [0, 1], and its progress.
+    initial : mapping of str to Tensor, optional
+        Weights to start from, of a flow of the same configuration (`TrainedFlow.weights`).
 
     Returns
     -------
@@ -115,7 +129,7 @@ def train(
     data = prepare_data(config)
     out.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(out / LOCK_FILE):
-        trainer = _Trainer(config, data, out)
+        trainer = _Trainer(config, data, out, initial)
         trainer.resume(force)
         trainer.run(report)
         plot_curves(out)
@@ -137,18 +151,29 @@ def prepare_data(config: TrainingConfig) -> TrainingData:
         config.seed,
         config.data.test_trajectories,
     )
+    drawn_train, drawn_test = None, None
+    if config.data.independent is not None:
+        drawn_train, drawn_test = load_independent(
+            config.data.independent, found.molecule.num_atoms
+        )
     return TrainingData(
-        _batch_source(config, found, train),
-        _batch_source(config, found, test),
+        _batch_source(config, found, train, drawn_train),
+        _batch_source(config, found, test, drawn_test),
         _provenance(config, found, train, test),
     )
 
 
 def _batch_source(
-    config: TrainingConfig, found: TrajectorySet, part: tuple[Trajectory, ...]
+    config: TrainingConfig,
+    found: TrajectorySet,
+    part: tuple[Trajectory, ...],
+    drawn: WeightedTrajectory | None,
 ) -> BatchSource:
     file = config.data.frame_weights
     weights = None if file is None else load_weights(file, part)
+    if drawn is not None:
+        simulated = weights or [np.ones(len(t.positions), dtype=np.float32) for t in part]
+        part, weights = mix_frames(part, simulated, drawn)
     pairs = PairSampler(part, config.lag_times, config.lag_weights, weights)
     cartesian = config.flow.coordinates == "cartesian"
     return BatchSource(pairs, found.molecule, config.augmentation, cartesian)
@@ -216,7 +241,13 @@ def test_pairs(source: BatchSource, config: TrainingConfig) -> Batch:
 
 
 class _Trainer:
-    def __init__(self, config: TrainingConfig, data: TrainingData, out: Path) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        data: TrainingData,
+        out: Path,
+        initial: Mapping[str, torch.Tensor] | None,
+    ) -> None:
         # Fabric announces its devices; the progress bar is the place for news.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         self.config = config
@@ -227,6 +258,10 @@ class _Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             flow = build_flow(config.flow, data.provenance.molecule)
+        if initial is not None:
+            flow.load_state_dict(initial)
+        elif isinstance(flow, InternalFlow):
+            flow.fit_normalisation(*data.train.frames())
         self._average = copy.deepcopy(flow).requires_grad_(False)
         self._fabric = Fabric(accelerator=config.accelerator, devices=1)
         optimizer = torch.optim.AdamW(
@@ -237,6 +272,7 @@ class _Trainer:
             self._flow.mark_forward_method(method)
         self._average.to(self._fabric.device)
         self._energy = _make_energy(config, data.provenance)
+        self._starts = self._acceptance_starts()
         self._train_pairs = test_pairs(data.train, config).to(self._fabric.device)
         self._test_pairs = test_pairs(data.test, config).to(self._fabric.device)
         self._losses: list[float] = []
@@ -318,7 +354,11 @@ class _Trainer:
         loss = torch.zeros((), dtype=torch.float64, device=self._fabric.device)
         if weights.likelihood > 0:
             loss = loss + weights.likelihood * likelihood_loss(self._flow, batch)
-        if self._energy is not None:
+        if self._energy is not None and weights.regression > 0:
+            loss = loss + weights.regression * regression_loss(
+                self._flow, self._energy, batch, weights, self._generator
+            )
+        if self._energy is not None and weights.needs_samples:
             acceptance, entropy = sample_losses(
                 self._flow, self._energy, batch, weights, self._generator
             )
@@ -344,8 +384,13 @@ class _Trainer:
         progress.train_log_likelihood = self._log_likelihood(self._train_pairs)
         progress.test_log_likelihood = self._log_likelihood(self._test_pairs)
         progress.test_loss = -progress.test_log_likelihood
-        if progress.test_log_likelihood > progress.best_log_likelihood:
+        better = progress.test_log_likelihood > progress.best_log_likelihood
+        if self.config.acceptance_draws > 0:
+            self._measure_acceptance()
+            better = progress.acceptance > progress.best_acceptance
+        if better:
             progress.best_log_likelihood = progress.test_log_likelihood
+            progress.best_acceptance = progress.acceptance
             progress.best_step = progress.step
             progress.tests_without_gain = 0
         else:
@@ -358,6 +403,30 @@ class _Trainer:
             part = batch[first : first + self.config.batch_size]
             total -= float(likelihood_loss(self._average, part)) * len(part)
         return total / len(batch)
+
+    def _acceptance_starts(self) -> torch.Tensor:
+        """Return the states that chains start from: test states, spread over the trajectories."""
+        if self.config.acceptance_draws == 0:
+            return torch.empty(0)
+        frames, weights = self.data.test.frames()
+        likely = torch.nonzero(weights > 0).flatten()
+        spread = torch.linspace(0, len(likely) - 1, ACCEPTANCE_CHAINS).round().long()
+        return frames[likely[spread]].to(self._fabric.device)
+
+    def _measure_acceptance(self) -> None:
+        assert self._energy is not None
+        # The same noise at each test, so that differences are the weights'.
+        generator = torch.Generator().manual_seed(self.config.seed + 2)
+        draws = draw(
+            self._average,
+            self._energy,
+            self._starts[0],
+            self.config.acceptance_draws,
+            generator,
+        )
+        starts = log_weights_of(self._average, self._energy, self._starts)
+        chains = run_chains(draws, starts, np.random.default_rng(self.config.seed + 2))
+        self.progress.acceptance, self.progress.acceptance_error = chains.mean, chains.error
 
     def _save(self) -> None:
         progress = self.progress
@@ -377,6 +446,7 @@ class _Trainer:
                 "test_loss": progress.test_loss,
                 "train_log_likelihood": progress.train_log_likelihood,
                 "test_log_likelihood": progress.test_log_likelihood,
+                "acceptance": progress.acceptance,
             },
         )
         if progress.best_step == progress.step:
@@ -397,11 +467,14 @@ class _Trainer:
 
 
 def _make_energy(config: TrainingConfig, provenance: Provenance) -> OpenMMEnergy | None:
-    if not config.loss.needs_samples:
+    if not (config.loss.needs_energy or config.acceptance_draws):
         return None
     system = load_system_xml(config.data.folder / SYSTEM_FILE)
     return OpenMMEnergy(
-        system, provenance.temperature, default_platform(provenance.molecule.num_atoms)
+        system,
+        provenance.temperature,
+        default_platform(provenance.molecule.num_atoms),
+        threads=torch.get_num_threads(),
     )
 
 
