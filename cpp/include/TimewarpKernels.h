@@ -51,9 +51,9 @@ public:
     /**
      * Set the positions of the model's atoms.
      *
-     * @param positions   3*N coordinates (in nm)
+     * @param positions   the positions (in nm)
      */
-    virtual void setPositions(OpenMM::ContextImpl& context, const float* positions) = 0;
+    virtual void setPositions(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions) = 0;
     /**
      * Set the velocities of the model's atoms.
      *

@@ -52,6 +52,7 @@ void ProposalChain::refreshState(ContextImpl& context, const ChainSettings& sett
                 if (!isfinite(statePositions[i][j]))
                     throw OpenMMException("Timewarp: the position of " + model.getMetadata().describeAtom(i) +
                                           " is not finite; set valid positions before stepping");
+        chooseOrigin();
         state(kernel).savePositions(context);
         counters.lookAheadSize = 0;
         counters.stateLogDensityKnown = 0;
@@ -61,6 +62,28 @@ void ProposalChain::refreshState(ContextImpl& context, const ChainSettings& sett
         throw OpenMMException(
                 "Timewarp: the potential energy of the current state is NaN; set valid positions, "
                 "for example by minimizing the energy, before stepping");
+}
+
+void ProposalChain::chooseOrigin() {
+    if (counters.originKnown)
+        return;
+    Vec3 sum;
+    for (const Vec3& position : statePositions)
+        sum += position;
+    for (int j = 0; j < 3; j++)
+        counters.origin[j] = sum[j] / numAtoms;
+    counters.originKnown = 1;
+}
+
+Vec3 ProposalChain::origin() const {
+    return Vec3(counters.origin[0], counters.origin[1], counters.origin[2]);
+}
+
+vector<Vec3> ProposalChain::modelPositions() const {
+    vector<Vec3> positions = statePositions;
+    for (Vec3& position : positions)
+        position -= origin();
+    return positions;
 }
 
 void ProposalChain::iterate(ContextImpl& context, const ChainSettings& settings) {
@@ -111,7 +134,7 @@ void ProposalChain::makeLookAhead(int64_t start, int64_t size) {
         random.normal(&draws.velocities[i * 3 * numAtoms], 3 * numAtoms);
         random.normal(noise.data() + i * metadata.noiseSize, metadata.noiseSize);
     }
-    model.propose(statePositions, draws.velocities, noise, draws.lags, batch);
+    model.propose(modelPositions(), draws.velocities, noise, draws.lags, batch);
     counters.lookAheadStart = start;
     counters.lookAheadSize = size;
     lookAheadIsComputed = true;
@@ -127,7 +150,7 @@ bool ProposalChain::proposalIsFinite(int64_t entry) const {
 
 double ProposalChain::independentLogDensity() {
     if (!counters.stateLogDensityKnown) {
-        counters.stateLogDensity = model.independentLogDensity(statePositions);
+        counters.stateLogDensity = model.independentLogDensity(modelPositions());
         counters.stateLogDensityKnown = 1;
     }
     return counters.stateLogDensity;
@@ -150,7 +173,11 @@ bool ProposalChain::tryProposal(ContextImpl& context, const ChainSettings& setti
     }
     double newEnergy;
     try {
-        state(kernel).setPositions(context, &batch.positions[entry * 3 * numAtoms]);
+        const float* y = &batch.positions[entry * 3 * numAtoms];
+        proposedPositions.resize(numAtoms);
+        for (int i = 0; i < numAtoms; i++)
+            proposedPositions[i] = origin() + Vec3(y[3 * i], y[3 * i + 1], y[3 * i + 2]);
+        state(kernel).setPositions(context, proposedPositions);
         newEnergy = computeEnergy(context, settings);
     }
     catch (...) {
@@ -173,13 +200,8 @@ void ProposalChain::acceptProposal(ContextImpl& context, int64_t entry, double n
     state(kernel).savePositions(context);
     counters.numAccepted++;
     stateEnergy = newEnergy;
-    const float* y = &batch.positions[entry * 3 * numAtoms];
-    bool samePositions = true;
-    for (int i = 0; i < numAtoms; i++) {
-        Vec3 position(y[3 * i], y[3 * i + 1], y[3 * i + 2]);
-        samePositions &= (position == statePositions[i]);
-        statePositions[i] = position;
-    }
+    bool samePositions = (proposedPositions == statePositions);
+    statePositions.swap(proposedPositions);
     if (samePositions)
         return;
     moved = true;

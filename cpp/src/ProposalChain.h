@@ -43,6 +43,10 @@ struct ChainCounters {
     /** 1 if stateLogDensity is that of the current positions. */
     std::int64_t stateLogDensityKnown = 0;
     double stateLogDensity = 0;
+    /** 1 if the origin has been chosen. */
+    std::int64_t originKnown = 0;
+    /** Where the model's origin lies (nm); see ProposalChain. */
+    double origin[3] = {0, 0, 0};
 };
 
 /**
@@ -52,6 +56,11 @@ struct ChainCounters {
  * Proposals are computed in batches.  A batch is look-ahead: entry k is the proposal of iteration start+k, to
  * be used if the state it was made from is still the current one.  The first acceptance throws the rest away,
  * except for independent draws (infinite lag time), which do not depend on the state.
+ *
+ * The model works in single precision, which is finest near the origin, so it is shown positions relative to
+ * the centroid of the first state.  That origin never changes again: one that followed the state would be
+ * another in the reverse move, and a flow that is not translation invariant would have the wrong density
+ * there.
  */
 class ProposalChain {
 public:
@@ -89,6 +98,7 @@ private:
         std::vector<float> velocities;
         std::vector<double> lags;
     };
+    void chooseOrigin();
     void iterate(OpenMM::ContextImpl& context, const ChainSettings& settings);
     void refreshState(OpenMM::ContextImpl& context, const ChainSettings& settings);
     bool entryIsUsable(std::int64_t entry) const;
@@ -97,6 +107,8 @@ private:
     double logAcceptance(std::int64_t entry, double newEnergy, double kT);
     double independentLogDensity();
     bool proposalIsFinite(std::int64_t entry) const;
+    std::vector<OpenMM::Vec3> modelPositions() const;
+    OpenMM::Vec3 origin() const;
     bool tryProposal(OpenMM::ContextImpl& context, const ChainSettings& settings, std::int64_t entry);
     void acceptProposal(OpenMM::ContextImpl& context, std::int64_t entry, double newEnergy);
     double computeEnergy(OpenMM::ContextImpl& context, const ChainSettings& settings) const;
@@ -110,7 +122,8 @@ private:
     ProposalBatch batch;
     Draws draws;
     std::vector<float> noise;
-    std::vector<OpenMM::Vec3> statePositions;
+    /** The current positions, and those proposed, in the Context's frame. */
+    std::vector<OpenMM::Vec3> statePositions, proposedPositions;
     double stateEnergy = 0;
     bool moved = false;
     std::vector<float> lastVelocities;

@@ -192,6 +192,9 @@ void TimewarpMCMCIntegrator::serializeParameters(SerializationNode& node) const 
     node.setLongProperty("positionsMoved", counters.positionsMoved);
     node.setLongProperty("stateLogDensityKnown", counters.stateLogDensityKnown);
     node.setDoubleProperty("stateLogDensity", counters.stateLogDensity);
+    node.setLongProperty("originKnown", counters.originKnown);
+    for (int j = 0; j < 3; j++)
+        node.setDoubleProperty("origin" + to_string(j), counters.origin[j]);
 }
 
 void TimewarpMCMCIntegrator::deserializeParameters(const SerializationNode& node) {
@@ -209,5 +212,8 @@ void TimewarpMCMCIntegrator::deserializeParameters(const SerializationNode& node
     counters.positionsMoved = node.getLongProperty("positionsMoved");
     counters.stateLogDensityKnown = node.getLongProperty("stateLogDensityKnown");
     counters.stateLogDensity = node.getDoubleProperty("stateLogDensity");
+    counters.originKnown = node.getLongProperty("originKnown");
+    for (int j = 0; j < 3; j++)
+        counters.origin[j] = node.getDoubleProperty("origin" + to_string(j));
     chain->setCounters(*context, counters);
 }

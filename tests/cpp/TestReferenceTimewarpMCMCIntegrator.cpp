@@ -5,6 +5,7 @@ void runPlatformTests(Platform& platform) {
     testChainDoesNotDependOnBatchSize(platform);
     testChainDoesNotDependOnStepsAtOnce(platform);
     testIdentityAcceptsEverything(platform);
+    testFarFromOrigin(platform);
     testRejectionKeepsPositions(platform);
     testNonFiniteProposalsAreCounted(platform);
     testVelocities(platform);

@@ -61,6 +61,35 @@ void testIdentityAcceptsEverything(Platform& platform) {
 }
 
 /**
+ * Single precision is coarse far from the origin, so the model must be shown positions near it: 500 nm away,
+ * a chain in a well that moved along takes the same decisions.
+ */
+void testFarFromOrigin(Platform& platform) {
+    std::vector<std::vector<Vec3>> results;
+    for (double shift : {0.0, 500.0}) {
+        System system;
+        auto* force = new CustomExternalForce("25*((x-shift)^2+y^2+z^2)");
+        force->addGlobalParameter("shift", shift);
+        std::vector<Vec3> positions(4);
+        for (int i = 0; i < 4; i++) {
+            system.addParticle(10.0);
+            force->addParticle(i);
+            positions[i] = Vec3(shift + 0.1 * i, 0.1, 0.05 * i);
+        }
+        system.addForce(force);
+        TimewarpMCMCIntegrator integrator(modelPath("affine", 4));
+        integrator.setRandomNumberSeed(2);
+        Context context(system, integrator, platform);
+        context.setPositions(positions);
+        integrator.step(300);
+        results.push_back(context.getState(State::Positions).getPositions());
+        for (Vec3& p : results.back())
+            p -= Vec3(shift, 0, 0);
+    }
+    ASSERT(maxDifference(results[0], results[1]) < 1e-5);
+}
+
+/**
  * An energy that rises steeply from the current state rejects everything, and the positions stay bit for bit.
  */
 void testRejectionKeepsPositions(Platform& platform) {

@@ -99,8 +99,9 @@ def test_one_command_after_the_other(
     assert code == 0
     assert "2 trajectories, 0.002 ns, 0 starts dropped" in out
     (tmp_path / "c.yaml").write_text(
-        "flow: {d_model: 8, num_coupling_layers: 2, num_transformer_layers: 1,"
-        " length_scales: [0.2], mlp_hidden: [8], feedforward: 8, embedding_size: 4}\n"
+        "flow: {coordinates: cartesian, d_model: 8, num_coupling_layers: 2,"
+        " num_transformer_layers: 1, length_scales: [0.2],"
+        " mlp_hidden: [8], feedforward: 8, embedding_size: 4}\n"
         f"data: {{folder: {tmp_path / 'data'}}}\nlag_times: [0.1]\nmax_steps: 4\n"
         "batch_size: 8\nevaluation_interval: 2\nevaluation_pairs: 8\n"
     )

@@ -17,7 +17,13 @@ from timewarp_openmm.flows.internal_config import InternalFlowConfig
 from timewarp_openmm.flows.zmatrix import build_zmatrix
 
 INF = math.inf
-SMALL = {"rotor_layers": 2, "narrow_layers": 2, "rotor_hidden": 16, "narrow_hidden": 32}
+SMALL = {
+    "rotor_layers": 2,
+    "rotor_hidden": 16,
+    "narrow_layers": 2,
+    "narrow_hidden": 32,
+    "narrow_transform": "spline",
+}
 
 
 def trained_like(name: str, weights: float = 0.02, **config: object) -> tuple[InternalFlow, Tensor]:
@@ -94,7 +100,6 @@ def test_density_is_that_of_the_noise_by_autodiff(transform: str) -> None:
         turning = torch.log(r_ab * area)  # r_ab^2 r_ac sin(bac)
         log_noise = -0.5 * (full.square() + math.log(2 * math.pi)).sum()
         expected = log_noise - torch.linalg.slogdet(jacobian).logabsdet - turning
-        # Three like hydrogens: of three labellings with this shape, one was drawn.
         assert abs(float(expected - log_q)) < 1e-7
         assert abs(float(flow.log_prob(y, w, frame, lag) - log_q)) < 1e-8
 

@@ -46,6 +46,9 @@ TINY_FLOW = {
 }
 
 
+FLOW = "flow: {coordinates: cartesian}\n"
+
+
 @pytest.fixture(scope="module")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "ala2"
@@ -89,12 +92,24 @@ def test_config_goes_through_yaml(tmp_path: Path) -> None:
         ("flow: [", "is not YAML"),
         ("3", "must be a YAML mapping"),
         ("lag_times: [1.0]\ndata: {folder: x}", "flow: Field required"),
-        ("flow: {d_modle: 3}\nlag_times: [1]\ndata: {folder: x}", r"d_modle: Extra inputs"),
-        ("flow: {}\nlag_times: [-1]\ndata: {folder: x}", r"lag_times\.0: .*greater than 0"),
-        ("flow: {}\nlag_times: [.inf]\ndata: {folder: x}", "cannot draw independently"),
-        ("flow: {}\nlag_times: [1]\nlag_weights: [1, 2]\ndata: {folder: x}", "1 lag_times but 2"),
         (
-            "flow: {}\nlag_times: [1]\ndata: {folder: x}\nloss: {likelihood: 0}",
+            "flow: {coordinates: cartesian, d_modle: 3}\nlag_times: [1]\ndata: {folder: x}",
+            r"d_modle: Extra inputs",
+        ),
+        (
+            FLOW + "lag_times: [-1]\ndata: {folder: x}",
+            r"lag_times\.0: .*greater than 0",
+        ),
+        (
+            FLOW + "lag_times: [.inf]\ndata: {folder: x}",
+            "cannot draw independently",
+        ),
+        (
+            FLOW + "lag_times: [1]\nlag_weights: [1, 2]\ndata: {folder: x}",
+            "1 lag_times but 2",
+        ),
+        (
+            FLOW + "lag_times: [1]\ndata: {folder: x}\nloss: {likelihood: 0}",
             "must be positive",
         ),
     ],

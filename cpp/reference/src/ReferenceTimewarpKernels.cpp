@@ -53,10 +53,10 @@ bool ReferenceTimewarpStateKernel::positionsAreSaved(ContextImpl& context) {
     return true;
 }
 
-void ReferenceTimewarpStateKernel::setPositions(ContextImpl& context, const float* positions) {
+void ReferenceTimewarpStateKernel::setPositions(ContextImpl& context, const vector<Vec3>& positions) {
     vector<Vec3>& all = extractPositions(context);
     for (size_t i = 0; i < particles.size(); i++)
-        all[particles[i]] = Vec3(positions[3 * i], positions[3 * i + 1], positions[3 * i + 2]);
+        all[particles[i]] = positions[i];
 }
 
 void ReferenceTimewarpStateKernel::setVelocities(ContextImpl& context, const float* velocities, double kT) {

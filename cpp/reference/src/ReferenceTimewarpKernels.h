@@ -20,7 +20,7 @@ public:
     void savePositions(OpenMM::ContextImpl& context) override;
     void restorePositions(OpenMM::ContextImpl& context) override;
     bool positionsAreSaved(OpenMM::ContextImpl& context) override;
-    void setPositions(OpenMM::ContextImpl& context, const float* positions) override;
+    void setPositions(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions) override;
     void setVelocities(OpenMM::ContextImpl& context, const float* velocities, double kT) override;
     double computeKineticEnergy(OpenMM::ContextImpl& context) override;
 

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 class InternalFlowConfig(BaseModel):
     """Hyperparameters of `InternalFlow`.
 
+    The defaults are what did best on alanine dipeptide for the same time of training: affine maps
+    after full whitening bend enough, and a larger network with splines overfits 90,000 frames.
+
     Attributes
     ----------
     rotor_layers, narrow_layers : int
@@ -40,15 +43,15 @@ class InternalFlowConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     coordinates: Literal["internal"] = "internal"
-    rotor_layers: PositiveInt = 6
+    rotor_layers: PositiveInt = 4
     rotor_hidden: PositiveInt = 64
     rotor_blocks: NonNegativeInt = 1
     rotor_bins: PositiveInt = 12
-    narrow_layers: PositiveInt = 8
-    narrow_hidden: PositiveInt = 192
+    narrow_layers: PositiveInt = 6
+    narrow_hidden: PositiveInt = 128
     narrow_blocks: NonNegativeInt = 1
     narrow_bins: PositiveInt = 8
-    narrow_transform: Literal["spline", "affine"] = "spline"
+    narrow_transform: Literal["spline", "affine"] = "affine"
     spline_bound: float = Field(default=5.0, gt=0)
     whitening: Literal["full", "diagonal"] = "full"
     lag_times: tuple[float, ...] = Field(default=(math.inf,), min_length=1)

@@ -29,6 +29,14 @@ class InternalCoordinates(nn.Module):
     [-pi, pi), offsets from the sibling where there is one.
     """
 
+    order: Tensor
+    rank: Tensor
+    bond_reference: Tensor
+    angle_reference: Tensor
+    torsion_reference: Tensor
+    base: Tensor
+    is_offset: Tensor
+
     def __init__(self, zmatrix: ZMatrix) -> None:
         super().__init__()
         order = [*zmatrix.roots, *(p.atom for p in zmatrix.placed)]
@@ -136,7 +144,8 @@ class InternalCoordinates(nn.Module):
 
 
 def _unit(vector: Tensor) -> Tensor:
-    return vector / torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+    return vector / length
 
 
 def angle_between(u: Tensor, v: Tensor) -> Tensor:
@@ -162,8 +171,9 @@ def place(p: Tensor, q: Tensor, r: Tensor, bond: Tensor, angle: Tensor, torsion:
     normal = _unit(torch.linalg.cross(q - r, along, dim=-1))
     across = torch.linalg.cross(normal, along, dim=-1)
     sine = torch.sin(angle)
-    return p + bond.unsqueeze(-1) * (
+    placed: Tensor = p + bond.unsqueeze(-1) * (
         -torch.cos(angle).unsqueeze(-1) * along
         + (sine * torch.cos(torsion)).unsqueeze(-1) * across
         + (sine * torch.sin(torsion)).unsqueeze(-1) * normal
     )
+    return placed

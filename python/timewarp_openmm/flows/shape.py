@@ -167,9 +167,10 @@ class ShapeChart(Float64Buffers):
         narrow = [i for i, kind in enumerate(kinds) if kind is not CoordinateKind.ROTOR]
         self.num_rotors = len(rotors)
         self.num_narrow = 3 * zmatrix.num_atoms - 6 - len(rotors)
-        self.symmetric = nn.ModuleList(_symmetric_rotors(zmatrix, rotors))
+        symmetric = _symmetric_rotors(zmatrix, rotors)
+        self.symmetric = nn.ModuleList(symmetric)
         fold = torch.ones(len(rotors), dtype=torch.float64)
-        for group in self.symmetric:
+        for group in symmetric:
             fold[group.rotors] = group.fold
         self._handed = [(i, zmatrix.placed[i].handed, zmatrix.placed[i].offset) for i in narrow]
         self._centres = [molecule.describe_atom(p.references[0]) for p in zmatrix.placed]
@@ -208,7 +209,7 @@ class ShapeChart(Float64Buffers):
         weights = weights.double()
         bonds, angles, torsions = self.internal.to_internal(positions)
         for group in self.symmetric:
-            group.fit(torsions, weights)
+            group.fit(torsions, weights)  # type: ignore[operator]
         bonds, angles, torsions, _ = self._to_sectors(bonds, angles, torsions)
         self._fit_windows(torsions, weights)
         raw = torch.cat([bonds, angles, wrap(torsions[:, self.narrow_index] - self.centre)], dim=1)
@@ -267,8 +268,8 @@ class ShapeChart(Float64Buffers):
             (bonds.size(0), self.num_rotors), dtype=torch.long, device=bonds.device
         )
         for group in self.symmetric:
-            bonds, angles, torsions, sector = group.to_sector(bonds, angles, torsions)
-            sectors = sectors.index_copy(1, group.rotors, sector)
+            bonds, angles, torsions, sector = group.to_sector(bonds, angles, torsions)  # type: ignore[operator]
+            sectors = sectors.index_copy(1, group.rotors, sector)  # type: ignore[arg-type]
         return bonds, angles, torsions, sectors
 
     def to_shape(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -318,8 +319,8 @@ class ShapeChart(Float64Buffers):
         torsions = torsions.index_copy(1, self.narrow_index, torsion + self.centre)
         log_volume = self.log_scale + self.internal.log_volume(bonds, angles)
         for group in self.symmetric:
-            sector = sectors.index_select(1, group.rotors)
-            bonds, angles, torsions = group.from_sector(bonds, angles, torsions, sector)
+            sector = sectors.index_select(1, group.rotors)  # type: ignore[arg-type]
+            bonds, angles, torsions = group.from_sector(bonds, angles, torsions, sector)  # type: ignore[operator]
         positions = self.internal.to_positions(bonds, angles, torsions, frame)
         nowhere = torch.full_like(log_volume, math.nan)
         positions = torch.where(inside.view(-1, 1, 1), positions, nowhere.view(-1, 1, 1))

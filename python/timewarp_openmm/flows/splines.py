@@ -46,9 +46,9 @@ def line_spline(
         Image, and log dy/dx of the direction taken.
     """
     bins = (parameters.shape[-1] + 1) // 3
-    widths, heights, slopes = parameters.split([bins, bins, bins - 1], dim=-1)
-    ends = torch.ones_like(slopes[..., :1])
-    slopes = torch.cat([ends, _slopes(slopes), ends], dim=-1)
+    widths, heights = parameters[..., :bins], parameters[..., bins : 2 * bins]
+    ends = torch.ones_like(widths[..., :1])
+    slopes = torch.cat([ends, _slopes(parameters[..., 2 * bins :]), ends], dim=-1)
     inside = (x > -bound) & (x < bound)
     y, log_slope = _rational_quadratic(
         x.clamp(-bound, bound),
@@ -77,10 +77,10 @@ def circle_spline(x: Tensor, parameters: Tensor, inverse: bool = False) -> tuple
         Image in [-pi, pi), and log dy/dx of the direction taken.
     """
     bins = (parameters.shape[-1] - 1) // 3
-    widths, heights, slopes, rotation = parameters.split([bins, bins, bins, 1], dim=-1)
-    slopes = _slopes(slopes)
+    widths, heights = parameters[..., :bins], parameters[..., bins : 2 * bins]
+    slopes = _slopes(parameters[..., 2 * bins : 3 * bins])
     slopes = torch.cat([slopes, slopes[..., :1]], dim=-1)
-    shift = rotation.squeeze(-1).double()
+    shift = parameters[..., -1].double()
     y, log_slope = _rational_quadratic(
         _wrap(x - shift) if inverse else x,
         _knots(widths, math.pi),
