@@ -273,8 +273,8 @@ def _cluster(
     centres: list[int] = []
     visits: list[int] = []
     for i in order:
-        turns = np.abs(np.angle(np.exp(1j * (angles[centres] - angles[i]))))
-        near = np.flatnonzero((turns <= settings.separation).all(1)) if centres else []
+        turns = np.abs(np.angle(np.exp(1j * (angles[np.array(centres, dtype=int)] - angles[i]))))
+        near = np.flatnonzero((turns <= settings.separation).all(1))
         if len(near):
             visits[int(near[0])] += 1
         else:
@@ -308,8 +308,8 @@ def load_or_find_basins(
         with np.load(path) as content:
             stored: dict[str, Any] = dict(content)
         if str(stored.pop("identity")) == identity:
-            counts = {name: int(stored.pop(name)) for name in ("dropped", "found")}
-            return Basins(**stored, **counts)
+            dropped, found = int(stored.pop("dropped")), int(stored.pop("found"))
+            return Basins(**stored, dropped=dropped, found=found)
     basins = find_basins(molecule, settings, seed, workers, report)
     folder.mkdir(parents=True, exist_ok=True)
 

@@ -300,7 +300,7 @@ def save_independent(
     share : float
         Of these frames in each batch, in (0, 1).
     """
-    content = {
+    content: dict[str, Any] = {
         "positions": np.asarray(positions, dtype=np.float32),
         "weights": np.asarray(weights, dtype=np.float32),
         "test": test,

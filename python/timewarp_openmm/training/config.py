@@ -107,8 +107,8 @@ class LossConfig(_Section):
     proposals: PositiveInt = 8
     energy_cap: PositiveFloat = 100.0
     regression: NonNegativeFloat = 0.0
-    regression_draws: PositiveInt = 384
-    regression_states: NonNegativeInt = 128
+    regression_draws: PositiveInt = 320
+    regression_states: NonNegativeInt = 192
     regression_bound: PositiveFloat = 2.0
 
     @model_validator(mode="after")
@@ -161,6 +161,8 @@ class TrainingConfig(_Section):
     patience : int
         Tests without a better test loss (or acceptance) after which training stops; 0 never does.
     seed : int
+    energy_threads : int
+        Threads that evaluate OpenMM energies.
     accelerator : str
         Of lightning-fabric.
     """
@@ -185,6 +187,7 @@ class TrainingConfig(_Section):
     acceptance_draws: NonNegativeInt = 0
     patience: NonNegativeInt = 20
     seed: NonNegativeInt = 1
+    energy_threads: PositiveInt = 1
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
 
     @model_validator(mode="after")

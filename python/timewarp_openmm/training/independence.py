@@ -39,7 +39,8 @@ class Draws:
     def weights(self) -> NDArray[np.float64]:
         """Return the importance weights, sum 1."""
         weights: NDArray[np.float64] = np.exp(self.log_weights - self.log_weights.max())
-        return weights / weights.sum()
+        normalised: NDArray[np.float64] = weights / weights.sum()
+        return normalised
 
     def kish_share(self) -> float:
         """Return Kish's effective sample size, as a part of the number of draws."""

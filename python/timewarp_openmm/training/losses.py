@@ -9,7 +9,8 @@ import torch
 
 from .batches import Batch
 from .config import LossConfig
-from .openmm_energy import OpenMMEnergy
+from .density_regression import density_regression_loss
+from .openmm_energy import UNPHYSICAL, OpenMMEnergy
 
 
 def likelihood_loss(flow: Any, batch: Batch) -> torch.Tensor:
@@ -68,11 +69,8 @@ def regression_loss(
 ) -> torch.Tensor:
     """Return how far log q of independent draws is from the log of the Boltzmann density.
 
-    The constant between them is the median over the flow's own draws, and large errors count
-    linearly (Huber), so that neither a clash nor a rare basin rules the gradient. No gradient runs
-    through the sampling: without the Huber bound this is the log-variance divergence (Nuesken and
-    Richter 2021, arXiv 2005.05409), whose gradient is that of KL(q || p) on the flow's own draws.
-    States of the data keep basins alive that the flow has ceased to draw.
+    No gradient runs through the sampling (see `density_regression_loss`). States of the data keep
+    basins alive that the flow has ceased to draw.
     """
     device = batch.x.device
     count = config.regression_draws
@@ -85,11 +83,9 @@ def regression_loss(
     w = torch.cat([w[inside], batch.w[: config.regression_states]])
     target = log_normal(w) - energy.energies(y)
     log_q = flow.log_prob(y, w, batch.x[:1], torch.full((len(y),), math.inf, device=device))
-    offset = (target - log_q).detach()[: int(inside.sum())].median()
-    finite = torch.isfinite(log_q)
-    return torch.nn.functional.huber_loss(
-        log_q[finite], (target - offset)[finite], delta=config.regression_bound
-    )
+    # Median and Huber bound would see to collisions; a proposal without an energy has no target.
+    target = torch.where(target > -UNPHYSICAL, target, torch.full_like(target, -math.inf))
+    return density_regression_loss(log_q, target, config.regression_bound)
 
 
 def soft_cap(value: torch.Tensor, cap: float) -> torch.Tensor:

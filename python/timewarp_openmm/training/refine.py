@@ -128,8 +128,8 @@ def refine(
 
     Each round draws from the frozen flow, measures acceptance in chains from different test
     states, takes the basins' populations and the draws' weights from the importance weights, and
-    trains on from the best weights so far. `out` gets a folder per round and the best ``best.ckpt``.
-    Rounds that an interrupted call has finished are not repeated.
+    trains on from the weights of the round before. `out` gets a folder per round and the best
+    ``best.ckpt``. Rounds that an interrupted call has finished are not repeated.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ class _Workshop:
             load_system_xml(first.config.data.folder / SYSTEM_FILE),
             first.provenance.temperature,
             default_platform(self._molecule.num_atoms),
-            threads=torch.get_num_threads(),
+            threads=first.config.energy_threads,
         )
 
     def _find_basins(self, first: TrainedFlow) -> BasinMap:
@@ -298,7 +298,7 @@ class _Workshop:
                 }
             ),
             "loss": loss,
-            "batch_size": max(128, loss.regression_states),
+            "batch_size": max(256, loss.regression_states),
             "learning_rate": settings.learning_rate * settings.decay**number,
             "warmup_steps": 50,
             "max_steps": 1_000_000,

@@ -474,7 +474,7 @@ def _make_energy(config: TrainingConfig, provenance: Provenance) -> OpenMMEnergy
         system,
         provenance.temperature,
         default_platform(provenance.molecule.num_atoms),
-        threads=torch.get_num_threads(),
+        threads=config.energy_threads,
     )
 
 
