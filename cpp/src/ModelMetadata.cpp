@@ -69,6 +69,10 @@ ModelMetadata ModelMetadata::parse(const string& text, const string& origin) {
         metadata.noiseSize = content.at("noise_size").get<int>();
         metadata.temperature = content.at("temperature").get<double>();
         metadata.auxiliaryVelocities = content.value("auxiliary_velocities", true);
+        string precision = content.value("precision", "single");
+        if (precision != "single" && precision != "double")
+            throw OpenMMException("precision must be \"single\" or \"double\"");
+        metadata.doublePrecision = (precision == "double");
         for (const json& lag : content.at("lag_times"))
             metadata.lagTimes.push_back(parseLag(lag));
         metadata.lagWeights = content.at("lag_weights").get<vector<double>>();

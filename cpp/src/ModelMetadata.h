@@ -50,7 +50,7 @@ struct ModelMetadata {
     std::vector<std::pair<int, int>> bonds;
     int noiseSize = 0;
     double temperature = 0;
-    bool auxiliaryVelocities = true;
+    bool auxiliaryVelocities = true, doublePrecision = false;
     std::vector<double> lagTimes, lagWeights;
     std::vector<OpenMM::Vec3> referencePositions;
 };

@@ -96,9 +96,10 @@ void ProposalChain::iterate(ContextImpl& context, const ChainSettings& settings)
         entry = 0;
     }
     bool accepted = tryProposal(context, settings, entry);
-    const vector<float>& velocities = (accepted ? batch.velocities : draws.velocities);
-    auto first = velocities.begin() + entry * 3 * numAtoms;
-    lastVelocities.assign(first, first + 3 * numAtoms);
+    int offset = entry * 3 * numAtoms;
+    lastVelocities.resize(3 * numAtoms);
+    for (int i = 0; i < 3 * numAtoms; i++)
+        lastVelocities[i] = (accepted ? batch.velocities[offset + i] : draws.velocities[offset + i]);
     counters.iteration++;
     context.setTime(context.getTime() + settings.stepSize);
     context.setStepCount(context.getStepCount() + 1);
@@ -141,9 +142,9 @@ void ProposalChain::makeLookAhead(int64_t start, int64_t size) {
 }
 
 bool ProposalChain::proposalIsFinite(int64_t entry) const {
-    const float* y = &batch.positions[entry * 3 * numAtoms];
-    const float* w = &batch.velocities[entry * 3 * numAtoms];
-    auto finite = [](float value) { return isfinite(value); };
+    const double* y = &batch.positions[entry * 3 * numAtoms];
+    const double* w = &batch.velocities[entry * 3 * numAtoms];
+    auto finite = [](double value) { return isfinite(value); };
     return all_of(y, y + 3 * numAtoms, finite) && all_of(w, w + 3 * numAtoms, finite) &&
            isfinite(batch.logForward[entry]);
 }
@@ -173,7 +174,7 @@ bool ProposalChain::tryProposal(ContextImpl& context, const ChainSettings& setti
     }
     double newEnergy;
     try {
-        const float* y = &batch.positions[entry * 3 * numAtoms];
+        const double* y = &batch.positions[entry * 3 * numAtoms];
         proposedPositions.resize(numAtoms);
         for (int i = 0; i < numAtoms; i++)
             proposedPositions[i] = origin() + Vec3(y[3 * i], y[3 * i + 1], y[3 * i + 2]);

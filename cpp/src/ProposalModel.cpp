@@ -18,14 +18,6 @@ static const double DENSITY_TOLERANCE = 1e-4;
 static const double INVERTIBILITY_TOLERANCE = 1e-5;
 static const int CHECK_BATCH = 8;
 
-double TimewarpPlugin::standardNormalLogDensity(const float* values, int count) {
-    constexpr double halfLogTwoPi = 0.918938533204672742;
-    double sum = 0;
-    for (int i = 0; i < count; i++)
-        sum += static_cast<double>(values[i]) * values[i];
-    return -0.5 * sum - count * halfLogTwoPi;
-}
-
 /**
  * Torch errors carry a stack trace; the first line says what is wrong.
  */
@@ -33,13 +25,23 @@ static string firstLine(const string& text) {
     return text.substr(0, text.find('\n'));
 }
 
-static Tensor positionsTensor(const vector<Vec3>& x) {
-    Tensor tensor = torch::empty({(int64_t)x.size(), 3}, torch::kFloat32);
-    float* data = tensor.data_ptr<float>();
-    for (size_t i = 0; i < x.size(); i++)
-        for (int j = 0; j < 3; j++)
-            data[3 * i + j] = static_cast<float>(x[i][j]);
-    return tensor;
+static torch::Dtype realType(const ModelMetadata& metadata) {
+    return metadata.doublePrecision ? torch::kFloat64 : torch::kFloat32;
+}
+
+static Tensor positionsTensor(const vector<Vec3>& x, torch::Dtype type) {
+    static_assert(sizeof(Vec3) == 3 * sizeof(double), "Vec3 is three doubles");
+    void* data = const_cast<Vec3*>(x.data());
+    return torch::from_blob(data, {(int64_t)x.size(), 3}, torch::kFloat64).to(type, false, true);
+}
+
+static Tensor floatTensor(const vector<float>& values, torch::IntArrayRef shape, torch::Dtype type) {
+    return torch::from_blob(const_cast<float*>(values.data()), shape, torch::kFloat32).to(type);
+}
+
+static void copyDoubles(const Tensor& tensor, vector<double>& values) {
+    Tensor converted = tensor.to(torch::kFloat64).contiguous();
+    values.assign(converted.data_ptr<double>(), converted.data_ptr<double>() + converted.numel());
 }
 
 /**
@@ -47,7 +49,8 @@ static Tensor positionsTensor(const vector<Vec3>& x) {
  */
 class ProposalModel::Implementation {
 public:
-    Implementation(const string& path, ModelMetadata& metadata) : path(path), noiseSize(0) {
+    Implementation(const string& path, ModelMetadata& metadata)
+            : path(path), noiseSize(0), real(torch::kFloat32) {
         ifstream file(path, ios::binary);
         if (!file)
             throw OpenMMException("Timewarp: cannot open the model file " + path + "; check the path");
@@ -67,6 +70,7 @@ public:
                                   "timewarp_openmm.flows.export_model");
         metadata = ModelMetadata::parse(text, path);
         noiseSize = metadata.noiseSize;
+        real = realType(metadata);
         module.eval();
         for (const char* method : {"sample", "log_prob", "invert"})
             if (!module.find_method(method))
@@ -81,8 +85,8 @@ public:
             fail("sample does not return a tuple (y, w, log_q)");
         const auto& elements = result.toTupleRef().elements();
         int64_t batch = noise.size(0);
-        y = checked(elements[0], "y of sample", {batch, x.size(0), 3}, torch::kFloat32);
-        w = checked(elements[1], "w of sample", {batch, x.size(0), 3}, torch::kFloat32);
+        y = checked(elements[0], "y of sample", {batch, x.size(0), 3}, real);
+        w = checked(elements[1], "w of sample", {batch, x.size(0), 3}, real);
         logq = checked(elements[2], "log_q of sample", {batch}, torch::kFloat64);
     }
 
@@ -93,7 +97,7 @@ public:
 
     /** Call invert(y, w, x, lag). */
     Tensor invert(const Tensor& y, const Tensor& w, const Tensor& x, const Tensor& lag) {
-        return checked(call("invert", {y, w, x, lag}), "invert", {y.size(0), noiseSize}, torch::kFloat32);
+        return checked(call("invert", {y, w, x, lag}), "invert", {y.size(0), noiseSize}, real);
     }
 
 private:
@@ -136,11 +140,12 @@ private:
         if (metadata.referencePositions.empty())
             return;
         torch::InferenceMode inference;
-        Tensor x = positionsTensor(metadata.referencePositions);
+        Tensor x = positionsTensor(metadata.referencePositions, real);
         Tensor noise = torch::empty({CHECK_BATCH, noiseSize}, torch::kFloat32);
         IterationNoise(1, 0).normal(noise.data_ptr<float>(), noise.numel());
+        noise = noise.to(real);
         for (double time : metadata.lagTimes) {
-            Tensor lag = torch::full({CHECK_BATCH}, time, torch::kFloat32);
+            Tensor lag = torch::full({CHECK_BATCH}, time, real);
             Tensor y, w, logq;
             sample(x, noise, lag, y, w, logq);
             // What is not finite is rejected by the chain, so it need not agree with anything.
@@ -179,8 +184,8 @@ private:
     void checkIndependence(const Tensor& x, const Tensor& noise, const Tensor& finite, const Tensor& y,
                            double time) {
         // Turned about an axis and stretched; an independent draw must not notice, beyond its frame in space.
-        Tensor other = x * 1.1f;
-        Tensor lag = torch::full({CHECK_BATCH}, time, torch::kFloat32);
+        Tensor other = x * 1.1;
+        Tensor lag = torch::full({CHECK_BATCH}, time, real);
         Tensor y2, w2, logq2;
         sample(other, noise, lag, y2, w2, logq2);
         y2 = y2.index({finite});
@@ -191,7 +196,7 @@ private:
     }
 
     void checkSeparateVelocities(const Tensor& x, const Tensor& noise, double time) {
-        Tensor lag = torch::full({CHECK_BATCH}, time, torch::kFloat32);
+        Tensor lag = torch::full({CHECK_BATCH}, time, real);
         Tensor y, w, logq;
         sample(x, noise, lag, y, w, logq);
         Tensor zero = torch::zeros_like(w);
@@ -217,6 +222,7 @@ private:
 
     string path;
     int noiseSize;
+    torch::Dtype real;
     torch::jit::Module module;
 };
 
@@ -239,11 +245,11 @@ void ProposalModel::propose(const vector<Vec3>& x, const vector<float>& v, const
                             const vector<double>& lags, ProposalBatch& batch) {
     torch::InferenceMode inference;
     int64_t size = lags.size(), numAtoms = x.size();
-    Tensor state = positionsTensor(x);
-    Tensor lag = torch::tensor(lags, torch::kFloat64).to(torch::kFloat32);
-    Tensor deviates =
-            torch::from_blob(const_cast<float*>(noise.data()), {size, metadata.noiseSize}, torch::kFloat32);
-    Tensor velocities = torch::from_blob(const_cast<float*>(v.data()), {size, numAtoms, 3}, torch::kFloat32);
+    torch::Dtype type = realType(metadata);
+    Tensor state = positionsTensor(x, type);
+    Tensor lag = torch::tensor(lags, torch::kFloat64).to(type);
+    Tensor deviates = floatTensor(noise, {size, metadata.noiseSize}, type);
+    Tensor velocities = floatTensor(v, {size, numAtoms, 3}, type);
     Tensor y, w, logForward;
     implementation->sample(state, deviates, lag, y, w, logForward);
 
@@ -263,17 +269,18 @@ void ProposalModel::propose(const vector<Vec3>& x, const vector<float>& v, const
                                                        y.index_select(0, rows), lag.index_select(0, rows)));
     }
     batch.size = size;
-    batch.positions.assign(y.data_ptr<float>(), y.data_ptr<float>() + y.numel());
-    batch.velocities.assign(w.data_ptr<float>(), w.data_ptr<float>() + w.numel());
-    batch.logForward.assign(logForward.data_ptr<double>(), logForward.data_ptr<double>() + size);
-    batch.logReverse.assign(logReverse.data_ptr<double>(), logReverse.data_ptr<double>() + size);
+    copyDoubles(y, batch.positions);
+    copyDoubles(w, batch.velocities);
+    copyDoubles(logForward, batch.logForward);
+    copyDoubles(logReverse, batch.logReverse);
 }
 
 double ProposalModel::independentLogDensity(const vector<Vec3>& x) {
     torch::InferenceMode inference;
-    Tensor state = positionsTensor(x).unsqueeze(0);
+    torch::Dtype type = realType(metadata);
+    Tensor state = positionsTensor(x, type).unsqueeze(0);
     Tensor velocities = torch::zeros_like(state);
-    Tensor lag = torch::full({1}, numeric_limits<double>::infinity(), torch::kFloat32);
+    Tensor lag = torch::full({1}, numeric_limits<double>::infinity(), type);
     vector<float> zeros(3 * x.size(), 0.0f);
     return implementation->logProb(state, velocities, state, lag).item<double>() -
            standardNormalLogDensity(zeros.data(), zeros.size());

@@ -16,7 +16,7 @@ namespace TimewarpPlugin {
 struct ProposalBatch {
     int size = 0;
     /** Proposed positions y (nm) and velocities w (dimensionless), size x 3N. */
-    std::vector<float> positions, velocities;
+    std::vector<double> positions, velocities;
     /** log q(y, w | x) */
     std::vector<double> logForward;
     /** log q(x, v | y), where v are the auxiliary velocities of the iteration; NaN for independent draws */
@@ -68,7 +68,13 @@ private:
 /**
  * Compute the log density of a standard normal distribution, summed in double precision.
  */
-double standardNormalLogDensity(const float* values, int count);
+template <typename Real> double standardNormalLogDensity(const Real* values, int count) {
+    constexpr double halfLogTwoPi = 0.918938533204672742;
+    double sum = 0;
+    for (int i = 0; i < count; i++)
+        sum += static_cast<double>(values[i]) * values[i];
+    return -0.5 * sum - count * halfLogTwoPi;
+}
 
 } // namespace TimewarpPlugin
 

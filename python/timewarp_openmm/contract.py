@@ -50,6 +50,10 @@ class ModelMetadata:
         Whether the flow couples the auxiliary velocities to the positions. Where it does not, w
         must be standard normal and independent of everything, and independent draws stay valid
         after an acceptance.
+    precision : {"single", "double"}
+        Type of positions, velocities and noise, given and returned; log densities are always
+        double. Where bonds are stiff, rounding y to single precision alone changes its density by
+        more than the contract allows.
     reference_positions : list of N lists of 3 floats, or None
         nm; a plausible conformation, on which the contract is checked when the model is loaded.
     force_field : str
@@ -65,6 +69,7 @@ class ModelMetadata:
     lag_times: list[float]
     lag_weights: list[float]
     auxiliary_velocities: bool = True
+    precision: str = "single"
     reference_positions: list[list[float]] | None = None
     force_field: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -77,6 +82,8 @@ class ModelMetadata:
             raise ContractError(f"temperature must be positive, got {self.temperature}")
         if self.noise_size < 0:
             raise ContractError(f"noise_size must not be negative, got {self.noise_size}")
+        if self.precision not in ("single", "double"):
+            raise ContractError(f'precision must be "single" or "double", got {self.precision!r}')
         if not self.lag_times or len(self.lag_times) != len(self.lag_weights):
             raise ContractError("lag_times and lag_weights must be of one length, at least 1")
         if any(math.isnan(lag) or lag <= 0 for lag in self.lag_times):

@@ -8,8 +8,10 @@ from .config import FlowConfig
 from .internal import InternalFlow
 from .internal_config import InternalFlowConfig
 
+Flow = CartesianFlow | InternalFlow
 
-def build_flow(config: FlowConfig, molecule: Molecule) -> CartesianFlow | InternalFlow:
+
+def build_flow(config: FlowConfig, molecule: Molecule) -> Flow:
     """Make an untrained flow; its weights come from torch's global random generator.
 
     A flow in internal coordinates needs its `fit_normalisation` called before use.

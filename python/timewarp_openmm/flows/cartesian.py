@@ -55,6 +55,10 @@ class CartesianFlow(nn.Module):
         N.
     noise_size : int
         6 N: deviates of the positions, then those of the velocities.
+    auxiliary_velocities : bool
+        True: auxiliary velocities are part of the flow.
+    precision : str
+        "single": what the model contract says of its types.
 
     Raises
     ------
@@ -76,6 +80,8 @@ class CartesianFlow(nn.Module):
         super().__init__()
         self.num_atoms = molecule.num_atoms
         self.noise_size = 6 * molecule.num_atoms
+        self.auxiliary_velocities = True
+        self.precision = "single"
         types, num_types = _atom_types(config, molecule)
         self.atom_types: Tensor
         self.register_buffer("atom_types", torch.tensor(types))

@@ -3,8 +3,9 @@
 Noise becomes the shape of the proposal: first the rotors, through circular splines given each
 other; then all narrow coordinates, through affine maps and splines given the rotors and each other.
 The proposal is placed in the frame that three root atoms of x span, so that the reverse move finds
-x's frame exactly and rigid motion has no part in the density. An independent draw is placed in one
-fixed frame: the chain is one of shapes, and where a shape lies is then the same whatever x was.
+x's frame exactly and rigid motion has no part in the density. That holds for independent draws,
+too: their shape does not depend on x, but where it lies does, so that the chain is also right in a
+System whose energy feels rigid motion (restraints, surroundings).
 """
 
 import math
@@ -24,7 +25,8 @@ class InternalFlow(nn.Module):
 
     The density does not change when x or y is moved rigidly, has the exact symmetry of methyl
     groups and their like, and is zero for the other hand of a chiral centre. It is a density with
-    respect to the volume of the 3N - 6 shape coordinates. At infinite lag it does not depend on x.
+    respect to the volume of the 3N - 6 shape coordinates. At infinite lag it does not depend on x,
+    and of the proposal only the frame does.
 
     Parameters
     ----------
@@ -37,6 +39,11 @@ class InternalFlow(nn.Module):
         N.
     noise_size : int
         6 N - 6: deviates of the rotors, the narrow coordinates, and the 3 N auxiliary velocities.
+    auxiliary_velocities : bool
+        False: auxiliary velocities have no part in the flow.
+    precision : str
+        "double": rounding positions to single precision would change the density of stiff bonds by
+        more than the contract allows. The networks work in single precision.
 
     Raises
     ------
@@ -49,6 +56,8 @@ class InternalFlow(nn.Module):
         self.shape = ShapeChart(molecule)
         self.num_atoms = molecule.num_atoms
         self.noise_size = 6 * molecule.num_atoms - 6
+        self.auxiliary_velocities = False
+        self.precision = "double"
         self.num_rotors = self.shape.num_rotors
         self.num_narrow = self.shape.num_narrow
         self.num_shape = self.num_rotors + self.num_narrow
@@ -131,9 +140,6 @@ class InternalFlow(nn.Module):
             x = x.unsqueeze(0)
         deviates = noise.double()
         context, origin = self._condition(x, lag, noise.size(0))
-        frame = self.shape.frame
-        if self.has_context:
-            frame = torch.where(torch.isfinite(lag).view(-1, 1, 1), x.double(), frame)
         rotors, sectors = self._rotors_from(deviates[:, : self.num_rotors])
         narrow = deviates[:, self.num_rotors : self.num_shape]
         log_q = -self.num_rotors * math.log(2 * math.pi) + _log_normal(
@@ -152,9 +158,9 @@ class InternalFlow(nn.Module):
                 if i + j == len(self.narrow_couplings) - 1:
                     narrow, log_slope = layer(narrow, features, False)
                     log_q = log_q - log_slope
-        y, log_volume = self.shape.to_positions(rotors, sectors, narrow, frame)
+        y, log_volume = self.shape.to_positions(rotors, sectors, narrow, x.double())
         w = noise[:, self.num_shape :].view(-1, self.num_atoms, 3)
-        return y.to(x.dtype), w, log_q - log_volume
+        return y.to(x.dtype), w.to(x.dtype), log_q - log_volume
 
     @torch.jit.export
     def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:

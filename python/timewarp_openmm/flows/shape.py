@@ -141,9 +141,6 @@ class ShapeChart(Float64Buffers):
     ----------
     num_rotors, num_narrow : int
         R and M, with R + M = 3N - 6.
-    frame : Tensor [1, N, 3], nm
-        The first conformation of the data, its centroid at the origin: where conformations go that
-        have no other place.
     """
 
     rotor_index: Tensor
@@ -155,7 +152,6 @@ class ShapeChart(Float64Buffers):
     whiten: Tensor
     unwhiten: Tensor
     log_scale: Tensor
-    frame: Tensor
     fitted: Tensor
 
     def __init__(self, molecule: Molecule) -> None:
@@ -182,7 +178,6 @@ class ShapeChart(Float64Buffers):
             ("whiten", torch.eye(size, dtype=torch.float64)),
             ("unwhiten", torch.eye(size, dtype=torch.float64)),
             ("log_scale", torch.zeros((), dtype=torch.float64)),
-            ("frame", torch.full((1, zmatrix.num_atoms, 3), math.nan, dtype=torch.float64)),
             ("fitted", torch.tensor(False)),
         ):
             self.register_buffer(name, buffer)
@@ -231,7 +226,6 @@ class ShapeChart(Float64Buffers):
         self.unwhiten.copy_(unwhiten)
         self.whiten.copy_(torch.linalg.inv(unwhiten))
         self.log_scale.copy_(torch.linalg.slogdet(unwhiten).logabsdet)
-        self.frame.copy_(positions[:1] - positions[:1].mean(1, keepdim=True))
         self.fitted.fill_(True)
 
     def _fit_windows(self, torsions: Tensor, weights: Tensor) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..contract import ModelMetadata
-from ..flows.build import build_flow
+from ..flows.build import Flow, build_flow
 from ..flows.export import export_model
 from .run_folder import TrainedFlow, load_trained
 
@@ -26,16 +26,18 @@ def export_run(
     trained = load_trained(run)
     flow = build_flow(trained.config.flow, trained.provenance.molecule)
     flow.load_state_dict(trained.weights)
-    metadata = make_metadata(trained, flow.noise_size, licence)
+    metadata = make_metadata(trained, flow, licence)
     export_model(flow, metadata, path, overwrite=overwrite)
 
 
-def make_metadata(trained: TrainedFlow, noise_size: int, licence: str) -> ModelMetadata:
+def make_metadata(trained: TrainedFlow, flow: Flow, licence: str) -> ModelMetadata:
     """Return what a trained model says about itself."""
     provenance = trained.provenance
     return ModelMetadata(
         molecule=provenance.molecule,
-        noise_size=noise_size,
+        noise_size=flow.noise_size,
+        auxiliary_velocities=flow.auxiliary_velocities,
+        precision=flow.precision,
         temperature=provenance.temperature,
         coordinates=trained.config.flow.coordinates,
         lag_times=list(trained.config.lag_times),
