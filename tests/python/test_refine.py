@@ -24,10 +24,10 @@ from timewarp_openmm.data.systems import named_molecule
 from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.training import refine as refine_module
 from timewarp_openmm.training.batches import Batch
-from timewarp_openmm.training.config import LossConfig, TrainingConfig
+from timewarp_openmm.training.config import TrainingConfig
 from timewarp_openmm.training.export import export_run
 from timewarp_openmm.training.independence import Draws, draw, log_weights_of, run_chains
-from timewarp_openmm.training.losses import regression_loss
+from timewarp_openmm.training.losses import regression_loss, regression_states
 from timewarp_openmm.training.openmm_energy import OpenMMEnergy
 from timewarp_openmm.training.refine import Measurement, RefineSettings, refine
 from timewarp_openmm.training.run_folder import load_trained, read_metrics
@@ -144,11 +144,10 @@ def test_regression_brings_the_density_to_the_energy(data_folder: Path, trained:
 
     flow = build_flow(run.config.flow, molecule)
     flow.load_state_dict(run.weights)
-    frames = torch.tensor(run.provenance.reference_positions)[None].expand(32, -1, -1)
-    lag = torch.full((32,), math.inf)
+    frames = torch.tensor(run.provenance.reference_positions)[None].expand(4, -1, -1)
+    lag = torch.full((4,), math.inf)
     generator = torch.Generator().manual_seed(1)
     batch = Batch(frames, frames, torch.randn(frames.shape, generator=generator), lag)
-    config = LossConfig(regression=1.0, regression_draws=128, regression_states=4)
     optimizer = torch.optim.Adam(flow.parameters(), lr=2e-3)
 
     def kish() -> float:
@@ -157,7 +156,9 @@ def test_regression_brings_the_density_to_the_energy(data_folder: Path, trained:
     before = kish()
     for _ in range(40):
         optimizer.zero_grad()
-        loss = regression_loss(flow, energy, batch, config, generator)
+        noise = torch.randn(128, flow.noise_size, generator=generator)
+        states = regression_states(flow, energy, batch, noise)
+        loss = regression_loss(flow, states, 2.0)
         loss.backward()
         optimizer.step()
     assert kish() < 0.9 * before

@@ -108,11 +108,13 @@ class LossConfig(_Section):
     energy_cap: PositiveFloat = 100.0
     regression: NonNegativeFloat = 0.0
     regression_draws: PositiveInt = 320
-    regression_states: NonNegativeInt = 192
+    regression_states: PositiveInt = 192
     regression_bound: PositiveFloat = 2.0
 
     @model_validator(mode="after")
     def _check(self) -> LossConfig:
+        if self.regression_draws < 2:
+            raise ValueError("regression_draws must be at least 2")
         if self.likelihood == self.acceptance == self.entropy == self.regression == 0:
             raise ValueError(
                 "one of likelihood, acceptance, entropy and regression must be positive"
@@ -122,10 +124,6 @@ class LossConfig(_Section):
     @property
     def needs_samples(self) -> bool:
         return self.acceptance > 0 or self.entropy > 0
-
-    @property
-    def needs_energy(self) -> bool:
-        return self.needs_samples or self.regression > 0
 
 
 class TrainingConfig(_Section):

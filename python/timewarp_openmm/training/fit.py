@@ -37,7 +37,7 @@ from .trainer import Progress, train
 STATE_FILE = "fit.json"
 LOCK_FILE = ".lock"
 #: Shares of the time for each stage; what one leaves over goes to refining.
-EXPLORE_SHARE, SIMULATE_SHARE, TRAIN_SHARE = 0.08, 0.2, 0.2
+EXPLORE_SHARE, SIMULATE_SHARE, TRAIN_SHARE = 0.07, 0.2, 0.15
 #: Minutes kept for the export and the measurement.
 LAST_MINUTES = 0.5
 #: Trajectories that start in each basin; the last of them is held out.
@@ -423,7 +423,7 @@ def _note(progress: Progress) -> str:
 def _export(trained: TrainedFlow, path: Path, provenance: dict[str, Any]) -> None:
     flow = build_flow(trained.config.flow, trained.provenance.molecule)
     flow.load_state_dict(trained.weights)
-    metadata = make_metadata(trained, flow.noise_size, "MIT")
+    metadata = make_metadata(trained, flow, "MIT")
     metadata.provenance.update(provenance)
     export_model(flow, metadata, path, overwrite=True)
 

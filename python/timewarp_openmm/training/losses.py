@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -60,32 +61,50 @@ def _proposals(
     return log_ratio, log_q
 
 
-def regression_loss(
-    flow: Any,
-    energy: OpenMMEnergy,
-    batch: Batch,
-    config: LossConfig,
-    generator: torch.Generator,
-) -> torch.Tensor:
+@dataclass(frozen=True)
+class RegressionStates:
+    """States of which the density is regressed on the energy: a flow's draws, then data.
+
+    Attributes
+    ----------
+    y : Tensor [B, N, 3], nm
+    w : Tensor [B, N, 3]
+    x : Tensor [1, N, 3], nm
+        Any state; independent draws do not depend on it.
+    log_target : float64 Tensor [B]
+        log of exp(-U/kT) N(w; 0, I); -inf without an energy.
+    """
+
+    y: torch.Tensor
+    w: torch.Tensor
+    x: torch.Tensor
+    log_target: torch.Tensor
+
+
+@torch.no_grad()
+def regression_states(
+    flow: Any, energy: OpenMMEnergy, batch: Batch, noise: torch.Tensor
+) -> RegressionStates:
+    """Make an independent draw of each row of noise, add `batch`'s, and evaluate the energies."""
+    lag = torch.full((len(noise),), math.inf, device=noise.device)
+    y, w, _ = flow.sample(batch.x[0], noise, lag)
+    inside = torch.isfinite(y).flatten(1).all(1)
+    y, w = torch.cat([y[inside], batch.y]), torch.cat([w[inside], batch.w])
+    reduced = energy.energies(y)
+    log_target = torch.where(reduced < UNPHYSICAL, log_normal(w) - reduced, -math.inf)
+    return RegressionStates(y, w, batch.x[:1], log_target)
+
+
+def regression_loss(flow: Any, states: RegressionStates, bound: float) -> torch.Tensor:
     """Return how far log q of independent draws is from the log of the Boltzmann density.
 
-    No gradient runs through the sampling (see `density_regression_loss`). States of the data keep
-    basins alive that the flow has ceased to draw.
+    No gradient runs through the sampling (see `density_regression_loss`), so the states may come
+    from an earlier version of the flow. Those of the data keep basins alive that the flow has
+    ceased to draw.
     """
-    device = batch.x.device
-    count = config.regression_draws
-    with torch.no_grad():
-        noise = torch.randn(count, flow.noise_size, generator=generator).to(device)
-        lag = torch.full((count,), math.inf, device=device)
-        y, w, _ = flow.sample(batch.x[0], noise, lag)
-        inside = torch.isfinite(y).flatten(1).all(1)
-    y = torch.cat([y[inside], batch.y[: config.regression_states]])
-    w = torch.cat([w[inside], batch.w[: config.regression_states]])
-    target = log_normal(w) - energy.energies(y)
-    log_q = flow.log_prob(y, w, batch.x[:1], torch.full((len(y),), math.inf, device=device))
-    # Median and Huber bound would see to collisions; a proposal without an energy has no target.
-    target = torch.where(target > -UNPHYSICAL, target, torch.full_like(target, -math.inf))
-    return density_regression_loss(log_q, target, config.regression_bound)
+    lag = torch.full((len(states.y),), math.inf, device=states.y.device)
+    log_q = flow.log_prob(states.y, states.w, states.x, lag)
+    return density_regression_loss(log_q, states.log_target, bound)
 
 
 def soft_cap(value: torch.Tensor, cap: float) -> torch.Tensor:

@@ -67,7 +67,7 @@ class RefineSettings:
     draw_share: float = 0.5
     learning_rate: float = 5e-4
     decay: float = 0.6
-    likelihood: float = 0.05
+    likelihood: float = 0.0
     regression: float = 1.0
     evaluation_interval: int = 100
 
@@ -298,7 +298,7 @@ class _Workshop:
                 }
             ),
             "loss": loss,
-            "batch_size": max(256, loss.regression_states),
+            "batch_size": 256,
             "learning_rate": settings.learning_rate * settings.decay**number,
             "warmup_steps": 50,
             "max_steps": 1_000_000,

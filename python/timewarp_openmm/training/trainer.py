@@ -39,6 +39,7 @@ from .config import TrainingConfig, parse_config
 from .independence import draw, log_weights_of, run_chains
 from .losses import likelihood_loss, regression_loss, sample_losses
 from .openmm_energy import OpenMMEnergy
+from .prefetch import RegressionPrefetch
 from .run_folder import (
     BEST_FILE,
     CONFIG_FILE,
@@ -271,7 +272,10 @@ class _Trainer:
         for method in ("log_prob", "sample"):
             self._flow.mark_forward_method(method)
         self._average.to(self._fabric.device)
-        self._energy = _make_energy(config, data.provenance)
+        self._energy: OpenMMEnergy | None = None
+        if config.loss.needs_samples or config.acceptance_draws:
+            self._energy = _make_energy(config, data.provenance)
+        self._prefetch = self._make_prefetch(flow)
         self._starts = self._acceptance_starts()
         self._train_pairs = test_pairs(data.train, config).to(self._fabric.device)
         self._test_pairs = test_pairs(data.test, config).to(self._fabric.device)
@@ -325,9 +329,8 @@ class _Trainer:
         rate = learning_rate(config, self.progress.step, self._done())
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        batch = self.data.train.draw(config.batch_size, self._generator).to(self._fabric.device)
         self._optimizer.zero_grad()
-        loss = self._loss(batch)
+        loss = self._loss()
         self._fabric.backward(loss)
         norm = self._fabric.clip_gradients(
             self._flow, self._optimizer, max_norm=config.gradient_clip, error_if_nonfinite=False
@@ -349,15 +352,20 @@ class _Trainer:
                 "finite loss or gradient; lower learning_rate"
             )
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
+    def _loss(self) -> torch.Tensor:
         weights = self.config.loss
         loss = torch.zeros((), dtype=torch.float64, device=self._fabric.device)
+        if self._prefetch is not None:
+            states = self._prefetch.take()
+            loss = loss + weights.regression * regression_loss(
+                self._flow, states, weights.regression_bound
+            )
+        if weights.likelihood == 0 and not weights.needs_samples:
+            return loss
+        batch = self.data.train.draw(self.config.batch_size, self._generator)
+        batch = batch.to(self._fabric.device)
         if weights.likelihood > 0:
             loss = loss + weights.likelihood * likelihood_loss(self._flow, batch)
-        if self._energy is not None and weights.regression > 0:
-            loss = loss + weights.regression * regression_loss(
-                self._flow, self._energy, batch, weights, self._generator
-            )
         if self._energy is not None and weights.needs_samples:
             acceptance, entropy = sample_losses(
                 self._flow, self._energy, batch, weights, self._generator
@@ -378,6 +386,8 @@ class _Trainer:
 
     def _test(self) -> None:
         progress = self.progress
+        if self._prefetch is not None:
+            self._prefetch.finish()
         if self._losses:
             progress.train_loss = sum(self._losses) / len(self._losses)
         self._losses.clear()
@@ -403,6 +413,19 @@ class _Trainer:
             part = batch[first : first + self.config.batch_size]
             total -= float(likelihood_loss(self._average, part)) * len(part)
         return total / len(batch)
+
+    def _make_prefetch(self, flow: torch.nn.Module) -> RegressionPrefetch | None:
+        if self.config.loss.regression == 0:
+            return None
+        return RegressionPrefetch(
+            flow,
+            # Contexts of its own: it works while this thread may ask for other energies.
+            _make_energy(self.config, self.data.provenance),
+            self.data.train,
+            self.config.loss,
+            self._fabric.device,
+            self._generator,
+        )
 
     def _acceptance_starts(self) -> torch.Tensor:
         """Return the states that chains start from: test states, spread over the trajectories."""
@@ -466,9 +489,7 @@ class _Trainer:
         save_checkpoint(self.out / LAST_FILE, {**common, **last})
 
 
-def _make_energy(config: TrainingConfig, provenance: Provenance) -> OpenMMEnergy | None:
-    if not (config.loss.needs_energy or config.acceptance_draws):
-        return None
+def _make_energy(config: TrainingConfig, provenance: Provenance) -> OpenMMEnergy:
     system = load_system_xml(config.data.folder / SYSTEM_FILE)
     return OpenMMEnergy(
         system,
