@@ -37,7 +37,9 @@ from .trainer import Progress, train
 STATE_FILE = "fit.json"
 LOCK_FILE = ".lock"
 #: Shares of the time for each stage; what one leaves over goes to refining.
-EXPLORE_SHARE, SIMULATE_SHARE, TRAIN_SHARE = 0.07, 0.2, 0.15
+EXPLORE_SHARE, SIMULATE_SHARE, TRAIN_SHARE = 0.07, 0.12, 0.1
+#: Rounds of refining: shorter ones cost more by the learning rate's fall and rise than they bring.
+MINUTES_PER_ROUND, MOST_ROUNDS = 6.0, 3
 #: Minutes kept for the export and the measurement.
 LAST_MINUTES = 0.5
 #: Trajectories that start in each basin; the last of them is held out.
@@ -238,7 +240,7 @@ class _Fit:
             self._plan.finish_stage(name, began)
 
     def _speed(self) -> float:
-        """Return how many ps one worker simulates per second of wall time."""
+        """Return how many ps a worker with a core of its own simulates per second."""
         platform = make_platform(default_platform(self._atoms.num_atoms))
         integrator = openmm.LangevinMiddleIntegrator(
             self._settings.temperature, 1.0, 0.001 * PICOSECOND
@@ -247,11 +249,11 @@ class _Fit:
         context.setPositions(self._molecule.positions)
         openmm.LocalEnergyMinimizer.minimize(context, maxIterations=100)
         integrator.step(100)
-        began, steps = time.monotonic(), 0
-        while time.monotonic() - began < 1.0:
+        began, steps = time.thread_time(), 0
+        while time.thread_time() - began < 0.5:
             integrator.step(200)
             steps += 200
-        return steps * 0.001 / (time.monotonic() - began)
+        return steps * 0.001 / (time.thread_time() - began)
 
     def _explore(self) -> Basins:
         speed = float(self._plan.decide("ps_per_second", self._speed))
@@ -363,7 +365,7 @@ class _Fit:
             evaluation_interval=100,
             evaluation_pairs=2000,
             acceptance_draws=2000,
-            patience=4,
+            patience=3,
             energy_threads=self._settings.workers,
             seed=self._settings.seed,
         )
@@ -371,7 +373,11 @@ class _Fit:
     def _refine(self) -> tuple[Measurement, ...]:
         left = self._settings.minutes - self._plan.elapsed_minutes() - LAST_MINUTES
         minutes = self._plan.decide("refine_minutes", lambda: max(0.2, left))
-        settings = RefineSettings(minutes=minutes, rounds=2, target=self._settings.target)
+        settings = RefineSettings(
+            minutes=minutes,
+            rounds=max(1, min(MOST_ROUNDS, int(minutes / MINUTES_PER_ROUND))),
+            target=self._settings.target,
+        )
 
         def report(done: float, number: int, progress: Progress) -> None:
             self._display.update(done, f"round {number}, {_note(progress)}")

@@ -33,6 +33,9 @@ WEIGHTS_FILE = "weights.npz"
 _PRIOR_DRAWS = 20.0
 #: Part of the draws that is held out.
 _TEST_PART = 0.2
+#: Of the simulated states in a regression that are spread evenly over the basins. A regression may
+#: take its states from anywhere, and a basin seldom seen is where a chain would get stuck.
+_EVEN_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class RefineSettings:
     target: float = 0.95
     draws: int = 16_000
     chains: int = 8
-    draw_share: float = 0.5
+    draw_share: float = 0.25
     learning_rate: float = 5e-4
     decay: float = 0.6
     likelihood: float = 0.0
@@ -280,9 +283,11 @@ class _Workshop:
         self._populations = (trust * found + _PRIOR_DRAWS * self._populations) / (
             trust + _PRIOR_DRAWS
         )
+        shares = self._populations
+        if settings.likelihood == 0:
+            shares = (1 - _EVEN_SHARE) * shares + _EVEN_SHARE / len(shares)
         save_weights(
-            folder / WEIGHTS_FILE,
-            frame_weights(self._data.trajectories, self._basins, self._populations),
+            folder / WEIGHTS_FILE, frame_weights(self._data.trajectories, self._basins, shares)
         )
         truncated = truncate_weights(weights[usable])
         test = np.arange(usable.sum()) % round(1 / _TEST_PART) == 0
