@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from .commands.export import export
+from .commands.fit import fit
+from .commands.refine import refine
 from .commands.sample import sample
 from .commands.simulate import simulate
 from .commands.train import train
@@ -19,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (simulate, train, export, sample):
+for _command in (fit, simulate, train, refine, export, sample):
     app.command()(_command)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from ..data.explore import Basins, ExploreSettings
     from ..data.protocol import Protocol
     from ..data.systems import MolecularSystem
 
@@ -32,6 +33,17 @@ def simulate(
     starts: Annotated[
         str | None, typer.Option(help="given, or basins (driven along phi and psi).")
     ] = None,
+    explore: Annotated[
+        bool, typer.Option(help="Find the basins with hot walkers, and start in each of them.")
+    ] = False,
+    explore_length: Annotated[float, typer.Option(help="ps of each hot walker.")] = 150.0,
+    explore_temperature: Annotated[
+        list[float] | None, typer.Option(help="K of the walkers' ladder; once per rung.")
+    ] = None,
+    explore_minutes: Annotated[
+        float | None, typer.Option(help="Wall time after which the walkers stop.")
+    ] = None,
+    max_basins: Annotated[int, typer.Option(help="The lowest so many basins are kept.")] = 16,
     platform: Annotated[str | None, typer.Option(help="OpenMM platform.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the whole run.")] = None,
     workers: Annotated[
@@ -40,6 +52,7 @@ def simulate(
     force: Annotated[bool, typer.Option(help="Replace the run that is there.")] = False,
 ) -> None:
     """Run molecular dynamics trajectories; the same command finishes an interrupted run."""
+    from ..data.explore import ExploreSettings
     from ..data.protocol import with_settings
     from ..data.simulate import simulate as run_simulation
     from .progress import counting
@@ -58,14 +71,58 @@ def simulate(
         platform=platform,
         seed=seed,
     )
+    positions = None
+    if explore:
+        if starts is not None:
+            raise ValueError("--explore finds the starts; leave out --starts")
+        settings = ExploreSettings(
+            length=explore_length,
+            temperatures=tuple(explore_temperature or ExploreSettings.temperatures),
+            max_minutes=explore_minutes,
+            max_basins=max_basins,
+        )
+        basins = _explore(molecule, protocol, settings, out, workers)
+        positions = basins.positions
+        protocol = with_settings(
+            protocol, starts="explored", trajectories=trajectories or 4 * len(basins)
+        )
     total = protocol.trajectories * protocol.frames
     with counting(f"simulating {protocol.molecule}", total, "frames") as report:
-        run = run_simulation(molecule, protocol, out, workers, force, report=report)
+        run = run_simulation(
+            molecule, protocol, out, workers, force, report=report, starts=positions
+        )
     nanoseconds = protocol.trajectories * protocol.length / 1000
     typer.echo(
         f"{out}: {len(run['trajectories'])} trajectories, {nanoseconds:g} ns, "
         f"{run['dropped_starts']} starts dropped for their stereochemistry"
     )
+
+
+def _explore(
+    molecule: MolecularSystem,
+    protocol: Protocol,
+    settings: ExploreSettings,
+    out: Path,
+    workers: int | None,
+) -> Basins:
+    import os
+
+    from ..data.explore import load_or_find_basins
+    from .progress import counting
+
+    with counting(f"exploring {protocol.molecule}", 100.0, "%") as show:
+
+        def report(done: float, note: str) -> None:
+            show(round(100 * done, 1), note)
+
+        basins = load_or_find_basins(
+            out, molecule, settings, protocol.seed, workers or os.cpu_count() or 1, report
+        )
+    typer.echo(
+        f"{out}: {len(basins)} basins kept of {basins.found}, {basins.dropped} conformations "
+        "dropped for their stereochemistry"
+    )
+    return basins
 
 
 def _choose(

@@ -17,6 +17,7 @@ import torch
 from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
 
+from ..files import replace_atomically
 from ..molecule import Molecule, molecule_from_topology
 from .protocol import multiple
 from .simulate import RUN_FILE, SYSTEM_FILE
@@ -263,6 +264,93 @@ def load_weights(path: str | Path, trajectories: Sequence[Trajectory]) -> list[N
     return weights
 
 
+@dataclass(frozen=True)
+class WeightedTrajectory:
+    """Frames without an order in time, and their weights.
+
+    Attributes
+    ----------
+    frames : Trajectory
+        Of infinite interval.
+    weights : float32 array [F]
+    share : float
+        Of these frames in each batch; the others are simulated ones.
+    """
+
+    frames: Trajectory
+    weights: NDArray[np.float32]
+    share: float
+
+
+def save_independent(
+    path: Path,
+    positions: NDArray[np.float32],
+    weights: NDArray[np.float64],
+    test: NDArray[np.bool_],
+    share: float,
+) -> None:
+    """Write independent draws for `load_independent`.
+
+    Parameters
+    ----------
+    positions : array [F, N, 3], nm
+    weights : array [F]
+        Importance weights.
+    test : array [F]
+        Which draws are held out.
+    share : float
+        Of these frames in each batch, in (0, 1).
+    """
+    content: dict[str, Any] = {
+        "positions": np.asarray(positions, dtype=np.float32),
+        "weights": np.asarray(weights, dtype=np.float32),
+        "test": test,
+        "share": np.array(share),
+    }
+    replace_atomically(path, lambda temporary: np.savez(temporary, **content))
+
+
+def load_independent(
+    path: str | Path, num_atoms: int
+) -> tuple[WeightedTrajectory, WeightedTrajectory]:
+    """Read what `save_independent` wrote: the draws for training and those held out.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is missing, or of another molecule.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of independent draws at {path}")
+    with np.load(path) as content:
+        arrays = dict(content)
+    positions = arrays["positions"]
+    if positions.ndim != 3 or positions.shape[1:] != (num_atoms, 3):
+        raise ValueError(
+            f"{path} holds positions of shape {positions.shape}, the trajectories {num_atoms} atoms"
+        )
+    parts = []
+    for name, chosen in (("drawn", ~arrays["test"]), ("drawn-test", arrays["test"])):
+        trajectory = Trajectory(name, positions[chosen], math.inf)
+        parts.append(
+            WeightedTrajectory(trajectory, arrays["weights"][chosen], float(arrays["share"]))
+        )
+    return parts[0], parts[1]
+
+
+def mix_frames(
+    simulated: Sequence[Trajectory],
+    weights: Sequence[NDArray[np.float32]],
+    drawn: WeightedTrajectory,
+) -> tuple[tuple[Trajectory, ...], list[NDArray[np.float32]]]:
+    """Return trajectories and weights with draws mixed in at their share."""
+    total = sum(float(array.sum()) for array in weights)
+    scaled = [(array * ((1 - drawn.share) / total)).astype(np.float32) for array in weights]
+    own = (drawn.weights * (drawn.share / drawn.weights.sum())).astype(np.float32)
+    return (*simulated, drawn.frames), [*scaled, own]
+
+
 class PairSampler:
     """Draws pairs (x, y, lag) from trajectories with replacement.
 
@@ -297,8 +385,10 @@ class PairSampler:
         weights = torch.ones(len(self.lag_times)) if lag_weights is None else lag_weights
         self._lag_weights = torch.as_tensor(weights, dtype=torch.float64)
         joined = None
+        self.frame_weights = torch.ones(len(self.frames), dtype=torch.float64)
         if frame_weights is not None:
             joined = torch.from_numpy(np.concatenate(list(frame_weights))).double()
+            self.frame_weights = joined
         self._starts: list[torch.Tensor] = []
         self._shifts: list[int] = []
         self._cumulative: list[torch.Tensor | None] = []
@@ -363,7 +453,7 @@ def _starts(trajectories: Sequence[Trajectory], lag: float) -> tuple[torch.Tenso
         raise ValueError("every trajectory has a single frame; there are no pairs")
     interval = intervals.pop()
     shift = multiple(lag, interval, "lag time", "frame interval")
-    if shift >= max(lengths):
+    if shift >= max(len(t.positions) for t in trajectories if math.isfinite(t.interval)):
         raise ValueError(
             f"the lag time {lag:g} ps is longer than every trajectory "
             f"(the longest: {(max(lengths) - 1) * interval:g} ps)"
@@ -371,7 +461,7 @@ def _starts(trajectories: Sequence[Trajectory], lag: float) -> tuple[torch.Tenso
     offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     pieces = [
         np.arange(offset, offset + length - shift)
-        for offset, length in zip(offsets, lengths, strict=True)
-        if length > shift
+        for offset, length, trajectory in zip(offsets, lengths, trajectories, strict=True)
+        if length > shift and math.isfinite(trajectory.interval)
     ]
     return torch.from_numpy(np.concatenate(pieces)), shift

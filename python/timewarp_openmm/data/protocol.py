@@ -37,7 +37,8 @@ class Protocol:
         and the time before its first frame.
     trajectories : int
     starts : str
-        "given" (the given conformation, minimised) or "basins" (driven there along phi and psi).
+        "given" (the given conformation, minimised), "basins" (driven there along phi and psi) or
+        "explored" (from the basins that `explore` found).
     platform : str
         An OpenMM platform.
     seed : int
@@ -65,8 +66,8 @@ class Protocol:
             raise ValueError(f"equilibration must not be negative, got {self.equilibration} ps")
         if self.trajectories < 1:
             raise ValueError(f"trajectories must be at least 1, got {self.trajectories}")
-        if self.starts not in ("given", "basins"):
-            raise ValueError(f"starts must be 'given' or 'basins', got {self.starts!r}")
+        if self.starts not in ("given", "basins", "explored"):
+            raise ValueError(f"starts must be 'given', 'basins' or 'explored', got {self.starts!r}")
         multiple(self.interval, self.timestep, "interval", "time step")
         multiple(self.length, self.interval, "length", "interval")
 

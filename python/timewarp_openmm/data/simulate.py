@@ -52,6 +52,7 @@ class TrajectoryTask:
     topology: mdtraj.Topology
     molecule: Molecule
     reference: NDArray[np.float64]
+    start: NDArray[np.float64]
     checkpoint_seconds: float
     parent: int
 
@@ -84,6 +85,7 @@ def simulate(
     force: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     report: Callable[[int], None] | None = None,
+    starts: NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
     """Run a protocol into `folder`, or finish a run that was interrupted there.
 
@@ -101,6 +103,9 @@ def simulate(
         At most so much work of each trajectory is lost when the run is killed.
     report : callable, optional
         Called every second or so with the number of frames recorded in all.
+    starts : array [K, N, 3], optional
+        nm; conformations that the trajectories start from in turn, instead of the molecule's own
+        (see `explore`).
 
     Returns
     -------
@@ -117,11 +122,13 @@ def simulate(
     make_platform(protocol.platform)
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
+    if starts is None:
+        starts = molecule.positions[None]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder / LOCK_FILE):
-        run = _open_run(folder, molecule, protocol, force)
-        tasks = _make_tasks(folder, molecule, protocol, checkpoint_seconds)
+        run = _open_run(folder, molecule, protocol, starts, force)
+        tasks = _make_tasks(folder, molecule, protocol, starts, checkpoint_seconds)
         began = time.monotonic()
         earlier = float(run["wall_seconds"])
 
@@ -148,12 +155,16 @@ def simulate(
 
 
 def _open_run(
-    folder: Path, molecule: MolecularSystem, protocol: Protocol, force: bool
+    folder: Path,
+    molecule: MolecularSystem,
+    protocol: Protocol,
+    starts: NDArray[np.float64],
+    force: bool,
 ) -> dict[str, Any]:
     """Return the run of `folder`, made new where there is none (or `force`)."""
     path = folder / RUN_FILE
     system_xml = openmm.XmlSerializer.serialize(molecule.system)
-    fingerprint = sha256(system_xml.encode() + molecule.positions.tobytes()).hexdigest()
+    fingerprint = sha256(system_xml.encode() + starts.tobytes()).hexdigest()
     if path.exists() and not force:
         run: dict[str, Any] = json.loads(path.read_text())
         differences = protocol.differences(run["protocol"])
@@ -191,7 +202,11 @@ def _open_run(
 
 
 def _make_tasks(
-    folder: Path, molecule: MolecularSystem, protocol: Protocol, checkpoint_seconds: float
+    folder: Path,
+    molecule: MolecularSystem,
+    protocol: Protocol,
+    starts: NDArray[np.float64],
+    checkpoint_seconds: float,
 ) -> list[TrajectoryTask]:
     system_xml = openmm.XmlSerializer.serialize(molecule.system)
     topology = mdtraj.Topology.from_openmm(molecule.topology)
@@ -205,6 +220,7 @@ def _make_tasks(
             topology,
             atoms,
             molecule.positions,
+            starts[index % len(starts)],
             checkpoint_seconds,
             os.getpid(),
         )
@@ -324,7 +340,7 @@ def run_trajectory(task: TrajectoryTask, progress: Callable[[int], None]) -> dic
 
 def _start(task: TrajectoryTask, context: openmm.Context) -> dict[str, Any]:
     dropped = equilibrated_start(
-        context, task.molecule, task.reference, task.protocol, task.index, task.seed
+        context, task.molecule, task.reference, task.protocol, task.index, task.seed, task.start
     )
     positions = get_positions(context)
     torsions = {

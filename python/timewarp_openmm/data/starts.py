@@ -46,6 +46,7 @@ def equilibrated_start(
     protocol: Protocol,
     index: int,
     seed: int,
+    start: NDArray[np.float64],
 ) -> int:
     """Bring `context` to the start of trajectory `index`: an equilibrated state in its basin.
 
@@ -55,6 +56,8 @@ def equilibrated_start(
         With the protocol's System and integrator.
     reference : array [N, 3], nm
         Sets the handedness and the amides that a start must have.
+    start : array [N, 3], nm
+        Where the trajectory starts unless it is driven into a basin.
 
     Returns
     -------
@@ -70,14 +73,14 @@ def equilibrated_start(
     flips: list[str] = []
     for attempt in range(MAX_ATTEMPTS):
         attempt_seed = (seed + 7919 * attempt) % 2**31 or 1
-        positions = reference
+        positions = start
         if protocol.starts == "basins":
             basin = BASINS[index % len(BASINS)]
             positions = drive(
                 context.getSystem(), molecule, reference, protocol, basin, attempt_seed
             )
         context.setPositions(positions)
-        if protocol.starts == "given":
+        if protocol.starts != "basins":
             openmm.LocalEnergyMinimizer.minimize(context)
         context.setVelocitiesToTemperature(protocol.temperature, attempt_seed)
         context.getIntegrator().step(round(protocol.equilibration / protocol.timestep))

@@ -65,6 +65,10 @@ class BatchSource:
         self._cartesian = cartesian
         self._permutation = HydrogenPermutation(molecule)
 
+    def frames(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return all frames [F, N, 3] / nm and their weights [F] as of an infinite lag."""
+        return self._pairs.frames, self._pairs.frame_weights
+
     def draw(self, count: int, generator: torch.Generator) -> Batch:
         """Return a batch of `count` pairs; all randomness comes from `generator`."""
         x, y, lag = self._pairs.draw(count, generator)

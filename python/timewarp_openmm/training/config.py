@@ -39,6 +39,8 @@ class DataConfig(_Section):
         Names the held-out trajectories (``trajectory-003``) instead.
     frame_weights : Path, optional
         An ``.npz`` file with an array of weights per trajectory.
+    independent : Path, optional
+        An ``.npz`` file of independent draws (see `refine`), used at infinite lag only.
     temperature : float, optional
         K; by default the folder's ``run.json`` says it.
     force_field : tuple of str, optional
@@ -49,6 +51,7 @@ class DataConfig(_Section):
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     test_trajectories: tuple[str, ...] | None = None
     frame_weights: Path | None = None
+    independent: Path | None = None
     temperature: PositiveFloat | None = None
     force_field: tuple[str, ...] | None = None
 
@@ -88,6 +91,13 @@ class LossConfig(_Section):
         Proposals from each.
     energy_cap : float
         kT; an energy difference above this counts logarithmically, which bounds the forces.
+    regression : float
+        Weight of the regression of log q on the Boltzmann density (see `regression_loss`), for
+        flows that draw independently.
+    regression_draws, regression_states : int
+        The flow's own draws, and states of the data, per step.
+    regression_bound : float
+        kT; errors above it count linearly.
     """
 
     likelihood: NonNegativeFloat = 1.0
@@ -96,11 +106,19 @@ class LossConfig(_Section):
     states: PositiveInt = 4
     proposals: PositiveInt = 8
     energy_cap: PositiveFloat = 100.0
+    regression: NonNegativeFloat = 0.0
+    regression_draws: PositiveInt = 320
+    regression_states: PositiveInt = 192
+    regression_bound: PositiveFloat = 2.0
 
     @model_validator(mode="after")
     def _check(self) -> LossConfig:
-        if self.likelihood == self.acceptance == self.entropy == 0:
-            raise ValueError("one of likelihood, acceptance and entropy must be positive")
+        if self.regression_draws < 2:
+            raise ValueError("regression_draws must be at least 2")
+        if self.likelihood == self.acceptance == self.entropy == self.regression == 0:
+            raise ValueError(
+                "one of likelihood, acceptance, entropy and regression must be positive"
+            )
         return self
 
     @property
@@ -134,9 +152,15 @@ class TrainingConfig(_Section):
         Steps between tests, each followed by a checkpoint.
     evaluation_pairs : int
         Train and test pairs per test, the same ones each time.
+    acceptance_draws : int
+        Proposals per test with which the acceptance of independent draws is measured; the best
+        weights are then those of the highest acceptance. 0: not measured, the best weights are
+        those of the highest test log-likelihood.
     patience : int
-        Tests without a better test loss after which training stops; 0 never stops it.
+        Tests without a better test loss (or acceptance) after which training stops; 0 never does.
     seed : int
+    energy_threads : int
+        Threads that evaluate OpenMM energies.
     accelerator : str
         Of lightning-fabric.
     """
@@ -158,8 +182,10 @@ class TrainingConfig(_Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     evaluation_interval: PositiveInt = 250
     evaluation_pairs: PositiveInt = 1024
+    acceptance_draws: NonNegativeInt = 0
     patience: NonNegativeInt = 20
     seed: NonNegativeInt = 1
+    energy_threads: PositiveInt = 1
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
 
     @model_validator(mode="after")
@@ -170,6 +196,11 @@ class TrainingConfig(_Section):
             raise ValueError(
                 "a Cartesian flow starts from x and cannot draw independently of it; leave .inf "
                 "out of lag_times"
+            )
+        if math.inf not in self.lag_times and (self.loss.regression or self.acceptance_draws):
+            raise ValueError(
+                "loss.regression and acceptance_draws are about independent draws; add .inf to "
+                "lag_times"
             )
         if self.lag_weights is not None and len(self.lag_weights) != len(self.lag_times):
             raise ValueError(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from .batches import Batch
 from .config import LossConfig
-from .openmm_energy import OpenMMEnergy
+from .density_regression import density_regression_loss
+from .openmm_energy import UNPHYSICAL, OpenMMEnergy
 
 
 def likelihood_loss(flow: Any, batch: Batch) -> torch.Tensor:
@@ -57,6 +59,52 @@ def _proposals(
     rise = soft_cap(energy(y) - energy(state.x), config.energy_cap)
     log_ratio = -rise + log_normal(w) - log_normal(v) + log_reverse - log_q
     return log_ratio, log_q
+
+
+@dataclass(frozen=True)
+class RegressionStates:
+    """States of which the density is regressed on the energy: a flow's draws, then data.
+
+    Attributes
+    ----------
+    y : Tensor [B, N, 3], nm
+    w : Tensor [B, N, 3]
+    x : Tensor [1, N, 3], nm
+        Any state; independent draws do not depend on it.
+    log_target : float64 Tensor [B]
+        log of exp(-U/kT) N(w; 0, I); -inf without an energy.
+    """
+
+    y: torch.Tensor
+    w: torch.Tensor
+    x: torch.Tensor
+    log_target: torch.Tensor
+
+
+@torch.no_grad()
+def regression_states(
+    flow: Any, energy: OpenMMEnergy, batch: Batch, noise: torch.Tensor
+) -> RegressionStates:
+    """Make an independent draw of each row of noise, add `batch`'s, and evaluate the energies."""
+    lag = torch.full((len(noise),), math.inf, device=noise.device)
+    y, w, _ = flow.sample(batch.x[0], noise, lag)
+    inside = torch.isfinite(y).flatten(1).all(1)
+    y, w = torch.cat([y[inside], batch.y]), torch.cat([w[inside], batch.w])
+    reduced = energy.energies(y)
+    log_target = torch.where(reduced < UNPHYSICAL, log_normal(w) - reduced, -math.inf)
+    return RegressionStates(y, w, batch.x[:1], log_target)
+
+
+def regression_loss(flow: Any, states: RegressionStates, bound: float) -> torch.Tensor:
+    """Return how far log q of independent draws is from the log of the Boltzmann density.
+
+    No gradient runs through the sampling (see `density_regression_loss`), so the states may come
+    from an earlier version of the flow. Those of the data keep basins alive that the flow has
+    ceased to draw.
+    """
+    lag = torch.full((len(states.y),), math.inf, device=states.y.device)
+    log_q = flow.log_prob(states.y, states.w, states.x, lag)
+    return density_regression_loss(log_q, states.log_target, bound)
 
 
 def soft_cap(value: torch.Tensor, cap: float) -> torch.Tensor:

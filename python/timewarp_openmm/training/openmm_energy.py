@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,18 @@ class OpenMMEnergy:
     temperature : float
         K.
     platform : str
+    threads : int
+        States are shared among so many Contexts; OpenMM computes outside of Python's lock.
     """
 
-    def __init__(self, system: openmm.System, temperature: float, platform: str) -> None:
+    def __init__(
+        self, system: openmm.System, temperature: float, platform: str, threads: int = 1
+    ) -> None:
         self._kT = thermal_energy(temperature)
-        integrator = openmm.VerletIntegrator(0.001)
-        self._context = openmm.Context(system, integrator, *make_platform(platform))
+        self._contexts = [
+            openmm.Context(system, openmm.VerletIntegrator(0.001), *make_platform(platform))
+            for _ in range(threads)
+        ]
 
     def __call__(self, positions: torch.Tensor) -> torch.Tensor:
         """Return U/kT, float64 [B], of positions [B, N, 3] in nm; its gradient are the forces.
@@ -40,23 +47,52 @@ class OpenMMEnergy:
         energies: torch.Tensor = _Energy.apply(positions, self)  # type: ignore[no-untyped-call]
         return energies
 
+    def energies(self, positions: torch.Tensor) -> torch.Tensor:
+        """Return U/kT as `__call__` does, without a gradient."""
+        values, _ = self.evaluate(positions.detach().cpu().double().numpy(), forces=False)
+        return torch.from_numpy(values).to(positions.device)
+
     def evaluate(
-        self, positions: NDArray[np.float64]
+        self, positions: NDArray[np.float64], forces: bool = True
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return U/kT [B] and its gradient [B, N, 3] in 1/nm."""
+        """Return U/kT [B] and its gradient [B, N, 3] in 1/nm, zero unless `forces`."""
         energies = np.full(len(positions), UNPHYSICAL)
         gradients = np.zeros(positions.shape)
-        for i, state_positions in enumerate(positions):
-            if not np.isfinite(state_positions).all():
-                continue
-            self._context.setPositions(state_positions)
-            state = self._context.getState(energy=True, forces=True)
-            energy = state.getPotentialEnergy().value_in_unit(KILOJOULE_PER_MOLE) / self._kT
-            forces = state.getForces(asNumpy=True).value_in_unit(KILOJOULE_PER_MOLE / NANOMETER)
-            if np.isfinite(energy) and energy < UNPHYSICAL and np.isfinite(forces).all():
-                energies[i] = energy
-                gradients[i] = -forces / self._kT
+        parts = np.array_split(np.arange(len(positions)), len(self._contexts))
+
+        def work(context: openmm.Context, part: NDArray[np.int64]) -> None:
+            for i in part:
+                self._evaluate_one(context, positions[i], forces, energies, gradients, i)
+
+        if len(self._contexts) == 1:
+            work(self._contexts[0], parts[0])
+        else:
+            with ThreadPoolExecutor(len(self._contexts)) as pool:
+                list(pool.map(work, self._contexts, parts))
         return energies, gradients
+
+    def _evaluate_one(
+        self,
+        context: openmm.Context,
+        positions: NDArray[np.float64],
+        forces: bool,
+        energies: NDArray[np.float64],
+        gradients: NDArray[np.float64],
+        place: int,
+    ) -> None:
+        if not np.isfinite(positions).all():
+            return
+        context.setPositions(positions)
+        state = context.getState(energy=True, forces=forces)
+        energy = state.getPotentialEnergy().value_in_unit(KILOJOULE_PER_MOLE) / self._kT
+        if not (np.isfinite(energy) and energy < UNPHYSICAL):
+            return
+        if forces:
+            gradient = -state.getForces(asNumpy=True).value_in_unit(KILOJOULE_PER_MOLE / NANOMETER)
+            if not np.isfinite(gradient).all():
+                return
+            gradients[place] = gradient / self._kT
+        energies[place] = energy
 
 
 class _Energy(torch.autograd.Function):

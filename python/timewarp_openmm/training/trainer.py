@@ -7,11 +7,12 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openmm
 import torch
 from lightning_fabric import Fabric
@@ -21,18 +22,24 @@ from ..data.pairs import (
     PairSampler,
     Trajectory,
     TrajectorySet,
+    WeightedTrajectory,
+    load_independent,
     load_trajectories,
     load_weights,
+    mix_frames,
     split_by_trajectory,
 )
 from ..data.simulate import SYSTEM_FILE, default_platform
 from ..data.systems import load_system_xml
 from ..files import exclusive_lock, write_bytes_atomically
 from ..flows.build import build_flow
+from ..flows.internal import InternalFlow
 from .batches import Batch, BatchSource
 from .config import TrainingConfig, parse_config
-from .losses import likelihood_loss, sample_losses
+from .independence import draw, log_weights_of, run_chains
+from .losses import likelihood_loss, regression_loss, sample_losses
 from .openmm_energy import OpenMMEnergy
+from .prefetch import RegressionPrefetch
 from .run_folder import (
     BEST_FILE,
     CONFIG_FILE,
@@ -49,6 +56,8 @@ from .run_folder import (
 
 #: Steps in succession whose gradient may be infinite before training is given up.
 MAX_BAD_STEPS = 20
+#: Chains, from different test states, in which acceptance is measured.
+ACCEPTANCE_CHAINS = 8
 
 
 @dataclass
@@ -62,6 +71,9 @@ class Progress:
     test_loss: float = math.nan
     test_log_likelihood: float = -math.inf
     best_log_likelihood: float = -math.inf
+    acceptance: float = math.nan
+    acceptance_error: float = math.nan
+    best_acceptance: float = -math.inf
     best_step: int = 0
     tests_without_gain: int = 0
     bad_steps: int = 0
@@ -83,6 +95,7 @@ def train(
     force: bool = False,
     minutes: float | None = None,
     report: Callable[[float, Progress], None] | None = None,
+    initial: Mapping[str, torch.Tensor] | None = None,
 ) -> Progress:
     """Fit a flow into the folder `out`, or go on with a run that was interrupted there.
 
@@ -97,6 +110,8 @@ def train(
         Instead of the configuration's `max_minutes`.
     report : callable, optional
         Called after each step with the part of the run that is done, in [0, 1], and its progress.
+    initial : mapping of str to Tensor, optional
+        Weights to start from, of a flow of the same configuration (`TrainedFlow.weights`).
 
     Returns
     -------
@@ -115,7 +130,7 @@ def train(
     data = prepare_data(config)
     out.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(out / LOCK_FILE):
-        trainer = _Trainer(config, data, out)
+        trainer = _Trainer(config, data, out, initial)
         trainer.resume(force)
         trainer.run(report)
         plot_curves(out)
@@ -137,18 +152,29 @@ def prepare_data(config: TrainingConfig) -> TrainingData:
         config.seed,
         config.data.test_trajectories,
     )
+    drawn_train, drawn_test = None, None
+    if config.data.independent is not None:
+        drawn_train, drawn_test = load_independent(
+            config.data.independent, found.molecule.num_atoms
+        )
     return TrainingData(
-        _batch_source(config, found, train),
-        _batch_source(config, found, test),
+        _batch_source(config, found, train, drawn_train),
+        _batch_source(config, found, test, drawn_test),
         _provenance(config, found, train, test),
     )
 
 
 def _batch_source(
-    config: TrainingConfig, found: TrajectorySet, part: tuple[Trajectory, ...]
+    config: TrainingConfig,
+    found: TrajectorySet,
+    part: tuple[Trajectory, ...],
+    drawn: WeightedTrajectory | None,
 ) -> BatchSource:
     file = config.data.frame_weights
     weights = None if file is None else load_weights(file, part)
+    if drawn is not None:
+        simulated = weights or [np.ones(len(t.positions), dtype=np.float32) for t in part]
+        part, weights = mix_frames(part, simulated, drawn)
     pairs = PairSampler(part, config.lag_times, config.lag_weights, weights)
     cartesian = config.flow.coordinates == "cartesian"
     return BatchSource(pairs, found.molecule, config.augmentation, cartesian)
@@ -216,7 +242,13 @@ def test_pairs(source: BatchSource, config: TrainingConfig) -> Batch:
 
 
 class _Trainer:
-    def __init__(self, config: TrainingConfig, data: TrainingData, out: Path) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        data: TrainingData,
+        out: Path,
+        initial: Mapping[str, torch.Tensor] | None,
+    ) -> None:
         # Fabric announces its devices; the progress bar is the place for news.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         self.config = config
@@ -227,6 +259,10 @@ class _Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             flow = build_flow(config.flow, data.provenance.molecule)
+        if initial is not None:
+            flow.load_state_dict(initial)
+        elif isinstance(flow, InternalFlow):
+            flow.fit_normalisation(*data.train.frames())
         self._average = copy.deepcopy(flow).requires_grad_(False)
         self._fabric = Fabric(accelerator=config.accelerator, devices=1)
         optimizer = torch.optim.AdamW(
@@ -236,7 +272,11 @@ class _Trainer:
         for method in ("log_prob", "sample"):
             self._flow.mark_forward_method(method)
         self._average.to(self._fabric.device)
-        self._energy = _make_energy(config, data.provenance)
+        self._energy: OpenMMEnergy | None = None
+        if config.loss.needs_samples or config.acceptance_draws:
+            self._energy = _make_energy(config, data.provenance)
+        self._prefetch = self._make_prefetch(flow)
+        self._starts = self._acceptance_starts()
         self._train_pairs = test_pairs(data.train, config).to(self._fabric.device)
         self._test_pairs = test_pairs(data.test, config).to(self._fabric.device)
         self._losses: list[float] = []
@@ -289,9 +329,8 @@ class _Trainer:
         rate = learning_rate(config, self.progress.step, self._done())
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        batch = self.data.train.draw(config.batch_size, self._generator).to(self._fabric.device)
         self._optimizer.zero_grad()
-        loss = self._loss(batch)
+        loss = self._loss()
         self._fabric.backward(loss)
         norm = self._fabric.clip_gradients(
             self._flow, self._optimizer, max_norm=config.gradient_clip, error_if_nonfinite=False
@@ -313,12 +352,21 @@ class _Trainer:
                 "finite loss or gradient; lower learning_rate"
             )
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
+    def _loss(self) -> torch.Tensor:
         weights = self.config.loss
         loss = torch.zeros((), dtype=torch.float64, device=self._fabric.device)
+        if self._prefetch is not None:
+            states = self._prefetch.take()
+            loss = loss + weights.regression * regression_loss(
+                self._flow, states, weights.regression_bound
+            )
+        if weights.likelihood == 0 and not weights.needs_samples:
+            return loss
+        batch = self.data.train.draw(self.config.batch_size, self._generator)
+        batch = batch.to(self._fabric.device)
         if weights.likelihood > 0:
             loss = loss + weights.likelihood * likelihood_loss(self._flow, batch)
-        if self._energy is not None:
+        if self._energy is not None and weights.needs_samples:
             acceptance, entropy = sample_losses(
                 self._flow, self._energy, batch, weights, self._generator
             )
@@ -338,14 +386,21 @@ class _Trainer:
 
     def _test(self) -> None:
         progress = self.progress
+        if self._prefetch is not None:
+            self._prefetch.finish()
         if self._losses:
             progress.train_loss = sum(self._losses) / len(self._losses)
         self._losses.clear()
         progress.train_log_likelihood = self._log_likelihood(self._train_pairs)
         progress.test_log_likelihood = self._log_likelihood(self._test_pairs)
         progress.test_loss = -progress.test_log_likelihood
-        if progress.test_log_likelihood > progress.best_log_likelihood:
+        better = progress.test_log_likelihood > progress.best_log_likelihood
+        if self.config.acceptance_draws > 0:
+            self._measure_acceptance()
+            better = progress.acceptance > progress.best_acceptance
+        if better:
             progress.best_log_likelihood = progress.test_log_likelihood
+            progress.best_acceptance = progress.acceptance
             progress.best_step = progress.step
             progress.tests_without_gain = 0
         else:
@@ -358,6 +413,43 @@ class _Trainer:
             part = batch[first : first + self.config.batch_size]
             total -= float(likelihood_loss(self._average, part)) * len(part)
         return total / len(batch)
+
+    def _make_prefetch(self, flow: torch.nn.Module) -> RegressionPrefetch | None:
+        if self.config.loss.regression == 0:
+            return None
+        return RegressionPrefetch(
+            flow,
+            # Contexts of its own: it works while this thread may ask for other energies.
+            _make_energy(self.config, self.data.provenance),
+            self.data.train,
+            self.config.loss,
+            self._fabric.device,
+            self._generator,
+        )
+
+    def _acceptance_starts(self) -> torch.Tensor:
+        """Return the states that chains start from: test states, spread over the trajectories."""
+        if self.config.acceptance_draws == 0:
+            return torch.empty(0)
+        frames, weights = self.data.test.frames()
+        likely = torch.nonzero(weights > 0).flatten()
+        spread = torch.linspace(0, len(likely) - 1, ACCEPTANCE_CHAINS).round().long()
+        return frames[likely[spread]].to(self._fabric.device)
+
+    def _measure_acceptance(self) -> None:
+        assert self._energy is not None
+        # The same noise at each test, so that differences are the weights'.
+        generator = torch.Generator().manual_seed(self.config.seed + 2)
+        draws = draw(
+            self._average,
+            self._energy,
+            self._starts[0],
+            self.config.acceptance_draws,
+            generator,
+        )
+        starts = log_weights_of(self._average, self._energy, self._starts)
+        chains = run_chains(draws, starts, np.random.default_rng(self.config.seed + 2))
+        self.progress.acceptance, self.progress.acceptance_error = chains.mean, chains.error
 
     def _save(self) -> None:
         progress = self.progress
@@ -377,6 +469,7 @@ class _Trainer:
                 "test_loss": progress.test_loss,
                 "train_log_likelihood": progress.train_log_likelihood,
                 "test_log_likelihood": progress.test_log_likelihood,
+                "acceptance": progress.acceptance,
             },
         )
         if progress.best_step == progress.step:
@@ -396,12 +489,13 @@ class _Trainer:
         save_checkpoint(self.out / LAST_FILE, {**common, **last})
 
 
-def _make_energy(config: TrainingConfig, provenance: Provenance) -> OpenMMEnergy | None:
-    if not config.loss.needs_samples:
-        return None
+def _make_energy(config: TrainingConfig, provenance: Provenance) -> OpenMMEnergy:
     system = load_system_xml(config.data.folder / SYSTEM_FILE)
     return OpenMMEnergy(
-        system, provenance.temperature, default_platform(provenance.molecule.num_atoms)
+        system,
+        provenance.temperature,
+        default_platform(provenance.molecule.num_atoms),
+        threads=config.energy_threads,
     )
 
 

@@ -1,0 +1,181 @@
+"""Write gemfibrozil as a PDB file and a System XML with generic parameters.
+
+Usage: python make_ligand.py    (needs rdkit, which the package itself does not)
+
+The force field is generic, good enough to be a realistic landscape to sample, not for publication:
+
+- bonds, angles, torsions, out-of-plane terms: MMFF94 (Halgren 1996) as RDKit assigns it, bonds and
+  angles in their harmonic form, out-of-plane bending as a periodic improper torsion of the same
+  curvature, no stretch-bend terms;
+- partial charges: MMFF94's bond charge increments;
+- Lennard-Jones: GAFF (Wang et al. 2004), by element and neighbours, hydroxyl hydrogen as in GAFF2
+  (GAFF's has no size, and an oxygen could fall onto it); 1-4 pairs scaled as in Amber (1/2, 1/1.2);
+- water: OBC implicit solvent (GBSAOBCForce) with mbondi2-like radii by element.
+"""
+
+import math
+from pathlib import Path
+
+import openmm
+from openmm import app, unit
+from rdkit import Chem
+from rdkit.Chem import AllChem
+
+NAME = "gemfibrozil"
+SMILES = "Cc1ccc(C)c(OCCCC(C)(C)C(=O)O)c1"
+KCAL = 4.184
+#: GAFF r_min/2 / Angstrom and epsilon / (kcal/mol).
+LENNARD_JONES = {
+    "C sp3": (1.9080, 0.1094),
+    "C sp2": (1.9080, 0.0860),
+    "O carbonyl": (1.6612, 0.2100),
+    "O hydroxyl": (1.7210, 0.2104),
+    "O ether": (1.6837, 0.1700),
+    "H aliphatic": (1.4870, 0.0157),
+    "H next to O": (1.3870, 0.0157),
+    "H aromatic": (1.4590, 0.0150),
+    "H hydroxyl": (0.3019, 0.0047),
+}
+#: Intrinsic Born radius / nm and OBC screening factor.
+BORN = {"H": (0.12, 0.85), "C": (0.17, 0.72), "O": (0.15, 0.85)}
+
+
+def kind(atom):
+    """Return the Lennard-Jones type of an RDKit atom."""
+    if atom.GetSymbol() == "C":
+        return "C sp3" if atom.GetTotalDegree() == 4 else "C sp2"
+    if atom.GetSymbol() == "O":
+        if atom.GetTotalDegree() == 1:
+            return "O carbonyl"
+        hydroxyl = any(n.GetSymbol() == "H" for n in atom.GetNeighbors())
+        return "O hydroxyl" if hydroxyl else "O ether"
+    carrier = atom.GetNeighbors()[0]
+    if carrier.GetSymbol() == "O":
+        return "H hydroxyl"
+    if carrier.GetIsAromatic():
+        return "H aromatic"
+    return "H next to O" if any(n.GetSymbol() == "O" for n in carrier.GetNeighbors()) else "H aliphatic"
+
+
+def neighbours(molecule, index):
+    return [n.GetIdx() for n in molecule.GetAtomWithIdx(index).GetNeighbors()]
+
+
+def make_system(molecule):
+    properties = AllChem.MMFFGetMoleculeProperties(molecule)
+    system = openmm.System()
+    for atom in molecule.GetAtoms():
+        system.addParticle(atom.GetMass())
+    pairs = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in molecule.GetBonds()]
+    for force in (
+        bonds(molecule, properties, pairs),
+        angles(molecule, properties),
+        torsions(molecule, properties, pairs),
+        nonbonded(molecule, properties, pairs),
+        solvent(molecule, properties),
+    ):
+        system.addForce(force)
+    return system
+
+
+def bonds(molecule, properties, pairs):
+    force = openmm.HarmonicBondForce()
+    for i, j in pairs:
+        _, stiffness, length = properties.GetMMFFBondStretchParams(molecule, i, j)
+        # MMFF: E = 143.9325/2 k (r - r0)^2 kcal/mol in Angstrom; OpenMM has the same half.
+        force.addBond(i, j, 0.1 * length, 143.9325 * stiffness * KCAL * 100)
+    return force
+
+
+def angles(molecule, properties):
+    force = openmm.HarmonicAngleForce()
+    for j in range(molecule.GetNumAtoms()):
+        around = neighbours(molecule, j)
+        for place, i in enumerate(around):
+            for k in around[place + 1 :]:
+                _, stiffness, angle = properties.GetMMFFAngleBendParams(molecule, i, j, k)
+                # MMFF: E = 0.043844/2 k (degrees)^2 kcal/mol.
+                force.addAngle(
+                    i, j, k, math.radians(angle), 0.043844 * stiffness * KCAL * math.degrees(1) ** 2
+                )
+    return force
+
+
+def torsions(molecule, properties, pairs):
+    force = openmm.PeriodicTorsionForce()
+    for j, k in pairs:
+        for i in neighbours(molecule, j):
+            for m in neighbours(molecule, k):
+                found = None if i == k or m == j else properties.GetMMFFTorsionParams(molecule, i, j, k, m)
+                if not found:
+                    continue
+                # MMFF: E = 1/2 [V1 (1 + cos t) + V2 (1 - cos 2t) + V3 (1 + cos 3t)].
+                for n, (barrier, phase) in enumerate(zip(found[1:], (0, math.pi, 0), strict=True), 1):
+                    if barrier:
+                        force.addTorsion(i, j, k, m, n, phase, 0.5 * barrier * KCAL)
+    for j in range(molecule.GetNumAtoms()):
+        around = neighbours(molecule, j)
+        if len(around) == 3:
+            out_of_plane = properties.GetMMFFOopBendParams(molecule, around[0], j, around[1], around[2])
+            if out_of_plane:
+                # One improper for MMFF's three terms: chi is about t/sqrt(3) for small bending, and
+                # k (1 - cos 2t) = 2 k t^2.
+                curvature = 0.043844 * out_of_plane * KCAL * math.degrees(1) ** 2
+                force.addTorsion(
+                    around[0], j, around[1], around[2], 2, math.pi, max(curvature, 10.0) / 4
+                )
+    return force
+
+
+def nonbonded(molecule, properties, pairs):
+    force = openmm.NonbondedForce()
+    for atom in molecule.GetAtoms():
+        radius, depth = LENNARD_JONES[kind(atom)]
+        sigma = 2 * radius / 2 ** (1 / 6) / 10
+        force.addParticle(properties.GetMMFFPartialCharge(atom.GetIdx()), sigma, depth * KCAL)
+    force.createExceptionsFromBonds(pairs, 1 / 1.2, 0.5)
+    return force
+
+
+def solvent(molecule, properties):
+    force = openmm.GBSAOBCForce()
+    for atom in molecule.GetAtoms():
+        charge = properties.GetMMFFPartialCharge(atom.GetIdx())
+        force.addParticle(charge, *BORN[atom.GetSymbol()])
+    return force
+
+
+def make_topology(molecule):
+    topology = app.Topology()
+    residue = topology.addResidue("GEM", topology.addChain("A"))
+    counts = {}
+    atoms = []
+    for atom in molecule.GetAtoms():
+        symbol = atom.GetSymbol()
+        counts[symbol] = counts.get(symbol, 0) + 1
+        element = app.Element.getBySymbol(symbol)
+        atoms.append(topology.addAtom(f"{symbol}{counts[symbol]}", element, residue))
+    for bond in molecule.GetBonds():
+        topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()])
+    return topology
+
+
+def main():
+    molecule = Chem.AddHs(Chem.MolFromSmiles(SMILES))
+    AllChem.EmbedMolecule(molecule, randomSeed=7)
+    AllChem.MMFFOptimizeMolecule(molecule)
+    system, topology = make_system(molecule), make_topology(molecule)
+    context = openmm.Context(
+        system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
+    )
+    context.setPositions(molecule.GetConformer().GetPositions() / 10)
+    openmm.LocalEnergyMinimizer.minimize(context)
+    positions = context.getState(positions=True).getPositions()
+    folder = Path(__file__).parent
+    with open(folder / f"{NAME}.pdb", "w") as handle:
+        app.PDBFile.writeFile(topology, positions, handle)
+    (folder / f"{NAME}.system.xml").write_text(openmm.XmlSerializer.serialize(system))
+
+
+if __name__ == "__main__":
+    main()
