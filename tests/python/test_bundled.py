@@ -22,8 +22,8 @@ def alanine() -> MolecularSystem:
 
 def run_chain(
     alanine: MolecularSystem, model: str, batch_size: int, steps: int, equilibration: float = 1.0
-) -> tuple[np.ndarray, TimewarpMCMCIntegrator]:
-    """Return the positions after some iterations that follow a little MD."""
+) -> tuple[np.ndarray, int]:
+    """Return positions and number of acceptances after some iterations that follow a little MD."""
     compound = openmm.CompoundIntegrator()
     dynamics = openmm.LangevinMiddleIntegrator(310, 1.0, 0.001)
     dynamics.setRandomNumberSeed(1)
@@ -41,13 +41,14 @@ def run_chain(
     compound.setCurrentIntegrator(1)
     compound.step(steps)
     positions = context.getState(positions=True).getPositions(asNumpy=True)._value
-    return np.array(positions), TimewarpMCMCIntegrator.cast(compound.getIntegrator(1))
+    accepted = TimewarpMCMCIntegrator.cast(compound.getIntegrator(1)).getNumAccepted()
+    return np.array(positions), accepted
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_batches_do_not_change_the_chain(alanine: MolecularSystem, model: str) -> None:
     results = [run_chain(alanine, model, batch_size, 1000) for batch_size in (1, 7, 64)]
-    accepted = {integrator.getNumAccepted() for _, integrator in results}
+    accepted = {count for _, count in results}
     assert len(accepted) == 1
     assert accepted.pop() > 0
     for positions, _ in results[1:]:
@@ -60,11 +61,11 @@ def test_card_says_what_is_measured(alanine: MolecularSystem, model: str) -> Non
     assert path.stat().st_size < 8 * 2**20
     assert path.with_suffix(".md").is_file()
     card = json.loads(path.with_suffix(".json").read_text())
-    _, integrator = run_chain(alanine, model, 64, 4000)
+    _, accepted = run_chain(alanine, model, 64, 4000)
     # The card's figure has its own error; ten per cent of it and a binomial five sigma on top.
     stated = card["acceptance"]
     spread = 5 * np.sqrt(stated * (1 - stated) / 4000) + 0.1 * stated
-    assert integrator.getAcceptanceRate() == pytest.approx(stated, abs=spread)
+    assert accepted / 4000 == pytest.approx(stated, abs=spread)
 
 
 @pytest.mark.parametrize("model", MODELS)
