@@ -9,7 +9,7 @@ JOBS ?= $(shell nproc)
 .PHONY: demo test test-python test-cpp test-long benchmark-overhead lint format clean
 
 demo: $(INSTALLED)
-	$(BIN)/python examples/demo.py --out demo
+	$(BIN)/python examples/demo.py --out demo --force
 
 test: lint test-cpp test-python
 

@@ -1,6 +1,6 @@
 """Alanine dipeptide with learned jumps, and the same time of molecular dynamics beside it.
 
-    python examples/demo.py --out demo [--seconds 45]
+    python examples/demo.py --out demo [--seconds 45] [--force]
 
 Writes both trajectories and a Ramachandran map of each, and prints what they did.
 """
@@ -55,14 +55,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to")
     parser.add_argument("--seconds", type=float, default=45.0, help="time for each of the two")
     parser.add_argument("--model", default="alanine-dipeptide", help="a bundled model's name")
+    parser.add_argument("--force", action="store_true", help="replace what is in the folder")
     options = parser.parse_args()
+    figure = options.out / "ramachandran.png"
+    timewarp_dcd, md_dcd = options.out / "timewarp.dcd", options.out / "md.dcd"
+    for path in (figure, timewarp_dcd, md_dcd):
+        if path.exists() and not options.force:
+            parser.error(f"{path} exists; name another folder or pass --force to replace it")
     options.out.mkdir(parents=True, exist_ok=True)
     molecule = named_molecule("alanine-dipeptide")
 
     timewarp = TimewarpMCMCIntegrator(pretrained(options.model))
     temperature = timewarp.getTemperature()
     timewarp.setRandomNumberSeed(1)
-    timewarp_dcd = options.out / "timewarp.dcd"
     print(f"Timewarp, {options.seconds:.0f} s ...", flush=True)
     steps, seconds = run(molecule, molecule.system, timewarp, timewarp_dcd, 10, options.seconds)
     print(
@@ -72,7 +77,6 @@ def main() -> None:
 
     langevin = openmm.LangevinMiddleIntegrator(temperature, 1 / unit.picosecond, 0.002)
     langevin.setRandomNumberSeed(1)
-    md_dcd = options.out / "md.dcd"
     print(f"LangevinMiddleIntegrator (2 fs), {options.seconds:.0f} s ...", flush=True)
     steps, seconds = run(molecule, make_md_system(molecule), langevin, md_dcd, 100, options.seconds)
     print(f"  {steps} steps, {steps / seconds:.0f} per second, {steps * 2e-6:.2f} ns")
@@ -87,7 +91,6 @@ def main() -> None:
             f"{name}: {len(angles)} frames, crossed into or out of phi > 0 "
             f"{count_crossings(angles[:, 0])} times"
         )
-    figure = options.out / "ramachandran.png"
     titles = {
         f"{name}, {options.seconds:.0f} s on this machine": angles
         for name, angles in samples.items()

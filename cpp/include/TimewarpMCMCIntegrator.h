@@ -123,6 +123,8 @@ private:
     std::string modelPath;
     double temperature;
     int batchSize, randomNumberSeed;
+    // Of the last chain, after its Context is gone.
+    long long numProposed, numAccepted, numNonFinite;
     std::vector<int> particles;
     std::unique_ptr<ProposalModel> model;
     std::unique_ptr<ProposalChain> chain;

@@ -152,6 +152,14 @@ bool ProposalChain::proposalIsFinite(int64_t entry) const {
 double ProposalChain::independentLogDensity() {
     if (!counters.stateLogDensityKnown) {
         counters.stateLogDensity = model.independentLogDensity(modelPositions());
+        if (!isfinite(counters.stateLogDensity))
+            throw OpenMMException("Timewarp: the current conformation is none that the model can propose "
+                                  "(its density is zero), "
+                                  "so no proposal could ever be accepted from it: a chiral centre, a cis or "
+                                  "trans bond or a ring "
+                                  "differs from the model's training data. Start from another conformation, "
+                                  "or fit a model to "
+                                  "data that have this one");
         counters.stateLogDensityKnown = 1;
     }
     return counters.stateLogDensity;

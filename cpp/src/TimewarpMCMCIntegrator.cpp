@@ -35,7 +35,8 @@ static double nominalLag(const ModelMetadata& metadata) {
     return weight > 0 ? sum / weight : 1.0;
 }
 
-TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath) : modelPath(modelPath) {
+TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath)
+        : modelPath(modelPath), numProposed(0), numAccepted(0), numNonFinite(0) {
     model = make_unique<ProposalModel>(modelPath);
     setTemperature(model->getMetadata().temperature);
     setStepSize(nominalLag(model->getMetadata()));
@@ -96,15 +97,15 @@ const ProposalChain& TimewarpMCMCIntegrator::requireChain() const {
 }
 
 long long TimewarpMCMCIntegrator::getNumProposed() const {
-    return chain == nullptr ? 0 : chain->getCounters().iteration;
+    return chain == nullptr ? numProposed : chain->getCounters().iteration;
 }
 
 long long TimewarpMCMCIntegrator::getNumAccepted() const {
-    return chain == nullptr ? 0 : chain->getCounters().numAccepted;
+    return chain == nullptr ? numAccepted : chain->getCounters().numAccepted;
 }
 
 long long TimewarpMCMCIntegrator::getNumNonFinite() const {
-    return chain == nullptr ? 0 : chain->getCounters().numNonFinite;
+    return chain == nullptr ? numNonFinite : chain->getCounters().numNonFinite;
 }
 
 double TimewarpMCMCIntegrator::getAcceptanceRate() const {
@@ -138,6 +139,9 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
 }
 
 void TimewarpMCMCIntegrator::cleanup() {
+    numProposed = getNumProposed();
+    numAccepted = getNumAccepted();
+    numNonFinite = getNumNonFinite();
     chain.reset();
 }
 

@@ -17,7 +17,7 @@ import math
 from pathlib import Path
 
 import openmm
-from openmm import app, unit
+from openmm import app
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
@@ -54,7 +54,8 @@ def kind(atom):
         return "H hydroxyl"
     if carrier.GetIsAromatic():
         return "H aromatic"
-    return "H next to O" if any(n.GetSymbol() == "O" for n in carrier.GetNeighbors()) else "H aliphatic"
+    beside_oxygen = any(n.GetSymbol() == "O" for n in carrier.GetNeighbors())
+    return "H next to O" if beside_oxygen else "H aliphatic"
 
 
 def neighbours(molecule, index):
@@ -106,17 +107,22 @@ def torsions(molecule, properties, pairs):
     for j, k in pairs:
         for i in neighbours(molecule, j):
             for m in neighbours(molecule, k):
-                found = None if i == k or m == j else properties.GetMMFFTorsionParams(molecule, i, j, k, m)
+                if i == k or m == j:
+                    continue
+                found = properties.GetMMFFTorsionParams(molecule, i, j, k, m)
                 if not found:
                     continue
                 # MMFF: E = 1/2 [V1 (1 + cos t) + V2 (1 - cos 2t) + V3 (1 + cos 3t)].
-                for n, (barrier, phase) in enumerate(zip(found[1:], (0, math.pi, 0), strict=True), 1):
+                terms = zip(found[1:], (0, math.pi, 0), strict=True)
+                for n, (barrier, phase) in enumerate(terms, 1):
                     if barrier:
                         force.addTorsion(i, j, k, m, n, phase, 0.5 * barrier * KCAL)
     for j in range(molecule.GetNumAtoms()):
         around = neighbours(molecule, j)
         if len(around) == 3:
-            out_of_plane = properties.GetMMFFOopBendParams(molecule, around[0], j, around[1], around[2])
+            out_of_plane = properties.GetMMFFOopBendParams(
+                molecule, around[0], j, around[1], around[2]
+            )
             if out_of_plane:
                 # One improper for MMFF's three terms: chi is about t/sqrt(3) for small bending, and
                 # k (1 - cos 2t) = 2 k t^2.

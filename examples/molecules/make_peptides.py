@@ -38,7 +38,8 @@ def embed(smiles):
     """Return a molecule with hydrogens and one relaxed conformation, its amides trans."""
     molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
     AllChem.EmbedMultipleConfs(molecule, 20, randomSeed=7)
-    amides = molecule.GetSubstructMatches(Chem.MolFromSmarts("O=C[NX3][CX4;H3,$([CH1][CX3]),$([CH2][CX3])]"))
+    amide = Chem.MolFromSmarts("O=C[NX3][CX4;H3,$([CH1][CX3]),$([CH2][CX3])]")
+    amides = molecule.GetSubstructMatches(amide)
     for conformer in molecule.GetConformers():
         AllChem.MMFFOptimizeMolecule(molecule, confId=conformer.GetId())
         # O-C-N-C(alpha) is 0 in a trans amide.
@@ -64,9 +65,10 @@ def write_pdb(path, smiles, residues):
     for serial, (number, name) in enumerate(names, 1):
         x, y, z = conformer.GetAtomPosition(matcher.mapping[number, name])
         padded = name if len(name) == 4 else f" {name:3}"
+        element = names.nodes[number, name]["element"]
         lines.append(
             f"ATOM  {serial:5d} {padded} {residues[number]} A{number + 1:4d}    "
-            f"{x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00          {names.nodes[number, name]['element']:>2}"
+            f"{x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00          {element:>2}"
         )
     path.write_text("\n".join([*lines, "TER", "END", ""]))
 

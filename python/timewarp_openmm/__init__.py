@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .bundled import pretrained as pretrained
     from .contract import ModelMetadata as ModelMetadata
     from .contract import read_metadata as read_metadata
     from .integrator import TimewarpMCMCIntegrator as TimewarpMCMCIntegrator
-    from .pretrained import pretrained as pretrained
 
 __version__ = "0.1.0"
 
@@ -19,7 +19,7 @@ _LOCATION = {
     "ModelMetadata": ".contract",
     "read_metadata": ".contract",
     "TimewarpMCMCIntegrator": ".integrator",
-    "pretrained": ".pretrained",
+    "pretrained": ".bundled",
 }
 
 __all__ = ["ModelMetadata", "TimewarpMCMCIntegrator", "pretrained", "read_metadata"]

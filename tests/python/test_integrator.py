@@ -96,6 +96,17 @@ def test_runs_in_a_simulation_with_reporters(
     assert np.mean(temperatures) == pytest.approx(310, abs=5 * 310 * np.sqrt(2 / 66 / 20))
 
 
+def test_counters_outlive_the_context(alanine: MolecularSystem, model: Path) -> None:
+    integrator = TimewarpMCMCIntegrator(model)
+    simulation = make_simulation(alanine, integrator)
+    simulation.minimizeEnergy()
+    simulation.step(200)
+    accepted = integrator.getNumAccepted()
+    del simulation
+    assert (integrator.getNumProposed(), integrator.getNumAccepted()) == (200, accepted)
+    assert accepted > 0
+
+
 def test_same_seed_same_chain(alanine: MolecularSystem, model: Path) -> None:
     results = []
     for seed in (5, 5, 6):

@@ -309,3 +309,26 @@ def test_configuration_is_chosen_by_its_coordinates() -> None:
     assert isinstance(adapter.validate_python({"coordinates": "internal"}), InternalFlowConfig)
     with pytest.raises(ValidationError, match="lag times must be positive"):
         adapter.validate_python({"coordinates": "internal", "lag_times": [-1.0]})
+
+
+def test_labels_of_atoms_alike_keep_their_hand() -> None:
+    """A methyl group numbered the other way round: same density, and proposals stay that way."""
+    flow, x = trained_like("ala", lag_times=(1.0, INF))
+    flow, x = flow.double(), x.double()
+    labels = flow.shape.labels
+    assert labels.num_centres == 3
+    flipped = labels.relabel(x[:1], torch.tensor([[True, False, True]]))
+    assert labels.mirrored(flipped).tolist() == [[True, False, True]]
+    lag = torch.tensor([1.0, INF], dtype=torch.float64).repeat(8)
+    noise = draw(flow, 16).double()
+    y, w, log_q = flow.sample(x[0], noise, lag)
+    y_flipped, _, log_q_flipped = flow.sample(flipped[0], noise, lag)
+    assert torch.allclose(log_q, log_q_flipped, atol=1e-9)
+    finite = y.isfinite().all(-1).all(-1)
+    expected = labels.relabel(y, labels.mirrored(flipped))
+    assert torch.allclose(y_flipped[finite], expected[finite], atol=1e-9)
+    assert torch.allclose(
+        flow.log_prob(y_flipped, w, flipped, lag)[finite], log_q[finite], atol=1e-8
+    )
+    # There is no way from one hand to the other.
+    assert (flow.log_prob(y, w, flipped, lag) == -math.inf).all()

@@ -176,6 +176,9 @@ class InternalFlow(nn.Module):
         _, _, narrow, log_q = self._to_noise(y, x, lag)
         log_q = log_q + _log_normal(narrow) + _log_normal(w.flatten(1).double())
         log_q = log_q - self.num_rotors * math.log(2 * math.pi)
+        # A proposal keeps the hand of x's labels.
+        same = (self.shape.labels.mirrored(y) == self.shape.labels.mirrored(x)).all(1)
+        log_q = torch.where(same, log_q, torch.full_like(log_q, -math.inf))
         return torch.where(torch.isfinite(log_q), log_q, torch.full_like(log_q, -math.inf))
 
     @torch.jit.export

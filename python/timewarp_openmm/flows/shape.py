@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..molecule import Molecule
 from .internal_coordinates import InternalCoordinates, wrap
+from .label_hands import LabelHands
 from .zmatrix import CoordinateKind, ZMatrix, build_zmatrix
 
 #: Least eigenvalue of the correlation matrix that whitening scales up fully.
@@ -158,6 +159,7 @@ class ShapeChart(Float64Buffers):
         super().__init__()
         zmatrix = build_zmatrix(molecule)
         self.internal = InternalCoordinates(zmatrix)
+        self.labels = LabelHands(molecule)
         kinds = zmatrix.torsion_kinds
         rotors = [i for i, kind in enumerate(kinds) if kind is CoordinateKind.ROTOR]
         narrow = [i for i, kind in enumerate(kinds) if kind is not CoordinateKind.ROTOR]
@@ -202,6 +204,8 @@ class ShapeChart(Float64Buffers):
             If a chiral centre has both hands in the data.
         """
         weights = weights.double()
+        self.labels.fit(positions)
+        positions = self.labels.relabel(positions, self.labels.mirrored(positions))
         bonds, angles, torsions = self.internal.to_internal(positions)
         for group in self.symmetric:
             group.fit(torsions, weights)  # type: ignore[operator]
@@ -267,7 +271,7 @@ class ShapeChart(Float64Buffers):
         return bonds, angles, torsions, sectors
 
     def to_shape(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the shape of conformations.
+        """Return the shape of conformations, whatever the hand of labels of atoms alike.
 
         Parameters
         ----------
@@ -286,6 +290,7 @@ class ShapeChart(Float64Buffers):
             of the chart, where the density is zero.
         """
         self._check_fitted()
+        positions = self.labels.relabel(positions, self.labels.mirrored(positions))
         bonds, angles, torsions = self.internal.to_internal(positions)
         bonds, angles, torsions, sectors = self._to_sectors(bonds, angles, torsions)
         rotors = torsions.index_select(1, self.rotor_index)
@@ -299,8 +304,9 @@ class ShapeChart(Float64Buffers):
     def to_positions(
         self, rotors: Tensor, sectors: Tensor, narrow: Tensor, frame: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return positions [B, N, 3] / nm in float64, in the frame of `frame` [B or 1, N, 3], and
-        the log volume element [B] as `to_shape` has it. Outside of the chart both are NaN."""
+        """Return positions [B, N, 3] / nm in float64 and the log volume element [B] as `to_shape`
+        has it. The positions are in the frame of `frame` [B or 1, N, 3] and keep the hand of its
+        labels. Outside of the chart both are NaN."""
         self._check_fitted()
         raw = narrow @ self.unwhiten + self.mean
         num_bonds, num_angles = self.internal.num_atoms - 1, self.internal.num_atoms - 2
@@ -315,7 +321,10 @@ class ShapeChart(Float64Buffers):
         for group in self.symmetric:
             sector = sectors.index_select(1, group.rotors)  # type: ignore[arg-type]
             bonds, angles, torsions = group.from_sector(bonds, angles, torsions, sector)  # type: ignore[operator]
+        mirrored = self.labels.mirrored(frame)
+        frame = self.labels.relabel(frame, mirrored)
         positions = self.internal.to_positions(bonds, angles, torsions, frame)
+        positions = self.labels.relabel(positions, mirrored)
         nowhere = torch.full_like(log_volume, math.nan)
         positions = torch.where(inside.view(-1, 1, 1), positions, nowhere.view(-1, 1, 1))
         return positions, torch.where(inside, log_volume, nowhere)
