@@ -44,6 +44,11 @@ def test_fit_measures_its_model_and_goes_on_where_it_was(
     monkeypatch.setattr(fit_module, "LAST_MINUTES", 0.0)
     monkeypatch.setattr(fit_module, "ITERATIONS", 50)
     monkeypatch.setattr(fit_module, "CHAINS", 3)
+    monkeypatch.setattr(fit_module, "RUNS_PER_BASIN", 2)
+    monkeypatch.setattr(fit_module, "EQUILIBRATION", 0.5)
+    monkeypatch.setattr(fit_module, "SHORTEST", 2.0)
+    monkeypatch.setattr(fit_module, "SPEED_SECONDS", 0.2)
+    monkeypatch.setattr(fit_module, "_most_basins", lambda _: 3)
     # 0.2 minutes, which the settings refuse, keep the test short.
     monkeypatch.setattr(FitSettings, "__post_init__", lambda self: None)
     settings = FitSettings(minutes=0.2, seed=3, workers=1)

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,6 +47,10 @@ LAST_MINUTES = 0.5
 RUNS_PER_BASIN = 4
 #: ps before the first frame, and the most frames that are worth keeping.
 EQUILIBRATION = 5.0
+#: Long enough to see what else the machine is busy with.
+SPEED_SECONDS = 3.0
+#: ps; least length of a walker and of a trajectory.
+SHORTEST = 10.0
 MOST_FRAMES = 60_000
 #: Chains and their iterations for the measurement that goes into the card.
 CHAINS, ITERATIONS = 8, 1000
@@ -240,7 +245,13 @@ class _Fit:
             self._plan.finish_stage(name, began)
 
     def _speed(self) -> float:
-        """Return how many ps a worker with a core of its own simulates per second."""
+        """Return how many ps each worker simulates per second of wall time, all at work."""
+        workers = self._settings.workers
+        with ThreadPoolExecutor(workers) as pool:
+            speeds = list(pool.map(lambda _: self._speed_of_one(), range(workers)))
+        return float(np.mean(speeds))
+
+    def _speed_of_one(self) -> float:
         platform = make_platform(default_platform(self._atoms.num_atoms))
         integrator = openmm.LangevinMiddleIntegrator(
             self._settings.temperature, 1.0, 0.001 * PICOSECOND
@@ -249,11 +260,11 @@ class _Fit:
         context.setPositions(self._molecule.positions)
         openmm.LocalEnergyMinimizer.minimize(context, maxIterations=100)
         integrator.step(100)
-        began, steps = time.thread_time(), 0
-        while time.thread_time() - began < 0.5:
-            integrator.step(200)
-            steps += 200
-        return steps * 0.001 / (time.thread_time() - began)
+        began, steps = time.monotonic(), 0
+        while time.monotonic() - began < SPEED_SECONDS:
+            integrator.step(100)
+            steps += 100
+        return steps * 0.001 / (time.monotonic() - began)
 
     def _explore(self) -> Basins:
         speed = float(self._plan.decide("ps_per_second", self._speed))
@@ -262,7 +273,7 @@ class _Fit:
         length = minutes * 60 * speed * self._settings.workers / 6 / 2
         settings = replace(
             ExploreSettings(),
-            length=max(10.0, float(min(300.0, round(length)))),
+            length=max(SHORTEST, float(min(300.0, round(length)))),
             max_minutes=2 * minutes,
             max_basins=_most_basins(self._atoms.num_atoms),
         )
@@ -313,7 +324,7 @@ class _Fit:
             speed = self._plan.content["ps_per_second"]
             minutes = SIMULATE_SHARE * self._settings.minutes
             total = minutes * 60 * speed * self._settings.workers
-            length = max(10.0, total / trajectories - EQUILIBRATION)
+            length = max(SHORTEST, total / trajectories - EQUILIBRATION)
             interval = max(0.1, math.ceil(10 * length * trajectories / MOST_FRAMES) / 10)
             return {"length": round(length / interval) * interval, "interval": interval}
 
