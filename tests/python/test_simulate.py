@@ -182,7 +182,7 @@ def test_blow_up_is_named(alanine: MolecularSystem, tmp_path: Path) -> None:
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"interval": 0.0025}, r"interval \(0.0025 ps\) must be a multiple of the time step"),
         ({"trajectories": 0}, "at least 1"),
-        ({"starts": "somewhere"}, "'given' or 'basins'"),
+        ({"starts": "somewhere"}, "'given', 'basins' or 'explored'"),
     ],
 )
 def test_bad_protocols_are_refused(
