@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -35,9 +34,6 @@ class Record:
         self.notes.append(f"{self.stages[-1]}: {note}")
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("timewarp_openmm._plugin") is None, reason="the plugin is not built"
-)
 def test_fit_measures_its_model_and_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
