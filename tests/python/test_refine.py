@@ -27,7 +27,7 @@ from timewarp_openmm.training.batches import Batch
 from timewarp_openmm.training.config import TrainingConfig
 from timewarp_openmm.training.export import export_run
 from timewarp_openmm.training.independence import Draws, draw, log_weights_of, run_chains
-from timewarp_openmm.training.losses import regression_loss, regression_states
+from timewarp_openmm.training.losses import begin_regression_states, regression_loss
 from timewarp_openmm.training.openmm_energy import OpenMMEnergy
 from timewarp_openmm.training.refine import Measurement, RefineSettings, refine
 from timewarp_openmm.training.run_folder import load_trained, read_metrics
@@ -157,7 +157,7 @@ def test_regression_brings_the_density_to_the_energy(data_folder: Path, trained:
     for _ in range(40):
         optimizer.zero_grad()
         noise = torch.randn(128, flow.noise_size, generator=generator)
-        states = regression_states(flow, energy, batch, noise)
+        states = begin_regression_states(flow, energy, batch, noise).result()
         loss = regression_loss(flow, states, 2.0)
         loss.backward()
         optimizer.step()

@@ -65,6 +65,23 @@ def test_rotors_are_the_bonds_that_turn(name: str, count: int) -> None:
     assert len(rotor_bonds(build_zmatrix(molecule))) == count
 
 
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("pro", 2),  # about CA-CB and CG-CD, each at one arm of the ring
+        ("CC1CCCCC1", 5),  # all but the one opposite of the first root
+        ("C1CCC2CCCCC2C1", 8),  # decalin: all but the bond that both rings share
+        ("trp", 0),  # flat
+        ("adamantane", 0),  # held by its other rings
+        ("C1CC1C", 0),
+    ],
+)
+def test_rings_that_flip_have_torsions_of_their_own(name: str, count: int) -> None:
+    molecule, _ = make(name)
+    kinds = build_zmatrix(molecule).torsion_kinds
+    assert kinds.count(CoordinateKind.PUCKER) == count
+
+
 def test_rotors_agree_with_rotatable_bonds_of_rdkit() -> None:
     """Heavy-atom rotors of imatinib, less the amide bonds."""
     mol = Chem.AddHs(Chem.MolFromSmiles(SMILES["imatinib"]))

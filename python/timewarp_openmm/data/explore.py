@@ -115,7 +115,9 @@ class Basins:
 
 
 def rotor_torsions(molecule: Molecule) -> list[tuple[int, int, int, int]]:
-    """Return the torsion of each bond that turns and does not only turn like atoms (methyls).
+    """Return the torsion of each bond that turns or belongs to a ring that flips.
+
+    Bonds that only turn atoms alike (methyls) are left out.
 
     Raises
     ------
@@ -127,7 +129,7 @@ def rotor_torsions(molecule: Molecule) -> list[tuple[int, int, int, int]]:
     return [
         (placed.atom, *placed.references)
         for placed in zmatrix.placed
-        if placed.kind is CoordinateKind.ROTOR and placed.atom not in alike
+        if placed.kind in (CoordinateKind.ROTOR, CoordinateKind.PUCKER) and placed.atom not in alike
     ]
 
 

@@ -135,6 +135,49 @@ class SymmetricRotors(Float64Buffers):
         return bonds, angles, torsions
 
 
+class Puckers(Float64Buffers):
+    """Ring torsions with several peaks: half the circle around them, stretched to all of it.
+
+    The other half would put the ring on the wrong side of its own hydrogens.
+
+    Parameters
+    ----------
+    rotors : list of P int
+        Their places among all rotors.
+    columns : list of P int
+        Their places among all torsions.
+    """
+
+    rotors: Tensor
+    columns: Tensor
+    centre: Tensor
+
+    def __init__(self, rotors: list[int], columns: list[int]) -> None:
+        super().__init__()
+        self.log_volume = -len(rotors) * math.log(2.0)
+        self.register_buffer("rotors", torch.tensor(rotors, dtype=torch.long), persistent=False)
+        self.register_buffer("columns", torch.tensor(columns, dtype=torch.long), persistent=False)
+        self.register_buffer("centre", torch.zeros(len(rotors), dtype=torch.float64))
+
+    def fit(self, torsions: Tensor) -> None:
+        """Put the middle of each window where it leaves most room on both sides of all frames."""
+        sine, cosine = torch.sin(torsions), torch.cos(torsions)
+        mean = torch.atan2(sine.mean(0), cosine.mean(0))[self.columns]
+        away = wrap(torsions[:, self.columns] - mean)
+        self.centre.copy_(wrap(mean + 0.5 * (away.amin(0) + away.amax(0))))
+
+    def to_circle(self, rotors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return rotors [B, R] with the windows stretched, and which rows [B] are within them."""
+        away = wrap(rotors.index_select(1, self.rotors) - self.centre)
+        inside = (away.abs() < 0.5 * math.pi).all(1)
+        return rotors.index_copy(1, self.rotors, wrap(2.0 * away)), inside
+
+    def from_circle(self, rotors: Tensor) -> Tensor:
+        """Undo `to_circle`."""
+        away = 0.5 * rotors.index_select(1, self.rotors)
+        return rotors.index_copy(1, self.rotors, wrap(away + self.centre))
+
+
 class ShapeChart(Float64Buffers):
     """Positions to shape coordinates, and back into a given frame.
 
@@ -161,12 +204,15 @@ class ShapeChart(Float64Buffers):
         self.internal = InternalCoordinates(zmatrix)
         self.labels = LabelHands(molecule)
         kinds = zmatrix.torsion_kinds
-        rotors = [i for i, kind in enumerate(kinds) if kind is CoordinateKind.ROTOR]
-        narrow = [i for i, kind in enumerate(kinds) if kind is not CoordinateKind.ROTOR]
+        circular = (CoordinateKind.ROTOR, CoordinateKind.PUCKER)
+        rotors = [i for i, kind in enumerate(kinds) if kind in circular]
+        narrow = [i for i, kind in enumerate(kinds) if kind not in circular]
         self.num_rotors = len(rotors)
         self.num_narrow = 3 * zmatrix.num_atoms - 6 - len(rotors)
         symmetric = _symmetric_rotors(zmatrix, rotors)
         self.symmetric = nn.ModuleList(symmetric)
+        flips = [i for i in rotors if kinds[i] is CoordinateKind.PUCKER]
+        self.puckers = Puckers([rotors.index(i) for i in flips], flips)
         fold = torch.ones(len(rotors), dtype=torch.float64)
         for group in symmetric:
             fold[group.rotors] = group.fold
@@ -210,6 +256,7 @@ class ShapeChart(Float64Buffers):
         for group in self.symmetric:
             group.fit(torsions, weights)  # type: ignore[operator]
         bonds, angles, torsions, _ = self._to_sectors(bonds, angles, torsions)
+        self.puckers.fit(torsions)
         self._fit_windows(torsions, weights)
         raw = torch.cat([bonds, angles, wrap(torsions[:, self.narrow_index] - self.centre)], dim=1)
         mean = (weights[:, None] * raw).sum(0)
@@ -293,11 +340,11 @@ class ShapeChart(Float64Buffers):
         positions = self.labels.relabel(positions, self.labels.mirrored(positions))
         bonds, angles, torsions = self.internal.to_internal(positions)
         bonds, angles, torsions, sectors = self._to_sectors(bonds, angles, torsions)
-        rotors = torsions.index_select(1, self.rotor_index)
+        rotors, flipped_inside = self.puckers.to_circle(torsions.index_select(1, self.rotor_index))
         torsion = wrap(torsions.index_select(1, self.narrow_index) - self.centre)
-        inside = self._inside(bonds, angles, torsion)
+        inside = self._inside(bonds, angles, torsion) & flipped_inside
         raw = torch.cat([bonds, angles, torsion], dim=1)
-        log_volume = self.log_scale + self.internal.log_volume(bonds, angles)
+        log_volume = self._log_volume(bonds, angles)
         log_volume = torch.where(inside, log_volume, torch.full_like(log_volume, math.inf))
         return rotors, sectors, (raw - self.mean) @ self.whiten, log_volume
 
@@ -315,19 +362,24 @@ class ShapeChart(Float64Buffers):
         torsion = raw[:, num_bonds + num_angles :]
         inside = self._inside(bonds, angles, torsion)
         torsions = torch.empty((raw.size(0), num_bonds - 2), dtype=raw.dtype, device=raw.device)
-        torsions = torsions.index_copy(1, self.rotor_index, rotors)
+        torsions = torsions.index_copy(1, self.rotor_index, self.puckers.from_circle(rotors))
         torsions = torsions.index_copy(1, self.narrow_index, torsion + self.centre)
-        log_volume = self.log_scale + self.internal.log_volume(bonds, angles)
+        log_volume = self._log_volume(bonds, angles)
         for group in self.symmetric:
             sector = sectors.index_select(1, group.rotors)  # type: ignore[arg-type]
             bonds, angles, torsions = group.from_sector(bonds, angles, torsions, sector)  # type: ignore[operator]
         mirrored = self.labels.mirrored(frame)
         frame = self.labels.relabel(frame, mirrored)
         positions = self.internal.to_positions(bonds, angles, torsions, frame)
+        # Where a ring closes from the wrong side its labels get another hand.
+        inside = inside & ~self.labels.mirrored(positions).any(1)
         positions = self.labels.relabel(positions, mirrored)
         nowhere = torch.full_like(log_volume, math.nan)
         positions = torch.where(inside.view(-1, 1, 1), positions, nowhere.view(-1, 1, 1))
         return positions, torch.where(inside, log_volume, nowhere)
+
+    def _log_volume(self, bonds: Tensor, angles: Tensor) -> Tensor:
+        return self.log_scale + self.puckers.log_volume + self.internal.log_volume(bonds, angles)
 
     def _inside(self, bonds: Tensor, angles: Tensor, torsion: Tensor) -> Tensor:
         lengths = (bonds > 0).all(1)

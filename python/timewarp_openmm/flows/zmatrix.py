@@ -18,6 +18,8 @@ from ..molecule import Molecule
 
 #: A bond in a ring of at most this many atoms does not turn freely.
 LARGEST_STIFF_RING = 7
+#: Smaller rings have no second shape to pucker to.
+SMALLEST_PUCKERED_RING = 5
 #: Bonds that the commonest neutral form of an element has, double bonds counted twice.
 _VALENCE = {"H": 1, "C": 4, "N": 3, "O": 2, "S": 2, "P": 3, "B": 3, "Si": 4, "Se": 2}
 #: Atoms with three neighbours that do not turn inside out at room temperature.
@@ -32,7 +34,9 @@ class CoordinateKind(Enum):
     ANGLE = "angle"
     #: Torsion about a bond that turns: lives on the whole circle.
     ROTOR = "rotor"
-    #: Torsion in a small ring, about a double or amide bond, or offset from a sibling: narrow.
+    #: Torsion about a single bond of a ring that flips between shapes: several narrow peaks.
+    PUCKER = "pucker"
+    #: Torsion in a flat ring, about a double or amide bond, or offset from a sibling: narrow.
     IMPROPER = "improper"
 
 
@@ -48,7 +52,7 @@ class PlacedAtom:
     level : int
         Depth in the tree of placements; all references have a lower level (roots: 0).
     kind : CoordinateKind
-        ROTOR or IMPROPER: the kind of its torsion.
+        ROTOR, PUCKER or IMPROPER: the kind of its torsion.
     sibling : int or None
         Atom whose torsion this atom's torsion is an offset from; it has the same references.
     offset : bool
@@ -198,6 +202,7 @@ def _place(
     parent = dict(nx.bfs_predecessors(graph, a))
     size = _subtree_sizes(parent)
     stiff = _stiff_bonds(molecule, graph)
+    puckering = _puckering_bonds(graph)
     children: dict[int, list[int]] = {i: [] for i in graph}
     for atom, its_parent in parent.items():
         if atom not in roots:
@@ -218,16 +223,20 @@ def _place(
             # The child that leads to most atoms carries the torsion: heavy, and in a ring first.
             order = sorted(children[p], key=lambda n: (-size[n], n))
             depth = 1 + max(level[i] for i in references)
-            bond_is_stiff = frozenset(references[:2]) in stiff
+            bond = frozenset(references[:2])
             for rank, atom in enumerate(order):
                 offset = p == a or rank > 0
-                narrow = offset or bond_is_stiff
+                kind = CoordinateKind.ROTOR
+                if offset or bond in stiff:
+                    kind = CoordinateKind.IMPROPER
+                if not offset and bond in puckering:
+                    kind = CoordinateKind.PUCKER
                 placed.append(
                     PlacedAtom(
                         atom=atom,
                         references=references,
                         level=depth,
-                        kind=CoordinateKind.IMPROPER if narrow else CoordinateKind.ROTOR,
+                        kind=kind,
                         sibling=order[0] if p != a and rank > 0 else None,
                         offset=offset,
                         handed=offset and _keeps_its_hand(graph, p),
@@ -276,6 +285,34 @@ def _stiff_bonds(molecule: Molecule, graph: nx.Graph) -> set[frozenset[int]]:
         or _is_amide(graph, v, u)
         or is_double(u, v)
     }
+
+
+def _puckering_bonds(graph: nx.Graph) -> set[frozenset[int]]:
+    """Return the single bonds of rings that flip, as proline's or a cyclohexane's.
+
+    A bond of two rings is held by both, and so are all bonds of bridged rings (adamantane), which
+    share more than one.
+    """
+    rings = [_ring_bonds(graph, ring) for ring in nx.minimum_cycle_basis(graph)]
+    bonds: set[frozenset[int]] = set()
+    for ring in rings:
+        shared = [ring & other for other in rings if other is not ring]
+        size_fits = SMALLEST_PUCKERED_RING <= len(ring) <= LARGEST_STIFF_RING
+        if size_fits and all(len(common) <= 1 for common in shared):
+            bonds |= ring.difference(*shared)
+    return {bond for bond in bonds if all(_is_tetrahedral(graph, atom) for atom in bond)}
+
+
+def _ring_bonds(graph: nx.Graph, ring: list[int]) -> set[frozenset[int]]:
+    return {frozenset(bond) for bond in graph.subgraph(ring).edges}
+
+
+def _is_tetrahedral(graph: nx.Graph, atom: int) -> bool:
+    """Whether bonds to the atom are single and no neighbour conjugates with its lone pair."""
+    if graph.nodes[atom]["element"] in ("C", "Si"):
+        return bool(graph.degree(atom) == 4)
+    around = (atom, *graph[atom])
+    return not any(_is_unsaturated(graph, i) for i in around)
 
 
 def _is_unsaturated(graph: nx.Graph, atom: int) -> bool:

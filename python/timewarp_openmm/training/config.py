@@ -159,8 +159,8 @@ class TrainingConfig(_Section):
     patience : int
         Tests without a better test loss (or acceptance) after which training stops; 0 never does.
     seed : int
-    energy_threads : int
-        Threads that evaluate OpenMM energies.
+    energy_workers : int
+        Processes that evaluate OpenMM energies.
     accelerator : str
         Of lightning-fabric.
     """
@@ -185,7 +185,7 @@ class TrainingConfig(_Section):
     acceptance_draws: NonNegativeInt = 0
     patience: NonNegativeInt = 20
     seed: NonNegativeInt = 1
-    energy_threads: PositiveInt = 1
+    energy_workers: PositiveInt = 1
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
 
     @model_validator(mode="after")

@@ -377,7 +377,7 @@ class _Fit:
             evaluation_pairs=2000,
             acceptance_draws=2000,
             patience=3,
-            energy_threads=self._settings.workers,
+            energy_workers=self._settings.workers,
             seed=self._settings.seed,
         )
 

@@ -11,6 +11,7 @@ import torch
 from .batches import Batch
 from .config import LossConfig
 from .density_regression import density_regression_loss
+from .energy_workers import PendingEnergies
 from .openmm_energy import UNPHYSICAL, OpenMMEnergy
 
 
@@ -81,18 +82,33 @@ class RegressionStates:
     log_target: torch.Tensor
 
 
+@dataclass(frozen=True)
+class PendingStates:
+    """`RegressionStates` whose energies are being computed."""
+
+    y: torch.Tensor
+    w: torch.Tensor
+    x: torch.Tensor
+    energies: PendingEnergies
+
+    def result(self) -> RegressionStates:
+        """Wait for the energies."""
+        values, _ = self.energies.result()
+        reduced = torch.from_numpy(values).to(self.y.device)
+        log_target = torch.where(reduced < UNPHYSICAL, log_normal(self.w) - reduced, -math.inf)
+        return RegressionStates(self.y, self.w, self.x, log_target)
+
+
 @torch.no_grad()
-def regression_states(
+def begin_regression_states(
     flow: Any, energy: OpenMMEnergy, batch: Batch, noise: torch.Tensor
-) -> RegressionStates:
-    """Make an independent draw of each row of noise, add `batch`'s, and evaluate the energies."""
+) -> PendingStates:
+    """Make an independent draw of each row of noise, add `batch`'s, and begin their energies."""
     lag = torch.full((len(noise),), math.inf, device=noise.device)
     y, w, _ = flow.sample(batch.x[0], noise, lag)
     inside = torch.isfinite(y).flatten(1).all(1)
     y, w = torch.cat([y[inside], batch.y]), torch.cat([w[inside], batch.w])
-    reduced = energy.energies(y)
-    log_target = torch.where(reduced < UNPHYSICAL, log_normal(w) - reduced, -math.inf)
-    return RegressionStates(y, w, batch.x[:1], log_target)
+    return PendingStates(y, w, batch.x[:1], energy.begin(y))
 
 
 def regression_loss(flow: Any, states: RegressionStates, bound: float) -> torch.Tensor:

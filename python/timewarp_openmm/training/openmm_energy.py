@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,10 @@ import openmm
 import torch
 from numpy.typing import NDArray
 
-from ..data.systems import make_platform
-from ..units import KILOJOULE_PER_MOLE, NANOMETER, thermal_energy
+from .energy_workers import EnergyWorkers, PendingEnergies
+from .reduced_energy import UNPHYSICAL, ReducedEnergy
 
-#: kT; stands in for energies that are not finite, far above any that are.
-UNPHYSICAL = 1e10
+__all__ = ["UNPHYSICAL", "OpenMMEnergy"]
 
 
 class OpenMMEnergy:
@@ -26,18 +24,16 @@ class OpenMMEnergy:
     temperature : float
         K.
     platform : str
-    threads : int
-        States are shared among so many Contexts; OpenMM computes outside of Python's lock.
+    workers : int
+        Processes that large batches are shared among; with 1 they are computed in this one.
     """
 
     def __init__(
-        self, system: openmm.System, temperature: float, platform: str, threads: int = 1
+        self, system: openmm.System, temperature: float, platform: str, workers: int = 1
     ) -> None:
-        self._kT = thermal_energy(temperature)
-        self._contexts = [
-            openmm.Context(system, openmm.VerletIntegrator(0.001), *make_platform(platform))
-            for _ in range(threads)
-        ]
+        self._arguments = (system, temperature, platform, workers)
+        self._here = ReducedEnergy(system, temperature, platform)
+        self._pool: EnergyWorkers | None = None
 
     def __call__(self, positions: torch.Tensor) -> torch.Tensor:
         """Return U/kT, float64 [B], of positions [B, N, 3] in nm; its gradient are the forces.
@@ -49,56 +45,41 @@ class OpenMMEnergy:
 
     def energies(self, positions: torch.Tensor) -> torch.Tensor:
         """Return U/kT as `__call__` does, without a gradient."""
-        values, _ = self.evaluate(positions.detach().cpu().double().numpy(), forces=False)
+        values, _ = self.evaluate(_to_numpy(positions), forces=False)
         return torch.from_numpy(values).to(positions.device)
+
+    def begin(self, positions: torch.Tensor) -> PendingEnergies:
+        """Have U/kT computed by other processes, without a gradient."""
+        return self._workers().begin(_to_numpy(positions))
 
     def evaluate(
         self, positions: NDArray[np.float64], forces: bool = True
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return U/kT [B] and its gradient [B, N, 3] in 1/nm, zero unless `forces`."""
-        energies = np.full(len(positions), UNPHYSICAL)
-        gradients = np.zeros(positions.shape)
-        parts = np.array_split(np.arange(len(positions)), len(self._contexts))
+        *_, workers = self._arguments
+        if workers == 1 or len(positions) < _WORTH_SHARING:
+            return self._here.evaluate(positions, forces)
+        return self._workers().begin(positions, forces).result()
 
-        def work(context: openmm.Context, part: NDArray[np.int64]) -> None:
-            for i in part:
-                self._evaluate_one(context, positions[i], forces, energies, gradients, i)
+    def _workers(self) -> EnergyWorkers:
+        if self._pool is None:
+            self._pool = EnergyWorkers(*self._arguments)
+        return self._pool
 
-        if len(self._contexts) == 1:
-            work(self._contexts[0], parts[0])
-        else:
-            with ThreadPoolExecutor(len(self._contexts)) as pool:
-                list(pool.map(work, self._contexts, parts))
-        return energies, gradients
 
-    def _evaluate_one(
-        self,
-        context: openmm.Context,
-        positions: NDArray[np.float64],
-        forces: bool,
-        energies: NDArray[np.float64],
-        gradients: NDArray[np.float64],
-        place: int,
-    ) -> None:
-        if not np.isfinite(positions).all():
-            return
-        context.setPositions(positions)
-        state = context.getState(energy=True, forces=forces)
-        energy = state.getPotentialEnergy().value_in_unit(KILOJOULE_PER_MOLE) / self._kT
-        if not (np.isfinite(energy) and energy < UNPHYSICAL):
-            return
-        if forces:
-            gradient = -state.getForces(asNumpy=True).value_in_unit(KILOJOULE_PER_MOLE / NANOMETER)
-            if not np.isfinite(gradient).all():
-                return
-            gradients[place] = gradient / self._kT
-        energies[place] = energy
+#: States; starting the processes and sending few states costs more than it saves.
+_WORTH_SHARING = 500
+
+
+def _to_numpy(positions: torch.Tensor) -> NDArray[np.float64]:
+    array: NDArray[np.float64] = positions.detach().cpu().double().numpy()
+    return array
 
 
 class _Energy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, positions: torch.Tensor, energy: OpenMMEnergy) -> torch.Tensor:
-        values, gradients = energy.evaluate(positions.detach().cpu().double().numpy())
+        values, gradients = energy.evaluate(_to_numpy(positions))
         ctx.save_for_backward(torch.from_numpy(gradients).to(positions))
         return torch.from_numpy(values).to(positions.device)
 

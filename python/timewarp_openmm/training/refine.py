@@ -234,7 +234,7 @@ class _Workshop:
             load_system_xml(first.config.data.folder / SYSTEM_FILE),
             first.provenance.temperature,
             default_platform(self._molecule.num_atoms),
-            threads=first.config.energy_threads,
+            workers=first.config.energy_workers,
         )
 
     def _find_basins(self, first: TrainedFlow) -> BasinMap:

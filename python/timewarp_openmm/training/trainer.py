@@ -273,7 +273,7 @@ class _Trainer:
             self._flow.mark_forward_method(method)
         self._average.to(self._fabric.device)
         self._energy: OpenMMEnergy | None = None
-        if config.loss.needs_samples or config.acceptance_draws:
+        if config.loss.needs_samples or config.loss.regression or config.acceptance_draws:
             self._energy = _make_energy(config, data.provenance)
         self._prefetch = self._make_prefetch(flow)
         self._starts = self._acceptance_starts()
@@ -417,10 +417,10 @@ class _Trainer:
     def _make_prefetch(self, flow: torch.nn.Module) -> RegressionPrefetch | None:
         if self.config.loss.regression == 0:
             return None
+        assert self._energy is not None
         return RegressionPrefetch(
             flow,
-            # Contexts of its own: it works while this thread may ask for other energies.
-            _make_energy(self.config, self.data.provenance),
+            self._energy,
             self.data.train,
             self.config.loss,
             self._fabric.device,
@@ -495,7 +495,7 @@ def _make_energy(config: TrainingConfig, provenance: Provenance) -> OpenMMEnergy
         system,
         provenance.temperature,
         default_platform(provenance.molecule.num_atoms),
-        threads=config.energy_threads,
+        workers=config.energy_workers,
     )
 
 
