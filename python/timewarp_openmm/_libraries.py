@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -37,6 +39,18 @@ def check_versions(built_torch: str, built_openmm: str) -> None:
             )
 
 
+def _load_torch_libraries() -> None:
+    """Load libtorch from where torch is, which need not be the folder this package is in.
+
+    The plugin looks beside itself, and takes what is loaded already under the same name. Importing
+    torch would do it too, but takes seconds.
+    """
+    spec = find_spec("torch")
+    if spec is not None and spec.origin is not None:
+        for name in ("libc10.so", "libtorch_cpu.so"):
+            ctypes.CDLL(str(Path(spec.origin).parent / "lib" / name))
+
+
 def load_plugin() -> ModuleType:
     """Load the integrator's libraries into OpenMM and return the compiled module.
 
@@ -57,6 +71,7 @@ def load_plugin() -> ModuleType:
             "pip install --no-build-isolation ."
         ) from error
     check_versions(built.TORCH, built.OPENMM)
+    _load_torch_libraries()
     plugin = import_module("._plugin", package)
     folder = Path(str(plugin.__file__)).parent
     for library in sorted(folder.glob("libTimewarpOpenMM?*.so")):
