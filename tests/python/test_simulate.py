@@ -123,6 +123,17 @@ def test_run_is_complete_reproducible_and_never_overwritten(
     assert not (other.xyz == trajectory.xyz).all()
 
 
+def test_a_slow_machine_ends_the_trajectories_early(
+    alanine: MolecularSystem, tmp_path: Path
+) -> None:
+    protocol = tiny(alanine, length=1000.0, interval=0.1)
+    run = simulate(alanine, protocol, tmp_path, workers=1, max_minutes=2 / 60)
+    assert run["complete"]
+    for entry in run["trajectories"]:
+        trajectory = mdtraj.load(str(tmp_path / entry["file"]))
+        assert 2 <= trajectory.n_frames == entry["frames"] < protocol.frames
+
+
 KILLED = """
 import sys
 from timewarp_openmm.data.systems import named_molecule

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -54,6 +55,7 @@ class TrajectoryTask:
     reference: NDArray[np.float64]
     start: NDArray[np.float64]
     checkpoint_seconds: float
+    max_seconds: float
     parent: int
 
     @property
@@ -86,6 +88,7 @@ def simulate(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     report: Callable[[int], None] | None = None,
     starts: NDArray[np.float64] | None = None,
+    max_minutes: float = math.inf,
 ) -> dict[str, Any]:
     """Run a protocol into `folder`, or finish a run that was interrupted there.
 
@@ -106,6 +109,9 @@ def simulate(
     starts : array [K, N, 3], optional
         nm; conformations that the trajectories start from in turn, instead of the molecule's own
         (see `explore`).
+    max_minutes : float
+        Wall time, shared evenly among the trajectories; those that the machine is too slow for
+        end early, with at least two frames.
 
     Returns
     -------
@@ -128,7 +134,9 @@ def simulate(
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder / LOCK_FILE):
         run = _open_run(folder, molecule, protocol, starts, force)
-        tasks = _make_tasks(folder, molecule, protocol, starts, checkpoint_seconds)
+        count = workers or os.cpu_count() or 1
+        max_seconds = 60 * max_minutes * count / protocol.trajectories
+        tasks = _make_tasks(folder, molecule, protocol, starts, checkpoint_seconds, max_seconds)
         began = time.monotonic()
         earlier = float(run["wall_seconds"])
 
@@ -143,7 +151,7 @@ def simulate(
 
         done = {entry["file"] for entry in run["trajectories"]}
         pending = [task for task in tasks if task.path.name not in done]
-        count = min(workers or os.cpu_count() or 1, len(pending))
+        count = min(count, len(pending))
         finished = protocol.frames * len(done)
         if count <= 1:
             _run_here(pending, record, report, finished)
@@ -207,6 +215,7 @@ def _make_tasks(
     protocol: Protocol,
     starts: NDArray[np.float64],
     checkpoint_seconds: float,
+    max_seconds: float,
 ) -> list[TrajectoryTask]:
     system_xml = openmm.XmlSerializer.serialize(molecule.system)
     topology = mdtraj.Topology.from_openmm(molecule.topology)
@@ -222,6 +231,7 @@ def _make_tasks(
             molecule.positions,
             starts[index % len(starts)],
             checkpoint_seconds,
+            max_seconds,
             os.getpid(),
         )
         for index in range(protocol.trajectories)
@@ -359,8 +369,8 @@ def _record_frames(
 ) -> None:
     protocol = task.protocol
     checkpoint = task.path.with_suffix(".chk")
-    last = time.monotonic()
-    while state["frames"] < protocol.frames:
+    began = last = time.monotonic()
+    while not _is_finished(task, state["frames"], time.monotonic() - began):
         context.getIntegrator().step(protocol.steps_per_frame)
         positions = get_positions(context)
         now = state["frames"] * protocol.interval
@@ -372,10 +382,16 @@ def _record_frames(
         writer.append(positions, now)
         state["frames"] += 1
         progress(state["frames"])
-        if time.monotonic() - last >= task.checkpoint_seconds or state["frames"] == protocol.frames:
+        if time.monotonic() - last >= task.checkpoint_seconds:
             writer.flush()
             _save_checkpoint(checkpoint, context, state)
             last = time.monotonic()
+    writer.flush()
+    _save_checkpoint(checkpoint, context, state)
+
+
+def _is_finished(task: TrajectoryTask, frames: int, seconds: float) -> bool:
+    return frames >= task.protocol.frames or (frames >= 2 and seconds >= task.max_seconds)
 
 
 def _save_checkpoint(path: Path, context: openmm.Context, state: dict[str, Any]) -> None:

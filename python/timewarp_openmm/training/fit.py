@@ -39,6 +39,8 @@ STATE_FILE = "fit.json"
 LOCK_FILE = ".lock"
 #: Shares of the time for each stage; what one leaves over goes to refining.
 EXPLORE_SHARE, SIMULATE_SHARE, TRAIN_SHARE = 0.07, 0.12, 0.1
+#: A machine that has become busy since its speed was measured gets so much longer to simulate.
+SIMULATE_PATIENCE = 1.5
 #: Rounds of refining: shorter ones cost more by the learning rate's fall and rise than they bring.
 MINUTES_PER_ROUND, MOST_ROUNDS = 6.0, 3
 #: Minutes kept for the export and the measurement.
@@ -305,6 +307,7 @@ class _Fit:
                 self._settings.workers,
                 report=report,
                 starts=basins.positions,
+                max_minutes=SIMULATE_PATIENCE * SIMULATE_SHARE * self._settings.minutes,
             )
         except FileExistsError:
             run = json.loads((folder / "run.json").read_text())
