@@ -5,22 +5,29 @@
 Each chain starts from molecular dynamics of 20 ps, which follows a start driven into a basin.
 Prints acceptance (mean over chains, standard error between them), p(0 < phi < 2.4), barrier
 crossings, effective samples per iteration of sin(phi) and cos(phi), and iterations per second.
+Of a model of independent draws also how often proposals are accepted that stay on their side of
+phi = 0 and that go across, in a chain on draws made here.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import openmm
+import torch
 from numpy.typing import NDArray
 
-from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
+from timewarp_openmm import TimewarpMCMCIntegrator, pretrained, read_metadata
 from timewarp_openmm.data.systems import MolecularSystem, named_molecule
+from timewarp_openmm.training.independence import draw
+from timewarp_openmm.training.openmm_energy import OpenMMEnergy
 
 PHI_ATOMS, PSI_ATOMS = (4, 6, 8, 14), (6, 8, 14, 16)
 BASINS = ((-1.4, 1.2), (-2.6, 2.7), (-1.2, -0.4), (1.0, 0.6))  # phi, psi / rad
@@ -121,6 +128,38 @@ def summarize(chains: list[dict]) -> dict[str, object]:
     }
 
 
+def acceptance_by_side(
+    molecule: MolecularSystem, model: str, count: int, seed: int
+) -> dict[str, float] | None:
+    """Return acceptance of proposals within and across the sides of phi = 0, in one long chain."""
+    metadata = read_metadata(model)
+    if tuple(metadata.lag_times) != (math.inf,):
+        return None
+    energy = OpenMMEnergy(molecule.system, metadata.temperature, "Reference")
+    reference = torch.from_numpy(molecule.positions)
+    generator = torch.Generator().manual_seed(seed)
+    flow = SimpleNamespace(sample=torch.jit.load(model).sample, noise_size=metadata.noise_size)
+    draws = draw(flow, energy, reference, count, generator)
+    inside = (torsion(draws.positions.astype(float), PHI_ATOMS) % (2 * np.pi)) < 2.4
+    thresholds = np.log(1.0 - np.random.default_rng(seed).random(count))
+    current = int(np.argmax(np.isfinite(draws.log_weights)))
+    tried, accepted = np.zeros(2), np.zeros(2)
+    for proposed in range(current + 1, count):
+        across = int(inside[proposed] != inside[current])
+        tried[across] += 1
+        if thresholds[proposed] < draws.log_weights[proposed] - draws.log_weights[current]:
+            accepted[across] += 1
+            current = proposed
+    rate = accepted / tried
+    error = np.sqrt(rate * (1 - rate) / tried)
+    return {
+        "acceptance_within": float(rate[0]),
+        "acceptance_within_error": float(error[0]),
+        "acceptance_across": float(rate[1]),
+        "acceptance_across_error": float(error[1]),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="path, or name of a bundled model")
@@ -134,7 +173,8 @@ def main() -> None:
         start = start_in_basin(molecule, phi, psi, seed=i + 1)
         chains.append(run_chain(molecule, model, start, options.iterations, seed=i + 11))
         print(f"start {phi:5.1f} {psi:5.1f}: acceptance {chains[-1]['acceptance']:.3f}", flush=True)
-    text = json.dumps(summarize(chains), indent=1)
+    sides = acceptance_by_side(molecule, model, len(BASINS) * options.iterations, seed=5)
+    text = json.dumps({**summarize(chains), **(sides or {})}, indent=1)
     print(text)
     if options.out:
         options.out.write_text(text + "\n")

@@ -202,6 +202,11 @@ class TrainingConfig(_Section):
                 "loss.regression and acceptance_draws are about independent draws; add .inf to "
                 "lag_times"
             )
+        if self.flow.coordinates == "internal" and set(self.flow.lag_times) != set(self.lag_times):
+            raise ValueError(
+                f"flow.lag_times {list(self.flow.lag_times)} and lag_times {list(self.lag_times)} "
+                "must name the same ones"
+            )
         if self.lag_weights is not None and len(self.lag_weights) != len(self.lag_times):
             raise ValueError(
                 f"{len(self.lag_times)} lag_times but {len(self.lag_weights)} lag_weights"
