@@ -3,7 +3,7 @@
  * apply a few iterations, and the result must have the distribution of exact draws.  False-alarm rate 1e-5
  * for each comparison.
  */
-#include "TimewarpTestUtilities.h"
+#include "TimewarpTestTargets.h"
 
 const int NUM_DRAWS = 2000;
 

@@ -113,6 +113,86 @@ class Tilted(torch.nn.Module):
         return torch.stack([z_p, z_v], 1).flatten(1)
 
 
+class Sided(torch.nn.Module):
+    """An affine flow that crosses over and marks the side it came from in the velocities.
+
+    y = -x + c z_p, w = z_v + d(x), d(x) = (b, 0, 0) where x[0] is positive and 0 elsewhere. Its
+    acceptance ratio is analytic: log a = -[U(y) - U(x)]/kT + v.d(y) - d(y)^2/2 - w.d(x) + d(x)^2/2.
+    So moves to the positive side depend on the auxiliary velocities v, and those back do not.
+    """
+
+    def __init__(self, b: float, c: float) -> None:
+        super().__init__()
+        self.b = b
+        self.c = c
+
+    def mark(self, x: Tensor) -> Tensor:
+        side = self.b * (x[..., :1] > 0).to(x.dtype)
+        return torch.cat([side, torch.zeros_like(x[..., 1:])], -1)
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = noise.view(noise.size(0), 2, x.size(0), 3)
+        log_scale = 3 * x.size(0) * math.log(self.c)
+        return self.c * z[:, 0] - x, z[:, 1] + self.mark(x), normal_log_density(noise) - log_scale
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        log_scale = 3 * y.size(1) * math.log(self.c)
+        return normal_log_density(self.invert(y, w, x, lag)) - log_scale
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        return torch.stack([(y + x) / self.c, w - self.mark(x)], 1).flatten(1)
+
+
+class Rotor(torch.nn.Module):
+    """Turns every particle about the z axis and stretches its distance from it, as a torsion moves.
+
+    phi' = phi + 2 atan(a z_1), r' = r exp(s z_2), z' = z + c z_3: the angle is transformed on the
+    circle, and the volume element r dr dphi dz is part of the density.
+    """
+
+    def __init__(self, a: float, s: float, c: float) -> None:
+        super().__init__()
+        self.a = a
+        self.s = s
+        self.c = c
+
+    def log_jacobian(self, z: Tensor, radius: Tensor) -> Tensor:
+        """Of (z_1, z_2, z_3) -> (x, y, z), for noise z [B, N, 3] and radii r' [B, N]."""
+        turn = math.log(2 * self.a) - torch.log1p((self.a * z[..., 0]) ** 2)
+        stretch = 2 * torch.log(radius) + math.log(self.s)
+        return (turn + stretch).to(torch.float64).sum(1) + z.size(1) * math.log(self.c)
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = noise.view(noise.size(0), 2, x.size(0), 3)
+        p, w = z[:, 0], z[:, 1]
+        angle = torch.atan2(x[:, 1], x[:, 0]) + 2 * torch.atan(self.a * p[..., 0])
+        radius = torch.hypot(x[:, 0], x[:, 1]) * torch.exp(self.s * p[..., 1])
+        height = x[:, 2] + self.c * p[..., 2]
+        y = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle), height], -1)
+        return y, w, normal_log_density(noise) - self.log_jacobian(p, radius)
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        noise = self.invert(y, w, x, lag)
+        p = noise.view(noise.size(0), 2, y.size(1), 3)[:, 0]
+        radius = torch.hypot(y[..., 0], y[..., 1])
+        return normal_log_density(noise) - self.log_jacobian(p, radius)
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        cosine = x[..., 0] * y[..., 0] + x[..., 1] * y[..., 1]
+        sine = x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0]
+        stretch = torch.hypot(y[..., 0], y[..., 1]) / torch.hypot(x[..., 0], x[..., 1])
+        z_1 = torch.tan(0.5 * torch.atan2(sine, cosine)) / self.a
+        z_2 = torch.log(stretch) / self.s
+        z_3 = (y[..., 2] - x[..., 2]) / self.c
+        return torch.stack([torch.stack([z_1, z_2, z_3], -1), w.expand_as(y)], 1).flatten(1)
+
+
 class LagScaled(torch.nn.Module):
     """Two kinds of move by lag: a random walk of scale 0.05 sqrt(lag), or an independent draw.
 
@@ -215,6 +295,8 @@ def write_all(folder: Path) -> None:
             "anisotropic": (Affine(odd, 0.8, 1.1), full),
             "tilted": (Tilted(0.7, 0.4, 0.1), full),
             "badly_scaled": (Tilted(0.1, 0.0, 1.5), full),
+            "sided": (Sided(3.0, 0.02), full),
+            "rotor": (Rotor(1.0, 0.3, 0.1), full),
             "lags": (
                 LagScaled(0.3),
                 any_molecule(
