@@ -146,6 +146,57 @@ class Sided(torch.nn.Module):
         return torch.stack([(y + x) / self.c, w - self.mark(x)], 1).flatten(1)
 
 
+class RandomFlow(torch.nn.Module):
+    """Two affine couplings whose scales and shifts come from an untrained network of all atoms.
+
+    z_p <- exp(s(x, z_v)) z_p + t(x, z_v);  z_v <- exp(s(x, z_p)) z_v + t(x, z_p);  y = x + c z_p
+    """
+
+    def __init__(self, num_atoms: int, c: float, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        size = 3 * num_atoms
+        self.c = c
+        self.to_positions = self.network(size)
+        self.to_velocities = self.network(size)
+
+    @staticmethod
+    def network(size: int) -> torch.nn.Module:
+        layers = torch.nn.Linear(2 * size, 16), torch.nn.Tanh(), torch.nn.Linear(16, 2 * size)
+        return torch.nn.Sequential(*layers)
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        size = 3 * x.size(0)
+        state = x.reshape(1, size).expand(noise.size(0), size)
+        z_p, z_v = noise[:, :size], noise[:, size:]
+        s, t = self.to_positions(torch.cat([state, z_v], 1)).chunk(2, 1)
+        p = torch.exp(s) * z_p + t
+        s2, t2 = self.to_velocities(torch.cat([state, p], 1)).chunk(2, 1)
+        w = torch.exp(s2) * z_v + t2
+        log_det = (s + s2).to(torch.float64).sum(1) + size * math.log(self.c)
+        shape = (noise.size(0), x.size(0), 3)
+        return x + self.c * p.view(shape), w.view(shape), normal_log_density(noise) - log_det
+
+    def to_noise(self, y: Tensor, w: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        p = (y - x).flatten(1) / self.c
+        state = x.expand_as(y).flatten(1)
+        s2, t2 = self.to_velocities(torch.cat([state, p], 1)).chunk(2, 1)
+        z_v = (w.expand_as(y).flatten(1) - t2) * torch.exp(-s2)
+        s, t = self.to_positions(torch.cat([state, z_v], 1)).chunk(2, 1)
+        noise = torch.cat([(p - t) * torch.exp(-s), z_v], 1)
+        return noise, (s + s2).to(torch.float64).sum(1) + p.size(1) * math.log(self.c)
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        noise, log_det = self.to_noise(y, w, x)
+        return normal_log_density(noise) - log_det
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        return self.to_noise(y, w, x)[0]
+
+
 class Rotor(torch.nn.Module):
     """Turns every particle about the z axis and stretches its distance from it, as a torsion moves.
 
@@ -295,6 +346,7 @@ def write_all(folder: Path) -> None:
             "anisotropic": (Affine(odd, 0.8, 1.1), full),
             "tilted": (Tilted(0.7, 0.4, 0.1), full),
             "badly_scaled": (Tilted(0.1, 0.0, 1.5), full),
+            "random": (RandomFlow(n, 0.08, 3), full),
             "sided": (Sided(3.0, 0.02), full),
             "rotor": (Rotor(1.0, 0.3, 0.1), full),
             "lags": (
