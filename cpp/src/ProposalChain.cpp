@@ -122,20 +122,28 @@ int ProposalChain::chooseBatchSize(const ChainSettings& settings) const {
     return min(MAX_BATCH, max(1, (int)lround(sqrt(2 * CALL_COST / p) - CALL_COST * p)));
 }
 
-void ProposalChain::makeLookAhead(int64_t start, int64_t size) {
+void ProposalChain::draw(int64_t start, int64_t size, Draws& draws) const {
     const ModelMetadata& metadata = model.getMetadata();
+    int velocitySize = 3 * numAtoms, noiseSize = metadata.noiseSize;
     draws.logUniform.resize(size);
     draws.lags.resize(size);
-    draws.velocities.resize(size * 3 * numAtoms);
-    noise.resize(size * metadata.noiseSize);
+    draws.velocities.resize(size * velocitySize);
+    draws.noise.resize(size * noiseSize);
     for (int64_t i = 0; i < size; i++) {
         IterationNoise random(counters.seed, start + i);
         draws.logUniform[i] = log(random.uniform());
         draws.lags[i] = metadata.pickLag(random.uniform());
-        random.normal(&draws.velocities[i * 3 * numAtoms], 3 * numAtoms);
-        random.normal(noise.data() + i * metadata.noiseSize, metadata.noiseSize);
+        random.normal(draws.velocities.data() + i * velocitySize, velocitySize);
+        random.normal(draws.noise.data() + i * noiseSize, noiseSize);
     }
-    model.propose(modelPositions(), draws.velocities, noise, draws.lags, batch);
+}
+
+void ProposalChain::makeLookAhead(int64_t start, int64_t size) {
+    // Until it is whole there is none, in case the model fails.
+
+    counters.lookAheadSize = 0;
+    draw(start, size, draws);
+    model.propose(modelPositions(), draws.velocities, draws.noise, draws.lags, batch);
     counters.lookAheadStart = start;
     counters.lookAheadSize = size;
     lookAheadIsComputed = true;

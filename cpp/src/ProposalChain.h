@@ -2,6 +2,7 @@
 #define TIMEWARP_PROPOSAL_CHAIN_H_
 
 #include "ProposalModel.h"
+#include "internal/windowsExportTimewarp.h"
 #include "openmm/Kernel.h"
 #include "openmm/Vec3.h"
 #include "openmm/internal/ContextImpl.h"
@@ -62,7 +63,7 @@ struct ChainCounters {
  * another in the reverse move, and a flow that is not translation invariant would have the wrong density
  * there.
  */
-class ProposalChain {
+class EXPORT_TIMEWARP ProposalChain {
 public:
     /**
      * @param model     the source of proposals
@@ -70,6 +71,7 @@ public:
      * @param seed      the seed of all randomness
      */
     ProposalChain(ProposalModel& model, OpenMM::Kernel kernel, std::int64_t seed);
+    virtual ~ProposalChain() = default;
     /**
      * Perform iterations.  If an exception leaves this method, the positions are those of the last finished
      * iteration.
@@ -91,20 +93,31 @@ public:
     }
     double computeKineticEnergy(OpenMM::ContextImpl& context);
 
-private:
-    /** What an iteration draws apart from the noise of its proposal. */
+protected:
+    /** The randomness of the iterations of a batch, one row each. */
     struct Draws {
         std::vector<double> logUniform;
-        std::vector<float> velocities;
         std::vector<double> lags;
+        /** Auxiliary velocities v, and the noise of which the model makes a proposal. */
+        std::vector<float> velocities, noise;
     };
+    /**
+     * Draw the randomness of iterations start ... start+size-1.  Virtual, as the next one is, so that tests
+     * can plant faults and look on.
+     */
+    virtual void draw(std::int64_t start, std::int64_t size, Draws& draws) const;
+    /**
+     * Compute the logarithm of the acceptance ratio of a proposal.
+     */
+    virtual double logAcceptance(std::int64_t entry, double newEnergy, double kT);
+
+private:
     void chooseOrigin();
     void iterate(OpenMM::ContextImpl& context, const ChainSettings& settings);
     void refreshState(OpenMM::ContextImpl& context, const ChainSettings& settings);
     bool entryIsUsable(std::int64_t entry) const;
     void makeLookAhead(std::int64_t start, std::int64_t size);
     int chooseBatchSize(const ChainSettings& settings) const;
-    double logAcceptance(std::int64_t entry, double newEnergy, double kT);
     double independentLogDensity();
     bool proposalIsFinite(std::int64_t entry) const;
     std::vector<OpenMM::Vec3> modelPositions() const;
@@ -121,7 +134,6 @@ private:
     bool lookAheadIsComputed = false;
     ProposalBatch batch;
     Draws draws;
-    std::vector<float> noise;
     /** The current positions, and those proposed, in the Context's frame. */
     std::vector<OpenMM::Vec3> statePositions, proposedPositions;
     double stateEnergy = 0;

@@ -27,7 +27,7 @@ struct ProposalBatch {
  * The one class that knows how a proposal model is stored and run: a TorchScript module that follows the
  * contract in docs/contract.md.
  */
-class ProposalModel {
+class EXPORT_TIMEWARP ProposalModel {
 public:
     /**
      * Load a model and check that it honours the contract.

@@ -2,7 +2,11 @@
 #include "TimewarpTestMain.h"
 
 void runPlatformTests(Platform& platform) {
-    testInvariance(platform);
+    testAnharmonicWell(platform);
+    testDoubleWell(platform);
+    testTorsionRing(platform);
+    testCoupledOscillators(platform);
+    testRestartInTheMiddle(platform);
     testInvarianceCanFail(platform);
 }
 

@@ -1,7 +1,7 @@
 /*
  * What the integrator does, apart from the distribution it samples (TestTimewarpInvariance.h).
  */
-#include "TimewarpTestUtilities.h"
+#include "TimewarpTestTargets.h"
 #include "openmm/serialization/XmlSerializer.h"
 #include <limits>
 #include <sstream>

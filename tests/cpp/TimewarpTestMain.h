@@ -7,6 +7,10 @@ void runPlatformTests(Platform& platform);
 
 int runOnPlatform(const std::string& name) {
     try {
+        // The plugin adds its kernels to the platforms that are there when it is loaded.
+
+        if (name != "Reference")
+            Platform::loadPluginLibrary(TIMEWARP_OPENMM_PLUGINS "/libOpenMM" + name + ".so");
         Platform::loadPluginLibrary(TIMEWARP_PLATFORM_LIBRARY);
         runPlatformTests(Platform::getPlatformByName(name));
     }

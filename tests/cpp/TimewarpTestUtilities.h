@@ -10,6 +10,7 @@
 #include <functional>
 #include <iostream>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -23,49 +24,6 @@ const double KT = BOLTZ * TEMPERATURE;
 inline std::string modelPath(const std::string& name, int numParticles) {
     return std::string(TIMEWARP_MODELS) + "/" + name + "_" + std::to_string(numParticles) + ".pt";
 }
-
-/**
- * A target whose exact distribution is known: every coordinate of every particle moves alone in
- * k/2 x^2 + c x^4.
- */
-struct AnharmonicWell {
-    double k = 50.0, c = 200.0;
-    int numParticles = 4;
-
-    std::unique_ptr<System> createSystem() const {
-        auto system = std::make_unique<System>();
-        auto* force = new CustomExternalForce("0.5*k*(x^2+y^2+z^2)+c*(x^4+y^4+z^4)");
-        force->addGlobalParameter("k", k);
-        force->addGlobalParameter("c", c);
-        for (int i = 0; i < numParticles; i++) {
-            system->addParticle(10.0);
-            force->addParticle(i);
-        }
-        system->addForce(force);
-        return system;
-    }
-    double energy(double x) const {
-        return 0.5 * k * x * x + c * x * x * x * x;
-    }
-    /**
-     * Draw exactly, by rejection from the harmonic part.
-     */
-    double draw(std::mt19937& random) const {
-        std::normal_distribution<double> normal(0.0, std::sqrt(KT / k));
-        std::uniform_real_distribution<double> uniform;
-        while (true) {
-            double x = normal(random);
-            if (uniform(random) < std::exp(-c * x * x * x * x / KT))
-                return x;
-        }
-    }
-    std::vector<Vec3> drawPositions(std::mt19937& random) const {
-        std::vector<Vec3> positions(numParticles);
-        for (Vec3& p : positions)
-            p = Vec3(draw(random), draw(random), draw(random));
-        return positions;
-    }
-};
 
 /**
  * Assert that some code throws an OpenMMException whose message holds a text.
@@ -101,6 +59,14 @@ inline void assertSameDistribution(std::vector<double> a, std::vector<double> b)
     if (distance > critical)
         throw OpenMMException("distributions differ: Kolmogorov-Smirnov distance " +
                               std::to_string(distance) + " exceeds " + std::to_string(critical));
+}
+
+/**
+ * Put the origin that the model is shown at zero: it is the centroid of a chain's first state.
+ */
+inline void startAtZero(Context& context) {
+    context.setPositions(std::vector<Vec3>(context.getSystem().getNumParticles()));
+    context.getIntegrator().step(1);
 }
 
 #endif /*TIMEWARP_TEST_UTILITIES_H_*/

@@ -113,6 +113,137 @@ class Tilted(torch.nn.Module):
         return torch.stack([z_p, z_v], 1).flatten(1)
 
 
+class Sided(torch.nn.Module):
+    """An affine flow that crosses over and marks the side it came from in the velocities.
+
+    y = -x + c z_p, w = z_v + d(x), d(x) = (b, 0, 0) where x[0] is positive and 0 elsewhere. Its
+    acceptance ratio is analytic: log a = -[U(y) - U(x)]/kT + v.d(y) - d(y)^2/2 - w.d(x) + d(x)^2/2.
+    So moves to the positive side depend on the auxiliary velocities v, and those back do not.
+    """
+
+    def __init__(self, b: float, c: float) -> None:
+        super().__init__()
+        self.b = b
+        self.c = c
+
+    def mark(self, x: Tensor) -> Tensor:
+        side = self.b * (x[..., :1] > 0).to(x.dtype)
+        return torch.cat([side, torch.zeros_like(x[..., 1:])], -1)
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = noise.view(noise.size(0), 2, x.size(0), 3)
+        log_scale = 3 * x.size(0) * math.log(self.c)
+        return self.c * z[:, 0] - x, z[:, 1] + self.mark(x), normal_log_density(noise) - log_scale
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        log_scale = 3 * y.size(1) * math.log(self.c)
+        return normal_log_density(self.invert(y, w, x, lag)) - log_scale
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        return torch.stack([(y + x) / self.c, w - self.mark(x)], 1).flatten(1)
+
+
+class RandomFlow(torch.nn.Module):
+    """Two affine couplings whose scales and shifts come from an untrained network of all atoms.
+
+    z_p <- exp(s(x, z_v)) z_p + t(x, z_v);  z_v <- exp(s(x, z_p)) z_v + t(x, z_p);  y = x + c z_p
+    """
+
+    def __init__(self, num_atoms: int, c: float, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        size = 3 * num_atoms
+        self.c = c
+        self.to_positions = self.network(size)
+        self.to_velocities = self.network(size)
+
+    @staticmethod
+    def network(size: int) -> torch.nn.Module:
+        layers = torch.nn.Linear(2 * size, 16), torch.nn.Tanh(), torch.nn.Linear(16, 2 * size)
+        return torch.nn.Sequential(*layers)
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        size = 3 * x.size(0)
+        state = x.reshape(1, size).expand(noise.size(0), size)
+        z_p, z_v = noise[:, :size], noise[:, size:]
+        s, t = self.to_positions(torch.cat([state, z_v], 1)).chunk(2, 1)
+        p = torch.exp(s) * z_p + t
+        s2, t2 = self.to_velocities(torch.cat([state, p], 1)).chunk(2, 1)
+        w = torch.exp(s2) * z_v + t2
+        log_det = (s + s2).to(torch.float64).sum(1) + size * math.log(self.c)
+        shape = (noise.size(0), x.size(0), 3)
+        return x + self.c * p.view(shape), w.view(shape), normal_log_density(noise) - log_det
+
+    def to_noise(self, y: Tensor, w: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        p = (y - x).flatten(1) / self.c
+        state = x.expand_as(y).flatten(1)
+        s2, t2 = self.to_velocities(torch.cat([state, p], 1)).chunk(2, 1)
+        z_v = (w.expand_as(y).flatten(1) - t2) * torch.exp(-s2)
+        s, t = self.to_positions(torch.cat([state, z_v], 1)).chunk(2, 1)
+        noise = torch.cat([(p - t) * torch.exp(-s), z_v], 1)
+        return noise, (s + s2).to(torch.float64).sum(1) + p.size(1) * math.log(self.c)
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        noise, log_det = self.to_noise(y, w, x)
+        return normal_log_density(noise) - log_det
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        return self.to_noise(y, w, x)[0]
+
+
+class Rotor(torch.nn.Module):
+    """Turns every particle about the z axis and stretches its distance from it, as a torsion moves.
+
+    phi' = phi + 2 atan(a z_1), r' = r exp(s z_2), z' = z + c z_3: the angle is transformed on the
+    circle, and the volume element r dr dphi dz is part of the density.
+    """
+
+    def __init__(self, a: float, s: float, c: float) -> None:
+        super().__init__()
+        self.a = a
+        self.s = s
+        self.c = c
+
+    def log_jacobian(self, z: Tensor, radius: Tensor) -> Tensor:
+        """Of (z_1, z_2, z_3) -> (x, y, z), for noise z [B, N, 3] and radii r' [B, N]."""
+        turn = math.log(2 * self.a) - torch.log1p((self.a * z[..., 0]) ** 2)
+        stretch = 2 * torch.log(radius) + math.log(self.s)
+        return (turn + stretch).to(torch.float64).sum(1) + z.size(1) * math.log(self.c)
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = noise.view(noise.size(0), 2, x.size(0), 3)
+        p, w = z[:, 0], z[:, 1]
+        angle = torch.atan2(x[:, 1], x[:, 0]) + 2 * torch.atan(self.a * p[..., 0])
+        radius = torch.hypot(x[:, 0], x[:, 1]) * torch.exp(self.s * p[..., 1])
+        height = x[:, 2] + self.c * p[..., 2]
+        y = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle), height], -1)
+        return y, w, normal_log_density(noise) - self.log_jacobian(p, radius)
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        noise = self.invert(y, w, x, lag)
+        p = noise.view(noise.size(0), 2, y.size(1), 3)[:, 0]
+        radius = torch.hypot(y[..., 0], y[..., 1])
+        return normal_log_density(noise) - self.log_jacobian(p, radius)
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        cosine = x[..., 0] * y[..., 0] + x[..., 1] * y[..., 1]
+        sine = x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0]
+        stretch = torch.hypot(y[..., 0], y[..., 1]) / torch.hypot(x[..., 0], x[..., 1])
+        z_1 = torch.tan(0.5 * torch.atan2(sine, cosine)) / self.a
+        z_2 = torch.log(stretch) / self.s
+        z_3 = (y[..., 2] - x[..., 2]) / self.c
+        return torch.stack([torch.stack([z_1, z_2, z_3], -1), w.expand_as(y)], 1).flatten(1)
+
+
 class LagScaled(torch.nn.Module):
     """Two kinds of move by lag: a random walk of scale 0.05 sqrt(lag), or an independent draw.
 
@@ -215,6 +346,9 @@ def write_all(folder: Path) -> None:
             "anisotropic": (Affine(odd, 0.8, 1.1), full),
             "tilted": (Tilted(0.7, 0.4, 0.1), full),
             "badly_scaled": (Tilted(0.1, 0.0, 1.5), full),
+            "random": (RandomFlow(n, 0.08, 3), full),
+            "sided": (Sided(3.0, 0.02), full),
+            "rotor": (Rotor(1.0, 0.3, 0.1), full),
             "lags": (
                 LagScaled(0.3),
                 any_molecule(

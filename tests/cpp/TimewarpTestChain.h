@@ -1,0 +1,59 @@
+#ifndef TIMEWARP_TEST_CHAIN_H_
+#define TIMEWARP_TEST_CHAIN_H_
+
+#include "ProposalChain.h"
+#include "TimewarpKernels.h"
+#include "TimewarpTestUtilities.h"
+#include "openmm/internal/ContextImpl.h"
+
+using TimewarpPlugin::ChainSettings;
+using TimewarpPlugin::ProposalChain;
+using TimewarpPlugin::ProposalModel;
+using TimewarpPlugin::TimewarpStateKernel;
+
+/**
+ * An Integrator around a chain class of the test's own, to plant faults in the chain and to look on.
+ */
+template <class Chain> class ChainIntegrator : public Integrator {
+public:
+    ChainIntegrator(const std::string& modelPath, int batchSize, int seed)
+            : model(modelPath), batchSize(batchSize), seed(seed) {
+        setStepSize(1.0);
+    }
+    Chain& getChain() {
+        return *chain;
+    }
+    void step(int steps) override {
+        chain->run(*context, {TEMPERATURE, batchSize, getIntegrationForceGroups(), getStepSize()}, steps);
+    }
+
+protected:
+    void initialize(ContextImpl& contextRef) override {
+        context = &contextRef;
+        owner = &contextRef.getOwner();
+        std::vector<int> particles(contextRef.getSystem().getNumParticles());
+        std::iota(particles.begin(), particles.end(), 0);
+        Kernel kernel = contextRef.getPlatform().createKernel(TimewarpStateKernel::Name(), contextRef);
+        kernel.getAs<TimewarpStateKernel>().initialize(contextRef.getSystem(), particles);
+        chain = std::make_unique<Chain>(model, kernel, seed);
+    }
+    void cleanup() override {
+        chain.reset();
+    }
+    std::vector<std::string> getKernelNames() override {
+        return {TimewarpStateKernel::Name()};
+    }
+    double computeKineticEnergy() override {
+        return chain->computeKineticEnergy(*context);
+    }
+    bool kineticEnergyRequiresForce() const override {
+        return false;
+    }
+
+private:
+    ProposalModel model;
+    int batchSize, seed;
+    std::unique_ptr<Chain> chain;
+};
+
+#endif /*TIMEWARP_TEST_CHAIN_H_*/
