@@ -65,7 +65,7 @@ def restraint(name: str, atoms: tuple[int, int, int, int]) -> openmm.CustomTorsi
 
 
 def is_isomer(x: NDArray[np.float64]) -> bool:
-    """Return whether CA is L and both peptide bonds are trans: restraints can drive it elsewhere."""
+    """Return whether CA is L and both peptide bonds are trans, which driving can change."""
     n, c, cb, ha = (x[i] for i in CHIRAL)
     is_l = np.dot(np.cross(n - ha, c - ha), cb - ha) > 0
     return bool(is_l and all(abs(torsion(x, atoms)) > math.pi / 2 for atoms in OMEGAS))
