@@ -1,4 +1,4 @@
-"""Small systems whose chains are quick, and records of what a chain does, for tests of the integrator.
+"""Small systems whose chains are quick, and records of what a chain does.
 
 ``python chains.py SPECIFICATION.json`` goes on with a chain in a process of its own.
 """
@@ -18,8 +18,8 @@ from openmm import app
 from reference_models import Affine, LagScaled, any_molecule, save_model
 
 from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
-from timewarp_openmm.data.systems import named_molecule
 from timewarp_openmm.data.systems import make_platform as platform_and_properties
+from timewarp_openmm.data.systems import named_molecule
 
 NUM_ATOMS = 4
 STIFFNESS = 40.0  # kJ/mol/nm^2
@@ -53,7 +53,7 @@ class Chain:
         return integrator
 
     def simulation(self, integrator: openmm.Integrator | None = None) -> app.Simulation:
-        """Return a Simulation with its starting positions, of this chain's integrator by default."""
+        """Return a Simulation at its starting positions; by default of this integrator."""
         if self.molecule == "wells":
             topology, system, positions = well_topology(), well_system(), well_positions()
         else:

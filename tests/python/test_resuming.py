@@ -68,8 +68,6 @@ def test_in_a_new_process(
     )
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "resumed.npz") as resumed:
-        d = np.abs(resumed["frames"] - expected)
-        print("DIFF", d.max((0, 2, 3)), np.flatnonzero(d.max((1, 2, 3))))
         assert np.array_equal(resumed["frames"], expected)
         assert resumed["counters"].tolist() == counters
 
