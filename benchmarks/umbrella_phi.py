@@ -1,10 +1,15 @@
-"""p(0 < phi < 2.4 rad) of alanine dipeptide by umbrella sampling and MBAR: no flow takes part.
+"""Alanine dipeptide by umbrella sampling and MBAR, the independent reference: no flow takes part.
 
-    python benchmarks/umbrella_phi.py [--windows 24] [--picoseconds 1000] [--workers 2] [--out F]
+    python benchmarks/umbrella_phi.py [--windows 24] [--picoseconds 1000] [--workers 2] \
+        [--out F.json] [--samples F.npz]
 
 Windows along phi, harmonic restraints, Langevin dynamics at 310 K and 1 fs (amber99sbildn + OBC, no
-constraints). The error is the standard error over blocks: MBAR of each quarter of every window.
-Needs pymbar (pip install pymbar).
+constraints). Each window is run from two starts, with psi in beta and in alpha, half of the time
+each, because psi is the slow coordinate that the restraints do not help. The JSON file holds
+p(0 < phi < 2.4), the free energy of phi > 0 relative to phi < 0, the (phi, psi) histogram and the
+mean potential energy, all without restraints. Errors are standard errors over blocks, each block
+being MBAR of one part of one start of every window: a psi that had not forgotten its start would
+show in them. Needs pymbar (pip install pymbar).
 """
 
 from __future__ import annotations
@@ -12,22 +17,35 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import platform
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import openmm
-from model_acceptance import PHI_ATOMS, torsion
+from model_acceptance import PHI_ATOMS, PSI_ATOMS, torsion
 from numpy.typing import NDArray
 from pymbar import MBAR
+from scipy.special import logsumexp
 
-from timewarp_openmm.data.systems import named_molecule
+from timewarp_openmm.data.systems import DEFAULT_FORCE_FIELD, named_molecule
 from timewarp_openmm.units import thermal_energy
+
+Frames = NDArray[np.float64]  # [frames, 3]: phi / rad, psi / rad, potential energy / kJ/mol
+Weighted = tuple[Frames, NDArray[np.float64]]  # frames and their shares at no restraint
 
 TEMPERATURE = 310.0
 STIFFNESS = 60.0  # kJ/mol/rad^2
-EQUILIBRATION = 100  # ps
-BLOCKS = 4
+EQUILIBRATION = 50  # ps, with and then without psi restrained
+INTERVAL = 200  # steps of 1 fs between frames
+STRIDE = 5  # frames between those given to MBAR
+STARTS = (2.5, -0.6)  # psi / rad
+BLOCKS_OF_A_START = 4
+BINS = 24  # of phi and of psi, from -pi to pi
+RESTRAINT_GROUP = 1
+OMEGAS = ((1, 4, 6, 8), (8, 14, 16, 18))
+CHIRAL = (6, 14, 10, 9)  # N, C, CB clockwise about CA, seen from HA, in the L form
 
 
 def wrap(angle: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -35,75 +53,171 @@ def wrap(angle: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.mod(angle + math.pi, 2 * math.pi) - math.pi
 
 
-def run_window(centre: float, picoseconds: int, seed: int) -> NDArray[np.float64]:
-    """Return phi / rad every 0.2 ps of one restrained trajectory."""
-    molecule = named_molecule("alanine-dipeptide")
+def restraint(name: str, atoms: tuple[int, int, int, int]) -> openmm.CustomTorsionForce:
+    """Return a harmonic restraint of a torsion, 0.5 k_name d^2, d the difference on the circle."""
     force = openmm.CustomTorsionForce(
-        "0.5*k*min(d, 2*pi-d)^2; d=abs(theta-theta0); pi=3.141592653589793"
+        f"0.5*k_{name}*min(d, 2*pi-d)^2; d=abs(theta-theta0); pi=3.141592653589793"
     )
-    force.addGlobalParameter("k", 0.0)
+    force.addGlobalParameter(f"k_{name}", 0.0)
     force.addPerTorsionParameter("theta0")
-    force.addTorsion(*PHI_ATOMS, [centre])
-    molecule.system.addForce(force)
+    force.setForceGroup(RESTRAINT_GROUP)
+    return force
+
+
+def is_isomer(x: NDArray[np.float64]) -> bool:
+    """Return whether CA is L and both peptide bonds are trans, which driving can change."""
+    n, c, cb, ha = (x[i] for i in CHIRAL)
+    is_l = np.dot(np.cross(n - ha, c - ha), cb - ha) > 0
+    return bool(is_l and all(abs(torsion(x, atoms)) > math.pi / 2 for atoms in OMEGAS))
+
+
+def positions(context: openmm.Context) -> NDArray[np.float64]:
+    """Return the positions [N, 3] / nm."""
+    return np.array(context.getState(positions=True).getPositions(asNumpy=True)._value)
+
+
+def equilibrated_window(centre: float, psi: float, seed: int) -> openmm.Context:
+    """Return a Context restrained to phi = centre that has run from psi, of the right isomer."""
+    molecule = named_molecule("alanine-dipeptide")
+    for name, atoms, angle in (("phi", PHI_ATOMS, centre), ("psi", PSI_ATOMS, psi)):
+        force = restraint(name, atoms)
+        force.addTorsion(*atoms, [angle])
+        molecule.system.addForce(force)
     integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, 0.001)
     integrator.setRandomNumberSeed(seed)
-    platform = openmm.Platform.getPlatformByName("Reference")
-    context = openmm.Context(molecule.system, integrator, platform)
-    context.setPositions(molecule.positions)
-    for k in (20.0, STIFFNESS):
-        context.setParameter("k", k)
-        openmm.LocalEnergyMinimizer.minimize(context)
-        integrator.step(500 * EQUILIBRATION)
-    phi = np.empty(5 * picoseconds)
-    for i in range(len(phi)):
-        integrator.step(200)
-        phi[i] = torsion(
-            context.getState(positions=True).getPositions(asNumpy=True)._value, PHI_ATOMS
-        )
-    return phi
+    reference = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(molecule.system, integrator, reference)
+    while True:
+        context.setPositions(molecule.positions)
+        for k_phi, k_psi, steps in ((20, 20, 10_000), (STIFFNESS, 60, EQUILIBRATION * 1000)):
+            context.setParameter("k_phi", k_phi)
+            context.setParameter("k_psi", k_psi)
+            openmm.LocalEnergyMinimizer.minimize(context)
+            integrator.step(steps)
+        if is_isomer(positions(context)):
+            break
+        print(f"window {centre:.2f}, start {psi:.1f}: driven to another isomer, again", flush=True)
+    context.setParameter("k_psi", 0)
+    integrator.step(EQUILIBRATION * 1000)
+    return context
 
 
-def population(samples: list[NDArray[np.float64]], centres: NDArray[np.float64]) -> float:
-    """Return p(0 < phi < 2.4) without restraints."""
-    phi = np.concatenate(samples)
-    bias = 0.5 * STIFFNESS * wrap(phi - centres[:, None]) ** 2 / thermal_energy(TEMPERATURE)
-    mbar = MBAR(bias, [len(s) for s in samples])
-    inside = ((phi > 0) & (phi < 2.4)).astype(float)
-    result = mbar.compute_perturbed_free_energies(
-        np.stack([np.zeros_like(phi), -np.log(np.where(inside > 0, 1.0, 1e-300))])
-    )
-    return float(np.exp(-result["Delta_f"][0, 1]))
+def run_window(centre: float, psi: float, picoseconds: float, seed: int) -> Frames:
+    """Return the frames, one every 0.2 ps, of one trajectory restrained to phi = centre."""
+    context = equilibrated_window(centre, psi, seed)
+    frames = np.empty((round(1000 * picoseconds / INTERVAL), 3))
+    for frame in frames:
+        context.getIntegrator().step(INTERVAL)
+        x = positions(context)
+        energy = context.getState(energy=True, groups=~(1 << RESTRAINT_GROUP)).getPotentialEnergy()
+        frame[:] = torsion(x, PHI_ATOMS), torsion(x, PSI_ATOMS), energy._value
+    if not is_isomer(positions(context)):
+        raise RuntimeError(f"window {centre:.2f}, start {psi:.1f}: became another isomer")
+    return frames
+
+
+def unrestrained(windows: list[Frames], centres: NDArray[np.float64]) -> Weighted:
+    """Return all frames and their weights without restraints, of sum one (MBAR)."""
+    frames = np.concatenate([w[::STRIDE] for w in windows])
+    bias = 0.5 * STIFFNESS * wrap(frames[:, 0] - centres[:, None]) ** 2
+    bias /= thermal_energy(TEMPERATURE)
+    sizes = np.array([len(w[::STRIDE]) for w in windows])
+    mbar = MBAR(bias, sizes)
+    log_weights = -logsumexp(mbar.f_k[:, None] - bias, b=sizes[:, None], axis=0)
+    return frames, np.exp(log_weights - logsumexp(log_weights))
+
+
+def population(weighted: Weighted) -> NDArray[np.float64]:
+    """Return p(0 < phi < 2.4)."""
+    phi = weighted[0][:, 0]
+    return np.sum(weighted[1][(phi > 0) & (phi < 2.4)])
+
+
+def free_energy(weighted: Weighted) -> NDArray[np.float64]:
+    """Return F(phi > 0) - F(phi < 0) / kJ/mol."""
+    positive = np.sum(weighted[1][weighted[0][:, 0] > 0])
+    return -thermal_energy(TEMPERATURE) * np.log(positive / (1 - positive))
+
+
+def histogram(weighted: Weighted) -> NDArray[np.float64]:
+    """Return the shares of the cells of a regular grid over (phi, psi), [BINS, BINS]."""
+    frames, weights = weighted
+    edges = np.linspace(-math.pi, math.pi, BINS + 1)
+    return np.histogram2d(frames[:, 0], frames[:, 1], bins=(edges, edges), weights=weights)[0]
+
+
+def mean_energy(weighted: Weighted) -> NDArray[np.float64]:
+    """Return the mean potential energy / kJ/mol."""
+    return np.sum(weighted[1] * weighted[0][:, 2])
+
+
+def summarize(samples: list[list[Frames]], centres: NDArray[np.float64]) -> dict[str, object]:
+    """Return every figure, its error and its blocks; samples are of [start][window]."""
+    whole = unrestrained([np.concatenate(w) for w in zip(*samples, strict=True)], centres)
+    parts = [
+        unrestrained([np.array_split(w, BLOCKS_OF_A_START)[b] for w in windows], centres)
+        for windows in samples
+        for b in range(BLOCKS_OF_A_START)
+    ]
+    figures: dict[str, Callable[[Weighted], NDArray[np.float64]]] = {
+        "p_phi_positive": population,
+        "free_energy_phi_positive": free_energy,
+        "potential_energy": mean_energy,
+        "histogram": histogram,
+    }
+    result: dict[str, object] = {}
+    for name, figure in figures.items():
+        blocks = np.array([figure(part) for part in parts])
+        error = blocks.std(axis=0, ddof=1) / math.sqrt(len(blocks))
+        result[name] = np.round(figure(whole), 8).tolist()
+        result[f"{name}_error"] = np.round(error, 8).tolist()
+        if blocks.ndim == 1:
+            result[f"{name}_blocks"] = np.round(blocks, 8).tolist()
+    return result
+
+
+def provenance(windows: int, picoseconds: float) -> dict[str, object]:
+    """Return what is needed to make the reference again."""
+    return {
+        "script": f"benchmarks/umbrella_phi.py --windows {windows} --picoseconds {picoseconds:g}",
+        "method": "umbrella sampling along phi, MBAR",
+        "molecule": "alanine-dipeptide",
+        "force_field": list(DEFAULT_FORCE_FIELD),
+        "temperature_K": TEMPERATURE,
+        "stiffness_kJ_mol_rad2": STIFFNESS,
+        "windows": windows,
+        "picoseconds": picoseconds,
+        "starts_psi_rad": list(STARTS),
+        "bins": BINS,
+        "openmm": openmm.version.version,
+        "python": platform.python_version(),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--windows", type=int, default=24)
-    parser.add_argument("--picoseconds", type=int, default=1000, help="of each window")
+    parser.add_argument("--picoseconds", type=float, default=1000, help="of each window")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--samples", type=Path, help="file to write with phi, psi and energy")
     options = parser.parse_args()
     centres = -math.pi + 2 * math.pi * np.arange(options.windows) / options.windows
     with ProcessPoolExecutor(options.workers) as pool:
         futures = [
-            pool.submit(run_window, float(c), options.picoseconds, 100 + i)
-            for i, c in enumerate(centres)
+            [
+                pool.submit(run_window, c, psi, options.picoseconds / len(STARTS), 1000 * s + i + 1)
+                for i, c in enumerate(centres.tolist())
+            ]
+            for s, psi in enumerate(STARTS)
         ]
-        samples = [future.result() for future in futures]
-    blocks = [
-        population([np.array_split(s, BLOCKS)[b][::5] for s in samples], centres)
-        for b in range(BLOCKS)
-    ]
-    result = {
-        "p_phi_positive": population([s[::5] for s in samples], centres),
-        "error": float(np.std(blocks, ddof=1) / math.sqrt(BLOCKS)),
-        "blocks": blocks,
-        "windows": options.windows,
-        "picoseconds": options.picoseconds,
-    }
-    text = json.dumps(result, indent=1)
-    print(text)
+        samples = [[future.result() for future in row] for row in futures]
+    if options.samples:
+        np.savez_compressed(options.samples, samples=np.array(samples, dtype=np.float32))
+    result = provenance(options.windows, options.picoseconds) | summarize(samples, centres)
+    print(json.dumps({k: v for k, v in result.items() if "histogram" not in k}, indent=1))
     if options.out:
-        options.out.write_text(text + "\n")
+        options.out.write_text(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

@@ -106,6 +106,13 @@ public:
      * @param steps   the number of Metropolis-Hastings iterations to perform
      */
     void step(int steps) override;
+    /**
+     * Set a function that step() of every integrator asks about ten times a second whether to stop.  If it
+     * returns true, step() ends after the current iteration.  It is called by the thread that called step().
+     *
+     * @param check   the function, or NULL (the default) for none
+     */
+    static void setInterruptionCheck(bool (*check)());
 
 protected:
     void initialize(OpenMM::ContextImpl& context) override;

@@ -29,7 +29,45 @@ template <typename Argument> static auto bindSetter(void (TimewarpMCMCIntegrator
     };
 }
 
+/*
+ * Ctrl-C.  Python only runs its signal handlers between two of its own instructions, so a long step() would
+ * have to end first.  Instead step() asks signalHandlerHasRaised(), which runs the handlers; if one has
+ * raised an exception, step() ends early, and the exception is raised as soon as Python is back in control.
+ * It cannot pass through step(): openmm's wrapper would turn it into an OpenMMException.
+ */
+
+static unsigned long mainThread;
+static PyObject *raisedType, *raisedValue, *raisedTraceback;
+
+static int raiseAgain(void*) {
+    PyErr_Restore(raisedType, raisedValue, raisedTraceback);
+    return -1;
+}
+
+static bool signalHandlerHasRaised() {
+    // Python runs signal handlers in its main thread only.
+
+    if (PyThread_get_thread_ident() != mainThread || !Py_IsInitialized())
+        return false;
+    PyGILState_STATE lock = PyGILState_Ensure();
+    bool raised = (PyErr_CheckSignals() != 0);
+    if (raised) {
+        PyErr_Fetch(&raisedType, &raisedValue, &raisedTraceback);
+        if (Py_AddPendingCall(raiseAgain, NULL) != 0) {
+            // No room: have the handler of Ctrl-C called again instead.
+
+            raiseAgain(NULL);
+            PyErr_Clear();
+            PyErr_SetInterrupt();
+        }
+    }
+    PyGILState_Release(lock);
+    return raised;
+}
+
 PYBIND11_MODULE(_plugin, module) {
+    mainThread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
+    TimewarpMCMCIntegrator::setInterruptionCheck(signalHandlerHasRaised);
     py::register_exception_translator([](std::exception_ptr pointer) {
         try {
             if (pointer)

@@ -3,6 +3,7 @@
 #include "TimewarpKernels.h"
 #include "openmm/OpenMMException.h"
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <openmm/reference/SimTKOpenMMRealType.h>
 
@@ -13,6 +14,7 @@ using namespace std;
 static const int MAX_BATCH = 64;
 // Cost of calling the model at all, in units of the cost of one more proposal in the batch.
 static const double CALL_COST = 8.0;
+static const chrono::milliseconds INTERRUPTION_CHECK_INTERVAL(100);
 
 static TimewarpStateKernel& state(Kernel& kernel) {
     return kernel.getAs<TimewarpStateKernel>();
@@ -24,6 +26,8 @@ ProposalChain::ProposalChain(ProposalModel& model, Kernel kernel, int64_t seed)
 }
 
 void ProposalChain::run(ContextImpl& context, const ChainSettings& settings, int iterations) {
+    using Clock = chrono::steady_clock;
+    Clock::time_point nextCheck = Clock::now() + INTERRUPTION_CHECK_INTERVAL;
     moved = false;
     try {
         for (int i = 0; i < iterations; i++) {
@@ -34,6 +38,11 @@ void ProposalChain::run(ContextImpl& context, const ChainSettings& settings, int
             if (i == 0 || changed)
                 refreshState(context, settings);
             iterate(context, settings);
+            if (settings.interrupted != NULL && Clock::now() >= nextCheck) {
+                if (settings.interrupted())
+                    break;
+                nextCheck = Clock::now() + INTERRUPTION_CHECK_INTERVAL;
+            }
         }
     }
     catch (...) {

@@ -22,6 +22,8 @@ struct ChainSettings {
     int forceGroups;
     /** Time that one iteration adds to the Context's clock (ps). */
     double stepSize;
+    /** Asked now and then whether to stop before all iterations are done; may be NULL. */
+    bool (*interrupted)();
 };
 
 /**
@@ -73,8 +75,8 @@ public:
     ProposalChain(ProposalModel& model, OpenMM::Kernel kernel, std::int64_t seed);
     virtual ~ProposalChain() = default;
     /**
-     * Perform iterations.  If an exception leaves this method, the positions are those of the last finished
-     * iteration.
+     * Perform iterations, or fewer if settings.interrupted returns true.  If an exception leaves this method,
+     * the positions are those of the last finished iteration.
      */
     void run(OpenMM::ContextImpl& context, const ChainSettings& settings, int iterations);
     /**

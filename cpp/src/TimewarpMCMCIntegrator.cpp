@@ -8,6 +8,7 @@
 #include "openmm/internal/ForceImpl.h"
 #include "openmm/internal/OSRngSeed.h"
 #include "openmm/serialization/SerializationNode.h"
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <istream>
@@ -17,6 +18,8 @@
 using namespace TimewarpPlugin;
 using namespace OpenMM;
 using namespace std;
+
+static atomic<bool (*)()> interruptionCheck(NULL);
 
 // Marks this integrator's part of a checkpoint, and its version.
 static const char CHECKPOINT_MAGIC[8] = {'T', 'W', 'M', 'C', 'M', 'C', '0', '1'};
@@ -160,7 +163,13 @@ bool TimewarpMCMCIntegrator::kineticEnergyRequiresForce() const {
 
 void TimewarpMCMCIntegrator::step(int steps) {
     requireChain();
-    chain->run(*context, {temperature, batchSize, getIntegrationForceGroups(), getStepSize()}, steps);
+    chain->run(*context,
+               {temperature, batchSize, getIntegrationForceGroups(), getStepSize(), interruptionCheck},
+               steps);
+}
+
+void TimewarpMCMCIntegrator::setInterruptionCheck(bool (*check)()) {
+    interruptionCheck = check;
 }
 
 void TimewarpMCMCIntegrator::createCheckpoint(ostream& stream) const {

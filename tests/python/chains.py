@@ -1,0 +1,182 @@
+"""Small systems whose chains are quick, and records of what a chain does.
+
+``python chains.py SPECIFICATION.json`` goes on with a chain in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import app
+from reference_models import Affine, LagScaled, any_molecule, save_model
+
+from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
+from timewarp_openmm.data.systems import make_platform as platform_and_properties
+from timewarp_openmm.data.systems import named_molecule
+
+NUM_ATOMS = 4
+STIFFNESS = 40.0  # kJ/mol/nm^2
+TEMPERATURE = 300.0  # K
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What a process must know to make a Simulation.
+
+    Attributes
+    ----------
+    molecule : str
+        "wells" (4 coupled particles in anharmonic wells) or a named molecule.
+    model : str
+        Path of the model.
+    platform : str
+    batch_size, seed : int
+    """
+
+    molecule: str
+    model: str
+    platform: str
+    batch_size: int
+    seed: int = 0
+
+    def integrator(self) -> TimewarpMCMCIntegrator:
+        integrator = TimewarpMCMCIntegrator(self.model)
+        integrator.setBatchSize(self.batch_size)
+        integrator.setRandomNumberSeed(self.seed)
+        return integrator
+
+    def simulation(self, integrator: openmm.Integrator | None = None) -> app.Simulation:
+        """Return a Simulation at its starting positions; by default of this integrator."""
+        if self.molecule == "wells":
+            topology, system, positions = well_topology(), well_system(), well_positions()
+        else:
+            molecule = named_molecule(self.molecule)
+            topology, system, positions = molecule.topology, molecule.system, molecule.positions
+        simulation = app.Simulation(
+            topology, system, integrator or self.integrator(), *make_platform(self.platform)
+        )
+        simulation.context.setPositions(positions)
+        return simulation
+
+
+def make_platform(name: str) -> tuple[openmm.Platform, dict[str, str]]:
+    """Return a platform, with one thread, so that it adds up energies in one order."""
+    return platform_and_properties(name)
+
+
+def well_system() -> openmm.System:
+    """Return particles in wells k r^2/2 + q x^4 (group 0), coupled to the next one (group 1)."""
+    system = openmm.System()
+    wells = openmm.CustomExternalForce("scale*(0.5*k*(x^2+y^2+z^2)+200*x^4)")
+    wells.addGlobalParameter("k", STIFFNESS)
+    wells.addGlobalParameter("scale", 1.0)
+    coupling = openmm.CustomBondForce("10*(r-0.4)^2")
+    coupling.setForceGroup(1)
+    for i in range(NUM_ATOMS):
+        system.addParticle(12.0 + i)
+        wells.addParticle(i)
+        if i > 0:
+            coupling.addBond(i - 1, i)
+    system.addForce(wells)
+    system.addForce(coupling)
+    return system
+
+
+def well_topology() -> app.Topology:
+    topology = app.Topology()
+    chain = topology.addChain()
+    for i in range(NUM_ATOMS):
+        residue = topology.addResidue("CAR", chain)
+        topology.addAtom(f"C{i}", app.Element.getBySymbol("C"), residue)
+    return topology
+
+
+def well_positions() -> NDArray[np.float64]:
+    """Return positions [4, 3] / nm."""
+    return np.array([[0.1 * i, 0.05 * (i % 3), -0.1] for i in range(NUM_ATOMS)])
+
+
+def write_models(folder: Path) -> dict[str, str]:
+    """Write models for the wells and return their paths.
+
+    lags : local walks and independent draws; both are accepted and rejected.
+    walk : a random walk that is accepted sometimes.
+    rejecting : a walk so wide that hardly anything is accepted.
+    """
+    reference = well_positions().tolist()
+    size = 6 * NUM_ATOMS
+    metadata = any_molecule(size, reference_positions=reference)
+    lags = any_molecule(
+        size,
+        reference_positions=reference,
+        lag_times=[1.0, math.inf],
+        lag_weights=[0.6, 0.4],
+        auxiliary_velocities=False,
+    )
+    save_model(LagScaled(0.25), lags, folder / "lags.pt")
+    save_model(Affine([0.1] * 3, 1.0, 0.6), metadata, folder / "walk.pt")
+    save_model(Affine([0.6] * 3, 1.0, 0.6), metadata, folder / "rejecting.pt")
+    return {name: str(folder / f"{name}.pt") for name in ("lags", "walk", "rejecting")}
+
+
+def positions_of(context: openmm.Context) -> NDArray[np.float64]:
+    """Return the positions [N, 3] / nm."""
+    return np.array(context.getState(positions=True).getPositions(asNumpy=True)._value)
+
+
+def velocities_of(context: openmm.Context) -> NDArray[np.float64]:
+    """Return the velocities [N, 3] / nm/ps."""
+    return np.array(context.getState(velocities=True).getVelocities(asNumpy=True)._value)
+
+
+def record(simulation: app.Simulation, steps: int) -> NDArray[np.float64]:
+    """Return positions and velocities [steps, 2, N, 3] after each of the next iterations."""
+    frames = []
+    for _ in range(steps):
+        simulation.step(1)
+        frames.append([positions_of(simulation.context), velocities_of(simulation.context)])
+    return np.array(frames)
+
+
+def counters_of(integrator: openmm.Integrator) -> list[int]:
+    """Return proposed, accepted and non-finite counts."""
+    member = TimewarpMCMCIntegrator.cast(integrator)
+    return [member.getNumProposed(), member.getNumAccepted(), member.getNumNonFinite()]
+
+
+def resume(simulation: app.Simulation, file: str) -> None:
+    """Load what Simulation.saveState (.xml) or Simulation.saveCheckpoint has written."""
+    if file.endswith(".xml"):
+        simulation.loadState(file)
+    else:
+        simulation.loadCheckpoint(file)
+
+
+def specification(chain: Chain, file: Path, steps: int, out: Path) -> str:
+    """Return what this module's command line takes."""
+    return json.dumps({"chain": asdict(chain), "file": str(file), "steps": steps, "out": str(out)})
+
+
+def main(text: str) -> None:
+    """Go on from a saved state in this process and write what happens."""
+    todo = json.loads(text)
+    simulation = Chain(**todo["chain"]).simulation()
+    resume(simulation, todo["file"])
+    frames = record(simulation, todo["steps"])
+    np.savez(todo["out"], frames=frames, counters=counters_of(simulation.integrator))
+
+
+def bundled() -> str:
+    """Return the path of the bundled model of alanine dipeptide."""
+    return str(pretrained("alanine-dipeptide"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
