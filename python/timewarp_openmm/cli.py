@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from .commands.analyze import analyze
 from .commands.export import export
 from .commands.fit import fit
 from .commands.refine import refine
@@ -16,12 +17,12 @@ from .commands.simulate import simulate
 from .commands.train import train
 
 app = typer.Typer(
-    help="Boltzmann sampling in learned jumps: data, training, export and sampling.",
+    help="Boltzmann sampling in learned jumps: data, training, export, sampling and analysis.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (fit, simulate, train, refine, export, sample):
+for _command in (fit, simulate, train, refine, export, sample, analyze):
     app.command()(_command)
 
 
@@ -45,7 +46,7 @@ def import_published(
 
 @app.callback()
 def _group() -> None:
-    """Boltzmann sampling in learned jumps: data, training, export and sampling."""
+    """Boltzmann sampling in learned jumps: data, training, export, sampling and analysis."""
 
 
 def main() -> None:

@@ -1,10 +1,130 @@
-"""Backbone torsions of a trajectory."""
+"""Torsions of a molecule by name, and their values over frames."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import mdtraj
+import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
+
+from ..data.stereochemistry import amide_torsions, backbone_torsions
+from ..molecule import Molecule
+
+
+@dataclass(frozen=True)
+class Torsion:
+    """A proper torsion about a bond that is in no ring.
+
+    Attributes
+    ----------
+    name : str
+        "phi ALA2", "chi1 LEU2", or the four atoms' names.
+    atoms : tuple of 4 int
+    kind : {"phi", "psi", "omega", "other"}
+    fold : int
+        How many like hydrogens turn about the bond (3 for methyl), 1 for a true rotor. Rotations by
+        2 pi / fold only relabel them.
+    """
+
+    name: str
+    atoms: tuple[int, int, int, int]
+    kind: str
+    fold: int = 1
+
+
+def proper_torsions(molecule: Molecule) -> list[Torsion]:
+    """Return a torsion for each bond in no ring that has neighbours on both sides.
+
+    Backbone torsions come first, in the order of the residues; then side chains and others.
+    """
+    graph = molecule.graph()
+    named = {frozenset(t[1:3]): (name, t) for name, t in _named_backbone(molecule).items()}
+    found: list[Torsion] = []
+    for b, c in sorted(tuple(sorted(bond)) for bond in nx.bridges(graph)):
+        if graph.degree[b] < 2 or graph.degree[c] < 2:
+            continue
+        fold = max(_fold(graph, b, c), _fold(graph, c, b))
+        if frozenset((b, c)) in named:
+            name, atoms = named[frozenset((b, c))]
+            found.append(Torsion(name, atoms, name.split()[0]))
+        else:
+            atoms = (_end(graph, b, c), b, c, _end(graph, c, b))
+            found.append(Torsion(_name(molecule, graph, atoms, fold), atoms, "other", fold))
+    order = {name: i for i, (name, _) in enumerate(named.values())}
+    return sorted(found, key=lambda t: (order.get(t.name, len(order)), t.fold, t.atoms[1:3]))
+
+
+def true_rotors(torsions: Sequence[Torsion]) -> list[Torsion]:
+    """Return the torsions whose rotation does more than relabel like hydrogens."""
+    return [torsion for torsion in torsions if torsion.fold == 1]
+
+
+def measure_torsions(
+    trajectory: mdtraj.Trajectory, torsions: Sequence[Torsion]
+) -> NDArray[np.float32]:
+    """Return torsions [F, T] in rad, in [-pi, pi]; those of like hydrogens modulo their fold."""
+    if not torsions:
+        return np.zeros((trajectory.n_frames, 0), dtype=np.float32)
+    atoms = np.array([torsion.atoms for torsion in torsions])
+    angles = mdtraj.compute_dihedrals(trajectory, atoms, periodic=False)
+    period = 2 * np.pi / np.array([torsion.fold for torsion in torsions])
+    folded: NDArray[np.float32] = angles - period * np.round(angles / period)
+    return folded.astype(np.float32)
+
+
+def ramachandran_columns(torsions: Sequence[Torsion]) -> list[tuple[str, int, int]]:
+    """Return (residue, column of phi, column of psi) of each residue that has both."""
+    columns = {torsion.name: i for i, torsion in enumerate(torsions)}
+    return [
+        (name.removeprefix("phi "), i, columns[name.replace("phi ", "psi ", 1)])
+        for name, i in columns.items()
+        if name.startswith("phi ") and name.replace("phi ", "psi ", 1) in columns
+    ]
+
+
+def _named_backbone(molecule: Molecule) -> dict[str, tuple[int, int, int, int]]:
+    torsions = backbone_torsions(molecule)
+    graph = molecule.graph()
+    for _, carbon, nitrogen, _ in amide_torsions(molecule):
+        before = [i for i in graph[carbon] if molecule.elements[i] == "C"]
+        after = [i for i in graph[nitrogen] if molecule.elements[i] == "C" and i != carbon]
+        # The peptide bond only: a side chain's amide has no carbon beyond its nitrogen.
+        if before and after and molecule.atom_names[carbon] == "C":
+            residue = f"{molecule.residue_names[nitrogen]}{molecule.residue_indices[nitrogen] + 1}"
+            torsions[f"omega {residue}"] = (before[0], carbon, nitrogen, after[0])
+    return torsions
+
+
+def _fold(graph: nx.Graph, atom: int, axis: int) -> int:
+    others = [i for i in graph[atom] if i != axis]
+    alike = len(others) > 1 and all(graph.nodes[i]["element"] == "H" for i in others)
+    return len(others) if alike else 1
+
+
+def _end(graph: nx.Graph, atom: int, axis: int) -> int:
+    others = [i for i in graph[atom] if i != axis]
+    return int(min(others, key=lambda i: (graph.nodes[i]["element"] == "H", i)))
+
+
+def _name(molecule: Molecule, graph: nx.Graph, atoms: tuple[int, int, int, int], fold: int) -> str:
+    b, c = atoms[1:3]
+    residue = f"{molecule.residue_names[b]}{molecule.residue_indices[b] + 1}"
+    alphas = [
+        i
+        for i in graph
+        if molecule.atom_names[i] == "CA"
+        and molecule.residue_indices[i] == molecule.residue_indices[b]
+    ]
+    same = molecule.residue_indices[b] == molecule.residue_indices[c]
+    if fold == 1 and same and alphas:
+        depth = [nx.shortest_path_length(graph, alphas[0], i) for i in (b, c)]
+        if min(depth) < 4 and "H" not in (molecule.elements[atoms[0]], molecule.elements[atoms[3]]):
+            far = b if depth[0] > depth[1] else c
+            return f"chi{min(depth) + 1} {residue}:{molecule.atom_names[far]}"
+    return f"{residue} " + "-".join(molecule.atom_names[i] for i in atoms)
 
 
 def phi_psi(trajectory: mdtraj.Trajectory, residue: int = 0) -> NDArray[np.float64]:

@@ -23,8 +23,8 @@ class Stereochemistry:
 
     def __init__(self, molecule: Molecule, reference: NDArray[np.floating]) -> None:
         self._molecule = molecule
-        self._centres = _centres(molecule)
-        self._amides = _amides(molecule)
+        self._centres = stereocentres(molecule)
+        self._amides = amide_torsions(molecule)
         self._volumes = np.sign(_volumes(reference, self._centres))
         self._trans = _is_trans(reference, self._amides)
 
@@ -89,7 +89,8 @@ def backbone_torsions(molecule: Molecule) -> dict[str, tuple[int, int, int, int]
     return torsions
 
 
-def _centres(molecule: Molecule) -> list[tuple[int, int, int, int]]:
+def stereocentres(molecule: Molecule) -> list[tuple[int, int, int, int]]:
+    """Return each atom with four neighbours, and the first three of them."""
     graph = molecule.graph()
     return [(i, *sorted(graph[i])[:3]) for i in range(molecule.num_atoms) if len(graph[i]) == 4]
 
@@ -103,7 +104,7 @@ def _volumes(
     return volumes
 
 
-def _amides(molecule: Molecule) -> list[tuple[int, int, int, int]]:
+def amide_torsions(molecule: Molecule) -> list[tuple[int, int, int, int]]:
     """Return (O, C, N, substituent of N) of each amide bond."""
     graph = molecule.graph()
     amides = []

@@ -1,0 +1,152 @@
+"""What a model's flow proposes, without and with the Metropolis-Hastings test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contract import read_metadata
+from ..matching import match_atoms
+from ..units import DALTON, NANOMETER, thermal_energy
+
+if TYPE_CHECKING:
+    import openmm
+    from openmm import app
+
+
+@dataclass(frozen=True)
+class FlowSamples:
+    """Proposals, in the topology's order of atoms.
+
+    Attributes
+    ----------
+    positions : float32 array [F, N, 3], nm
+        Frames that are not finite are among them.
+    velocities : array [F, N, 3]
+        Auxiliary, dimensionless.
+    """
+
+    positions: NDArray[np.float32]
+    velocities: NDArray[np.float64]
+
+
+def draw_proposals(
+    model: str | PathLike[str],
+    topology: app.Topology,
+    states: NDArray[np.floating],
+    per_state: int = 4,
+    seed: int = 1,
+) -> FlowSamples:
+    """Draw proposals from states without testing them.
+
+    Were the flow perfect, proposals from states of the equilibrium would be of the equilibrium.
+
+    Parameters
+    ----------
+    states : array [K, N, 3], nm
+    per_state : int
+        Proposals from each.
+
+    Raises
+    ------
+    ContractError, ValueError
+        If the model is not one, or not of this molecule.
+    """
+    import torch
+
+    metadata = read_metadata(str(model))
+    order = np.array(match_atoms(model, topology))
+    dtype = torch.float64 if metadata.precision == "double" else torch.float32
+    flow = torch.jit.load(str(model), map_location="cpu")  # type: ignore[no-untyped-call]
+    rng = np.random.default_rng(seed)
+    positions = np.empty((len(states) * per_state, *states.shape[1:]), dtype=np.float32)
+    velocities = np.empty(positions.shape)
+    for k, state in enumerate(np.asarray(states, dtype=float)):
+        centroid = state.mean(axis=0)
+        x = torch.tensor((state - centroid)[order], dtype=dtype)
+        noise = torch.tensor(rng.standard_normal((per_state, metadata.noise_size)), dtype=dtype)
+        lags = rng.choice(metadata.lag_times, per_state, p=metadata.lag_weights)
+        with torch.no_grad():
+            y, w, _ = flow.sample(x, noise, torch.tensor(lags, dtype=dtype))
+        rows = np.arange(k * per_state, (k + 1) * per_state)
+        positions[rows[:, None], order] = y.numpy() + centroid
+        velocities[rows[:, None], order] = w.numpy()
+    return FlowSamples(positions, velocities)
+
+
+@dataclass(frozen=True)
+class ShortRun:
+    """A short run of the integrator.
+
+    Attributes
+    ----------
+    acceptance : float
+    iterations : int
+    longest_stay : int
+        Iterations without an acceptance.
+    accepted : bool array [iterations]
+    velocities : array [K, N, 3]
+        v sqrt(m / kT), after every `interval` iterations.
+    """
+
+    acceptance: float
+    iterations: int
+    longest_stay: int
+    accepted: NDArray[np.bool_]
+    velocities: NDArray[np.float64]
+
+
+def run_chain(
+    model: str | PathLike[str],
+    topology: app.Topology,
+    system: openmm.System,
+    positions: NDArray[np.floating],
+    iterations: int = 1000,
+    interval: int = 5,
+    seed: int = 1,
+) -> ShortRun:
+    """Run the chain one iteration at a time, and look at what it accepts and at its velocities.
+
+    Raises
+    ------
+    ImportError
+        If the compiled plugin is missing.
+    openmm.OpenMMException, ValueError
+        If the model, the System and the topology do not fit each other.
+    """
+    import openmm
+
+    from ..integrator import TimewarpMCMCIntegrator
+
+    integrator = TimewarpMCMCIntegrator(model, topology=topology)
+    integrator.setRandomNumberSeed(seed)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(np.asarray(positions, dtype=float))
+    temperature = integrator.getTemperature().value_in_unit(openmm.unit.kelvin)
+    masses = np.array(
+        [system.getParticleMass(i).value_in_unit(DALTON) for i in range(len(positions))]
+    )
+    scale = np.sqrt(masses / thermal_energy(temperature))[:, None]
+    accepted = np.zeros(iterations, dtype=bool)
+    velocities = []
+    before = 0
+    for i in range(iterations):
+        integrator.step(1)
+        now = integrator.getNumAccepted()
+        accepted[i], before = now > before, now
+        if i % interval == 0:
+            state = context.getState(velocities=True)
+            unit = NANOMETER / openmm.unit.picosecond
+            velocities.append(state.getVelocities(asNumpy=True).value_in_unit(unit) * scale)
+    edges = np.concatenate([[-1], np.flatnonzero(accepted), [iterations]])
+    return ShortRun(
+        float(accepted.mean()),
+        iterations,
+        int(np.diff(edges).max()) - 1,
+        accepted,
+        np.array(velocities),
+    )

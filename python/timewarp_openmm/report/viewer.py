@@ -1,0 +1,74 @@
+"""Conformations for the page's three-dimensional view, and frames as PDB files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+from numpy.typing import NDArray
+
+from ..analysis.frames import FrameReader
+from ..files import write_bytes_atomically
+from .study import SHORT, Study
+from .survey import Subject
+
+#: Frames of each sample in the page.
+_MOST_FRAMES = 60
+
+
+def view_frames(
+    study: Study, conformations: NDArray[np.float32], names: list[str]
+) -> dict[str, list[str]]:
+    """Return PDB texts by sample, superposed on the first conformation; typical ones first."""
+    sets = {"typical conformations of MD" if names[0] != "topology file" else "topology file":
+            conformations}  # fmt: skip
+    for label, sample in study.samples().items():
+        if label != SHORT:
+            sets[label] = sample.frames[:: -(-len(sample.frames) // _MOST_FRAMES)]
+    heavy, topology = study.subject.heavy, study.subject.topology
+    target = mdtraj.Trajectory(conformations[:1], topology)
+    texts = {}
+    for label, positions in sets.items():
+        frames = mdtraj.Trajectory(np.array(positions), topology)
+        frames.superpose(target, atom_indices=heavy)
+        texts[label] = [pdb_text(frame, study.subject) for frame in frames.xyz]
+    return texts
+
+
+def pdb_text(positions: NDArray[np.floating], subject: Subject) -> str:
+    """Return positions [N, 3] / nm as a PDB file with its bonds (CONECT)."""
+    lines = []
+    molecule = subject.molecule
+    for i, (x, y, z) in enumerate(10.0 * np.asarray(positions, dtype=float)):
+        name = molecule.atom_names[i][:4]
+        # Names of up to three letters start in the second column, as elements of one letter do.
+        name = name if len(name) == 4 or len(molecule.elements[i]) == 2 else f" {name}"
+        lines.append(
+            f"ATOM  {i + 1:5d} {name:<4} {molecule.residue_names[i][:3]:>3} A"
+            f"{molecule.residue_indices[i] + 1:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00"
+            f"          {molecule.elements[i]:>2}"
+        )
+    lines += [f"CONECT{a + 1:5d}{b + 1:5d}" for a, b in molecule.bonds]
+    return "\n".join([*lines, "END", ""])
+
+
+def write_frame(readers: list[FrameReader], frame: int, subject: Subject, path: Path) -> None:
+    """Write one frame, counted from 0 over all trajectories in order, as a PDB file.
+
+    Raises
+    ------
+    ValueError
+        If there is no such frame.
+    """
+    if frame < 0:
+        raise ValueError(f"frames are counted from 0; there is no frame {frame}")
+    seen = 0
+    for reader in readers:
+        for piece in reader.chunks():
+            if frame < seen + len(piece):
+                text = pdb_text(piece[frame - seen], subject)
+                write_bytes_atomically(path, text.encode())
+                return
+            seen += len(piece)
+    raise ValueError(f"there is no frame {frame}: the trajectories have {seen} frames, from 0")
