@@ -79,10 +79,8 @@ class InternalCoordinates(nn.Module):
             ],
             dim=1,
         )
-        angles = torch.cat(
-            [angle_between(towards_b, towards_c).unsqueeze(1), angle_between(bond, axis)], dim=1
-        )
-        torsion = dihedral(bond, axis, third)
+        bend, torsion = bend_and_torsion(bond, axis, third)
+        angles = torch.cat([angle_between(towards_b, towards_c).unsqueeze(1), bend], dim=1)
         reference = torsion.index_select(1, self.base)
         torsions = wrap(torch.where(self.is_offset, torsion - reference, torsion))
         return bonds, angles, torsions
@@ -148,18 +146,34 @@ def _unit(vector: Tensor) -> Tensor:
     return vector / length
 
 
+def dot(u: Tensor, v: Tensor) -> Tensor:
+    """Return the scalar product of vectors [..., 3].
+
+    Much faster than ``sum(-1)``, which is slow along so short a dimension.
+    """
+    x, y, z = (u * v).unbind(-1)
+    return x + y + z
+
+
 def angle_between(u: Tensor, v: Tensor) -> Tensor:
     """Return the angle / rad between vectors [..., 3], accurate near 0 and pi too."""
     across = torch.linalg.vector_norm(torch.linalg.cross(u, v, dim=-1), dim=-1)
-    return torch.atan2(across, (u * v).sum(-1))
+    return torch.atan2(across, dot(u, v))
 
 
-def dihedral(bond: Tensor, axis: Tensor, third: Tensor) -> Tensor:
-    """Return the torsion i-p-q-r / rad (IUPAC sign) from i - p, q - p and r - q, all [..., 3]."""
-    first = torch.linalg.cross(-bond, axis, dim=-1)
-    second = torch.linalg.cross(axis, third, dim=-1)
+def bend_and_torsion(bond: Tensor, axis: Tensor, third: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the angle i-p-q and the torsion i-p-q-r / rad (IUPAC sign).
+
+    Parameters
+    ----------
+    bond, axis, third : Tensor [..., 3]
+        i - p, q - p and r - q.
+    """
+    normal = torch.linalg.cross(bond, axis, dim=-1)
+    other = torch.linalg.cross(axis, third, dim=-1)
+    bend = torch.atan2(torch.linalg.vector_norm(normal, dim=-1), dot(bond, axis))
     length = torch.linalg.vector_norm(axis, dim=-1)
-    return torch.atan2(-(bond * second).sum(-1) * length, (first * second).sum(-1))
+    return bend, torch.atan2(-dot(bond, other) * length, -dot(normal, other))
 
 
 def place(p: Tensor, q: Tensor, r: Tensor, bond: Tensor, angle: Tensor, torsion: Tensor) -> Tensor:

@@ -67,14 +67,11 @@ class RotorCoupling(nn.Module):
 
     def forward(self, rotors: Tensor, context: Tensor, to_noise: bool) -> tuple[Tensor, Tensor]:
         """Return rotors [B, R] transformed, and the log-determinant [B]."""
-        kept = rotors.index_select(1, self.kept)
+        kept = take(rotors, self.kept)
         given = torch.cat([torch.cos(kept), torch.sin(kept), context], dim=1)
         parameters = self.conditioner(given).view(rotors.size(0), -1, self.parameters_each)
-        changed, log_slope = circle_spline(
-            rotors.index_select(1, self.changed), parameters, not to_noise
-        )
-        joined = torch.cat([kept, changed], dim=1).index_select(1, self.back)
-        return joined, log_slope.sum(1)
+        changed, log_slope = circle_spline(take(rotors, self.changed), parameters, not to_noise)
+        return take(torch.cat([kept, changed], dim=1), self.back), log_slope.sum(1)
 
 
 class NarrowCoupling(nn.Module):
@@ -118,11 +115,11 @@ class NarrowCoupling(nn.Module):
 
     def forward(self, narrow: Tensor, features: Tensor, to_noise: bool) -> tuple[Tensor, Tensor]:
         """Return narrow coordinates [B, M] transformed, and the log-determinant [B]."""
-        kept = narrow.index_select(1, self.kept)
-        changed = narrow.index_select(1, self.changed)
+        kept = take(narrow, self.kept)
+        changed = take(narrow, self.changed)
         parameters = self.conditioner(torch.cat([kept, features], dim=1))
         parameters = parameters.view(narrow.size(0), -1, self.parameters_each)
-        log_scale = bounded_log_scale(parameters[..., 0].double())
+        log_scale = bounded_log_scale(parameters[..., 0]).double()
         shift = parameters[..., 1].double()
         if to_noise:
             changed = (changed - shift) * torch.exp(-log_scale)
@@ -136,12 +133,16 @@ class NarrowCoupling(nn.Module):
                 changed, bend = line_spline(changed, parameters[..., 2:], self.bound, True)
                 log_slope = log_slope + bend
             changed = changed * torch.exp(log_scale) + shift
-        joined = torch.cat([kept, changed], dim=1).index_select(1, self.back)
-        return joined, log_slope.sum(1)
+        return take(torch.cat([kept, changed], dim=1), self.back), log_slope.sum(1)
 
 
 def bounded_log_scale(raw: Tensor, bound: float = _LOG_SCALE_BOUND) -> Tensor:
     return bound * torch.tanh(raw / bound)
+
+
+def take(values: Tensor, places: Tensor) -> Tensor:
+    """Return columns of values [B, M]; faster than index_select, in the gradient above all."""
+    return values.gather(1, places.expand(values.size(0), places.size(0)))
 
 
 def _register_split(module: nn.Module, transformed: list[bool]) -> None:

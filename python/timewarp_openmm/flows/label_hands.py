@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..molecule import Molecule
+from .internal_coordinates import dot
 
 
 class LabelHands(nn.Module):
@@ -76,7 +77,7 @@ class LabelHands(nn.Module):
         corners = corners.view(positions.size(0), self.num_centres, 4, 3)
         edges = corners[:, :, 1:] - corners[:, :, :1]
         normal = torch.linalg.cross(edges[:, :, 0], edges[:, :, 1], dim=-1)
-        return torch.gt((normal * edges[:, :, 2]).sum(-1), 0)
+        return torch.gt(dot(normal, edges[:, :, 2]), 0)
 
 
 def _centres(molecule: Molecule) -> tuple[list[list[int]], list[list[int]]]:

@@ -46,16 +46,11 @@ def line_spline(
         Image, and log dy/dx of the direction taken.
     """
     bins = (parameters.shape[-1] + 1) // 3
-    widths, heights = parameters[..., :bins], parameters[..., bins : 2 * bins]
-    ends = torch.ones_like(widths[..., :1])
+    ends = torch.ones_like(parameters[..., :1])
     slopes = torch.cat([ends, _slopes(parameters[..., 2 * bins :]), ends], dim=-1)
     inside = (x > -bound) & (x < bound)
     y, log_slope = _rational_quadratic(
-        x.clamp(-bound, bound),
-        _knots(widths, bound),
-        _knots(heights, bound),
-        slopes,
-        inverse,
+        x.clamp(-bound, bound), _knots(parameters, bins, bound), slopes, inverse
     )
     return torch.where(inside, y, x), torch.where(inside, log_slope, torch.zeros_like(log_slope))
 
@@ -77,16 +72,11 @@ def circle_spline(x: Tensor, parameters: Tensor, inverse: bool = False) -> tuple
         Image in [-pi, pi), and log dy/dx of the direction taken.
     """
     bins = (parameters.shape[-1] - 1) // 3
-    widths, heights = parameters[..., :bins], parameters[..., bins : 2 * bins]
     slopes = _slopes(parameters[..., 2 * bins : 3 * bins])
     slopes = torch.cat([slopes, slopes[..., :1]], dim=-1)
     shift = parameters[..., -1].double()
     y, log_slope = _rational_quadratic(
-        _wrap(x - shift) if inverse else x,
-        _knots(widths, math.pi),
-        _knots(heights, math.pi),
-        slopes,
-        inverse,
+        _wrap(x - shift) if inverse else x, _knots(parameters, bins, math.pi), slopes, inverse
     )
     return (_wrap(y) if inverse else _wrap(y + shift)), log_slope
 
@@ -100,9 +90,12 @@ def _slopes(logits: Tensor, least: float = MIN_SLOPE, identity: float = _IDENTIT
     return least + torch.nn.functional.softplus(logits + identity)
 
 
-def _knots(logits: Tensor, bound: float, least: float = MIN_BIN) -> Tensor:
-    """Return knots [..., bins + 1] from -bound to bound, with ends exact."""
-    bins = logits.shape[-1]
+def _knots(parameters: Tensor, bins: int, bound: float, least: float = MIN_BIN) -> Tensor:
+    """Return knots [..., 2, bins + 1] of x and y from -bound to bound, with ends exact.
+
+    The first 2 bins parameters are the logarithms of the bins' relative widths and heights.
+    """
+    logits = parameters[..., : 2 * bins].unflatten(-1, (2, bins))
     share = least / bins + (1 - least) * torch.softmax(logits, dim=-1)
     inner = torch.cumsum(share[..., :-1], dim=-1) * (2 * bound) - bound
     end = torch.full_like(inner[..., :1], bound)
@@ -110,37 +103,40 @@ def _knots(logits: Tensor, bound: float, least: float = MIN_BIN) -> Tensor:
 
 
 def _rational_quadratic(
-    x: Tensor, knots_x: Tensor, knots_y: Tensor, slopes: Tensor, inverse: bool
+    x: Tensor, knots: Tensor, slopes: Tensor, inverse: bool
 ) -> tuple[Tensor, Tensor]:
-    """Evaluate the spline, or its inverse, for x between the first and the last knot."""
-    searched = knots_y if inverse else knots_x
-    index = (x.unsqueeze(-1) >= searched[..., 1:-1]).sum(-1, keepdim=True)
+    """Evaluate the spline, or its inverse, for x between the first and the last knot.
+
+    Most time goes into calling many small operations, so there are few of them.
+    """
+    searched = knots[..., 1, 1:-1] if inverse else knots[..., 0, 1:-1]
+    index = (x.unsqueeze(-1) >= searched).sum(-1, keepdim=True)
     # One gather for both ends of the bin: [..., 3, 2], in float64 from here on.
-    table = torch.stack([knots_x, knots_y, slopes], dim=-2)
-    pair = torch.stack([index, index + 1], dim=-1)
-    ends = table.gather(-1, torch.cat([pair, pair, pair], dim=-2)).double()
+    table = torch.cat([knots, slopes.unsqueeze(-2)], dim=-2)
+    pair = torch.cat([index, index + 1], dim=-1).unsqueeze(-2)
+    ends = table.gather(-1, pair.expand_as(table[..., :2])).double()
     left, right = ends.unbind(-1)
     x0, y0, d0 = left.unbind(-1)
-    x1, y1, d1 = right.unbind(-1)
-    width, height = x1 - x0, y1 - y0
+    width, height, _ = (right - left).unbind(-1)
+    d1 = right[..., 2]
     secant = height / width
     curvature = d0 + d1 - 2 * secant
     if inverse:
         rise = x - y0
-        a = height * (secant - d0) + rise * curvature
-        b = height * d0 - rise * curvature
-        c = -secant * rise
-        discriminant = (b * b - 4 * a * c).clamp(min=0.0)
-        t = 2 * c / (-b - torch.sqrt(discriminant))
+        bent = rise * curvature
+        b = height * d0 - bent
+        a = height * (secant - d0) + bent
+        c = secant * rise
+        discriminant = (b * b + 4 * a * c).clamp(min=0.0)
+        t = 2 * c / (b + torch.sqrt(discriminant))
     else:
         t = (x - x0) / width
-    rest = t * (1 - t)
-    denominator = secant + curvature * rest
-    log_slope = (
-        2 * torch.log(secant)
-        + torch.log(d1 * t * t + 2 * secant * rest + d0 * (1 - t) * (1 - t))
-        - 2 * torch.log(denominator)
-    )
+    rest = 1 - t
+    before = secant * t + d0 * rest
+    after = d1 * t + secant * rest
+    shrink = secant / (secant + curvature * (t * rest))
+    # With sums of positive terms only, as in the published form, nothing cancels.
+    log_slope = torch.log((t * after + rest * before) * (shrink * shrink))
     if inverse:
         return x0 + t * width, -log_slope
-    return y0 + height * (secant * t * t + d0 * rest) / denominator, log_slope
+    return y0 + width * shrink * t * before, log_slope

@@ -266,7 +266,7 @@ class _Trainer:
         self._average = copy.deepcopy(flow).requires_grad_(False)
         self._fabric = Fabric(accelerator=config.accelerator, devices=1)
         optimizer = torch.optim.AdamW(
-            flow.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            flow.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self._flow, self._optimizer = self._fabric.setup(flow, optimizer)
         for method in ("log_prob", "sample"):
@@ -375,14 +375,11 @@ class _Trainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        # Early on, a long memory would hold the untrained weights.
+        # Early on, a long memory would hold the untrained weights. Buffers do not change.
         decay = min(self.config.ema_decay, self.progress.step / (10 + self.progress.step))
-        averages = self._average.state_dict()
-        for name, value in self._flow.state_dict().items():
-            if value.is_floating_point():
-                averages[name].lerp_(value, 1 - decay)
-            else:
-                averages[name].copy_(value)
+        torch._foreach_lerp_(
+            list(self._average.parameters()), list(self._flow.parameters()), 1 - decay
+        )
 
     def _test(self) -> None:
         progress = self.progress
