@@ -13,7 +13,7 @@ NAMES = ["phi", "psi"]
 
 
 def hopping(frames: int, rate: float, seed: int, start: int = 0) -> NDArray[np.float64]:
-    """Two torsions: the first hops between -1.5 and 1.5 with `rate` per frame, the second is fast."""
+    """Two torsions: one hops between -1.5 and 1.5 with `rate` per frame, the other is fast."""
     rng = np.random.default_rng(seed)
     state = (start + np.cumsum(rng.random(frames) < rate)) % 2
     angles = np.where(state == 0, -1.5, 1.5) + 0.2 * rng.standard_normal(frames)

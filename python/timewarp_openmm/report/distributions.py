@@ -42,7 +42,7 @@ def ramachandran_section(study: Study) -> Section:
                 caption = f"phi and psi of {residue}."
                 section.pictures.append(Picture(f"ramachandran-{residue}", caption, figure))
         if MD not in samples:
-            raise ValueError("differences need --reference")
+            raise ValueError("differences are from MD; give --reference")
         for residue, phi, psi in residues:
             _compare_maps(section, samples, residue, [phi, psi])
     return section
