@@ -1,6 +1,6 @@
-"""Write gemfibrozil as a PDB file and a System XML with generic parameters.
+"""Write a drug as a PDB file and a System XML with generic parameters.
 
-Usage: python make_ligand.py    (needs rdkit, which the package itself does not)
+Usage: python make_ligand.py NAME    (gemfibrozil or valproic-acid; needs rdkit)
 
 The force field is generic, good enough to be a realistic landscape to sample, not for publication:
 
@@ -14,6 +14,7 @@ The force field is generic, good enough to be a realistic landscape to sample, n
 """
 
 import math
+import sys
 from pathlib import Path
 
 import openmm
@@ -21,8 +22,11 @@ from openmm import app
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
-NAME = "gemfibrozil"
-SMILES = "Cc1ccc(C)c(OCCCC(C)(C)C(=O)O)c1"
+#: Residue name and SMILES.
+LIGANDS = {
+    "gemfibrozil": ("GEM", "Cc1ccc(C)c(OCCCC(C)(C)C(=O)O)c1"),
+    "valproic-acid": ("VPA", "CCCC(CCC)C(=O)O"),
+}
 KCAL = 4.184
 #: GAFF r_min/2 / Angstrom and epsilon / (kcal/mol).
 LENNARD_JONES = {
@@ -151,9 +155,9 @@ def solvent(molecule, properties):
     return force
 
 
-def make_topology(molecule):
+def make_topology(molecule, residue_name):
     topology = app.Topology()
-    residue = topology.addResidue("GEM", topology.addChain("A"))
+    residue = topology.addResidue(residue_name, topology.addChain("A"))
     counts = {}
     atoms = []
     for atom in molecule.GetAtoms():
@@ -167,10 +171,12 @@ def make_topology(molecule):
 
 
 def main():
-    molecule = Chem.AddHs(Chem.MolFromSmiles(SMILES))
+    name = sys.argv[1]
+    residue_name, smiles = LIGANDS[name]
+    molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
     AllChem.EmbedMolecule(molecule, randomSeed=7)
     AllChem.MMFFOptimizeMolecule(molecule)
-    system, topology = make_system(molecule), make_topology(molecule)
+    system, topology = make_system(molecule), make_topology(molecule, residue_name)
     context = openmm.Context(
         system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
     )
@@ -178,9 +184,9 @@ def main():
     openmm.LocalEnergyMinimizer.minimize(context)
     positions = context.getState(positions=True).getPositions()
     folder = Path(__file__).parent
-    with open(folder / f"{NAME}.pdb", "w") as handle:
+    with open(folder / f"{name}.pdb", "w") as handle:
         app.PDBFile.writeFile(topology, positions, handle)
-    (folder / f"{NAME}.system.xml").write_text(openmm.XmlSerializer.serialize(system))
+    (folder / f"{name}.system.xml").write_text(openmm.XmlSerializer.serialize(system))
 
 
 if __name__ == "__main__":

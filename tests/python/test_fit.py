@@ -137,15 +137,25 @@ def test_a_constrained_system_is_refused(tmp_path: Path) -> None:
         load_molecule(PDB, system_xml=path)
 
 
-@pytest.mark.parametrize("name", ["leucine-dipeptide", "glycine-proline", "gemfibrozil"])
-def test_the_example_molecules_have_parameters_and_internal_coordinates(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "torsions"),
+    [
+        ("leucine-dipeptide", 4),
+        ("glycine-proline", 5),  # phi and psi of glycine, psi of proline, two of its ring
+        ("gemfibrozil", 7),
+        ("valproic-acid", 6),
+    ],
+)
+def test_the_example_molecules_have_parameters_and_internal_coordinates(
+    name: str, torsions: int
+) -> None:
     from timewarp_openmm.data.explore import rotor_torsions
     from timewarp_openmm.molecule import molecule_from_topology
 
     xml = MOLECULES / f"{name}.system.xml"
     molecule = load_molecule(MOLECULES / f"{name}.pdb", None, xml if xml.exists() else None)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
-    assert len(rotor_torsions(atoms)) == {"glycine-proline": 3, "leucine-dipeptide": 4}.get(name, 7)
+    assert len(rotor_torsions(atoms)) == torsions
 
 
 def test_the_default_system_is_the_one_that_the_models_are_for() -> None:
