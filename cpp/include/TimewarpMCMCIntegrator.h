@@ -73,6 +73,10 @@ public:
      * If seed is set to 0 (which is the default value assigned), a unique seed is chosen when a Context is
      * created from this Integrator.  This is done to ensure that each Context receives unique random seeds
      * without you needing to set them explicitly.
+     *
+     * A State or a checkpoint holds the seed of the run that wrote it, so that loading it continues that run.
+     * To start several different runs from one State, load it into each and then call this method: with a
+     * seed other than 0 it takes effect at once.
      */
     void setRandomNumberSeed(int seed);
     /**

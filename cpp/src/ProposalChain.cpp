@@ -20,6 +20,24 @@ static TimewarpStateKernel& state(Kernel& kernel) {
     return kernel.getAs<TimewarpStateKernel>();
 }
 
+/**
+ * Number the thermodynamic state that the Context is in: temperature, forces and global parameters (FNV-1a).
+ */
+static uint64_t hashThermodynamicState(ContextImpl& context, const ChainSettings& settings) {
+    uint64_t hash = 14695981039346656037u;
+    auto add = [&hash](const void* data, size_t size) {
+        for (size_t i = 0; i < size; i++)
+            hash = (hash ^ static_cast<const unsigned char*>(data)[i]) * 1099511628211u;
+    };
+    add(&settings.temperature, sizeof(settings.temperature));
+    add(&settings.forceGroups, sizeof(settings.forceGroups));
+    for (auto& parameter : context.getParameters()) {
+        add(parameter.first.data(), parameter.first.size());
+        add(&parameter.second, sizeof(parameter.second));
+    }
+    return hash;
+}
+
 ProposalChain::ProposalChain(ProposalModel& model, Kernel kernel, int64_t seed)
         : model(model), kernel(kernel), numAtoms(0) {
     counters.seed = seed;
@@ -52,7 +70,23 @@ void ProposalChain::run(ContextImpl& context, const ChainSettings& settings, int
     finishRun(context, settings);
 }
 
+void ProposalChain::chooseStream(ContextImpl& context, const ChainSettings& settings) {
+    // Replica exchange gives every replica the counters of one and the same integrator.  Replicas are in
+    // different thermodynamic states, so each of these has random numbers of its own: replicas that shared
+    // them would not be independent, and their exchanges would be biased.
+
+    uint64_t newStream = hashThermodynamicState(context, settings);
+    if (streamIsKnown && newStream != stream &&
+        counters.iteration < counters.lookAheadStart + counters.lookAheadSize) {
+        counters.lookAheadSize = 0;
+        counters.numDiscarded++;
+    }
+    stream = newStream;
+    streamIsKnown = true;
+}
+
 void ProposalChain::refreshState(ContextImpl& context, const ChainSettings& settings) {
+    chooseStream(context, settings);
     if (!state(kernel).positionsAreSaved(context)) {
         state(kernel).getPositions(context, statePositions);
         numAtoms = statePositions.size();
@@ -139,7 +173,7 @@ void ProposalChain::draw(int64_t start, int64_t size, Draws& draws) const {
     draws.velocities.resize(size * velocitySize);
     draws.noise.resize(size * noiseSize);
     for (int64_t i = 0; i < size; i++) {
-        IterationNoise random(counters.seed, start + i);
+        IterationNoise random(counters.seed ^ stream, start + i);
         draws.logUniform[i] = log(random.uniform());
         draws.lags[i] = metadata.pickLag(random.uniform());
         random.normal(draws.velocities.data() + i * velocitySize, velocitySize);
@@ -271,9 +305,17 @@ ChainCounters ProposalChain::getCounters(ContextImpl& context) const {
 void ProposalChain::setCounters(ContextImpl& context, const ChainCounters& newCounters) {
     counters = newCounters;
     lookAheadIsComputed = false;
+    streamIsKnown = false;
     state(kernel).getPositions(context, statePositions);
     numAtoms = statePositions.size();
     state(kernel).savePositions(context);
+}
+
+void ProposalChain::setSeed(int64_t seed) {
+    if (seed == counters.seed)
+        return;
+    counters.seed = seed;
+    counters.lookAheadSize = 0;
 }
 
 double ProposalChain::computeKineticEnergy(ContextImpl& context) {

@@ -93,6 +93,10 @@ public:
     const ChainCounters& getCounters() const {
         return counters;
     }
+    /**
+     * Go on with other random numbers.
+     */
+    void setSeed(std::int64_t seed);
     double computeKineticEnergy(OpenMM::ContextImpl& context);
 
 protected:
@@ -115,6 +119,7 @@ protected:
 
 private:
     void chooseOrigin();
+    void chooseStream(OpenMM::ContextImpl& context, const ChainSettings& settings);
     void iterate(OpenMM::ContextImpl& context, const ChainSettings& settings);
     void refreshState(OpenMM::ContextImpl& context, const ChainSettings& settings);
     bool entryIsUsable(std::int64_t entry) const;
@@ -134,6 +139,10 @@ private:
     int numAtoms;
     ChainCounters counters;
     bool lookAheadIsComputed = false;
+    /** The random numbers of the current thermodynamic state, and whether they are those of the look-ahead.
+     */
+    std::uint64_t stream = 0;
+    bool streamIsKnown = false;
     ProposalBatch batch;
     Draws draws;
     /** The current positions, and those proposed, in the Context's frame. */

@@ -81,6 +81,8 @@ int TimewarpMCMCIntegrator::getRandomNumberSeed() const {
 
 void TimewarpMCMCIntegrator::setRandomNumberSeed(int seed) {
     randomNumberSeed = seed;
+    if (chain != nullptr && seed != 0)
+        chain->setSeed(seed);
 }
 
 const vector<int>& TimewarpMCMCIntegrator::getParticles() const {
@@ -212,6 +214,11 @@ void TimewarpMCMCIntegrator::serializeParameters(SerializationNode& node) const 
 
 void TimewarpMCMCIntegrator::deserializeParameters(const SerializationNode& node) {
     requireChain();
+
+    // A State that was saved with another integrator has parameters of that one, or none.
+
+    if (!node.hasProperty("lookAheadStart"))
+        return;
     if (node.getIntProperty("version") != 1)
         throw OpenMMException("Unsupported version number");
     ChainCounters counters;

@@ -20,6 +20,7 @@ from reference_models import Affine, LagScaled, any_molecule, save_model
 from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
 from timewarp_openmm.data.systems import make_platform as platform_and_properties
 from timewarp_openmm.data.systems import named_molecule
+from timewarp_openmm.units import GAS_CONSTANT
 
 NUM_ATOMS = 4
 STIFFNESS = 40.0  # kJ/mol/nm^2
@@ -33,7 +34,8 @@ class Chain:
     Attributes
     ----------
     molecule : str
-        "wells" (4 coupled particles in anharmonic wells) or a named molecule.
+        "wells" (4 coupled particles in anharmonic wells), "periodic wells" (their images attract
+        too) or a named molecule.
     model : str
         Path of the model.
     platform : str
@@ -52,15 +54,25 @@ class Chain:
         integrator.setRandomNumberSeed(self.seed)
         return integrator
 
-    def simulation(self, integrator: openmm.Integrator | None = None) -> app.Simulation:
-        """Return a Simulation at its starting positions; by default of this integrator."""
-        if self.molecule == "wells":
-            topology, system, positions = well_topology(), well_system(), well_positions()
+    def simulation(
+        self, integrator: openmm.Integrator | None = None, system: openmm.System | None = None
+    ) -> app.Simulation:
+        """Return a Simulation at its starting positions; its integrator and System by default."""
+        if "wells" in self.molecule:
+            own_system = periodic_well_system() if "periodic" in self.molecule else well_system()
+            topology, positions = well_topology(), well_positions()
         else:
             molecule = named_molecule(self.molecule)
-            topology, system, positions = molecule.topology, molecule.system, molecule.positions
+            topology, own_system, positions = (
+                molecule.topology,
+                molecule.system,
+                molecule.positions,
+            )
         simulation = app.Simulation(
-            topology, system, integrator or self.integrator(), *make_platform(self.platform)
+            topology,
+            system or own_system,
+            integrator or self.integrator(),
+            *make_platform(self.platform),
         )
         simulation.context.setPositions(positions)
         return simulation
@@ -77,15 +89,28 @@ def well_system() -> openmm.System:
     wells = openmm.CustomExternalForce("scale*(0.5*k*(x^2+y^2+z^2)+200*x^4)")
     wells.addGlobalParameter("k", STIFFNESS)
     wells.addGlobalParameter("scale", 1.0)
-    coupling = openmm.CustomBondForce("10*(r-0.4)^2")
+    coupling = openmm.CustomBondForce("10*(r-length)^2")
+    coupling.addPerBondParameter("length")
     coupling.setForceGroup(1)
     for i in range(NUM_ATOMS):
         system.addParticle(12.0 + i)
         wells.addParticle(i)
         if i > 0:
-            coupling.addBond(i - 1, i)
+            coupling.addBond(i - 1, i, [0.4])
     system.addForce(wells)
     system.addForce(coupling)
+    return system
+
+
+def periodic_well_system() -> openmm.System:
+    """Return the particles with a well at the origin and its periodic images, in a box of 2 nm."""
+    system = openmm.System()
+    system.setDefaultPeriodicBoxVectors(*(2.0 * np.eye(3)))
+    wells = openmm.CustomExternalForce(f"{STIFFNESS / 2}*periodicdistance(x,y,z,0,0,0)^2")
+    for i in range(NUM_ATOMS):
+        system.addParticle(12.0 + i)
+        wells.addParticle(i)
+    system.addForce(wells)
     return system
 
 
@@ -149,6 +174,23 @@ def counters_of(integrator: openmm.Integrator) -> list[int]:
     """Return proposed, accepted and non-finite counts."""
     member = TimewarpMCMCIntegrator.cast(integrator)
     return [member.getNumProposed(), member.getNumAccepted(), member.getNumNonFinite()]
+
+
+def virial_temperature(
+    simulation: app.Simulation, frames: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Return the temperature / K of frames [T, N, 3] and its standard error.
+
+    Boltzmann's distribution of any potential that holds the particles has <x.dU/dx> = 3 N kT. The
+    error is that of the means of 20 blocks.
+    """
+    values = []
+    for frame in frames:
+        simulation.context.setPositions(frame)
+        forces = simulation.context.getState(forces=True).getForces(asNumpy=True)._value
+        values.append(-float(np.sum(frame * forces)) / (frame.size * GAS_CONSTANT))
+    blocks = np.array([block.mean() for block in np.array_split(values, 20)])
+    return float(np.mean(values)), float(blocks.std(ddof=1) / math.sqrt(len(blocks)))
 
 
 def resume(simulation: app.Simulation, file: str) -> None:
