@@ -246,7 +246,8 @@ def _show_states(section: Section, states: MetastableStates, found: dict[str, Oc
 def _warn_of_states(
     warnings: list[str], states: MetastableStates, found: dict[str, Occupation]
 ) -> None:
-    if LONG not in found:
+    # One state alone is no basin that could have been left and found again.
+    if LONG not in found or len(states.names) < 2:
         return
     for name, visits, share in zip(
         states.names, found[LONG].visits, found[LONG].populations, strict=True
