@@ -23,7 +23,7 @@ from timewarp_openmm.benchmark.rates import (
     shipped_reference,
 )
 from timewarp_openmm.benchmark.run import run_in_turns
-from timewarp_openmm.benchmark.samplers import Recording, make_methods
+from timewarp_openmm.benchmark.samplers import Recording, Thermostat, make_methods
 from timewarp_openmm.data.systems import named_molecule
 from timewarp_openmm.molecule import molecule_from_topology
 
@@ -170,7 +170,12 @@ def test_bad_reference_is_refused(tmp_path: Path) -> None:
 def test_every_method_runs_in_turns_and_is_written(tmp_path: Path) -> None:
     platform = openmm.Platform.getPlatformByName("Reference")
     methods = make_methods(
-        pretrained("alanine-dipeptide"), ALANINE, True, platform, 310.0, replica_exchange=True
+        pretrained("alanine-dipeptide"),
+        ALANINE,
+        True,
+        platform,
+        Thermostat(310.0),
+        replica_exchange=True,
     )
     starts = np.stack([ALANINE.positions] * 2)
     found = run_in_turns(methods, starts, 3.0, seed=1, rounds=2)

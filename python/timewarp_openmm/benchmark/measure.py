@@ -39,8 +39,9 @@ class Rate:
     rhat : float
         Over all chains, which started in different basins.
     measured : bool
-        False where the chains disagree or hold under 20 effective samples together: the numbers
-        are then too high, as none of the chains knows the others' basins.
+        False where the chains disagree, hold under 20 effective samples together, or never
+        crossed the barrier that is known to be the slowest: the numbers are then too high, as none
+        of the chains knows the other basins.
     """
 
     quantity: str
@@ -109,15 +110,6 @@ def measure(
     angles : sequence of array [F, T], rad
         Of true rotors, one array for each chain.
     """
-    found = []
-    for column, torsion in enumerate(torsions):
-        series = stack_chains([a[:, column] for a in angles])
-        found.append(_rate(torsion.name, recordings, angles, series, circular=True))
-    rates = [rate for rate in found if rate is not None]
-    component = None
-    if slow is not None:
-        projected = stack_chains([slow.project(a)[:, 0] for a in angles])
-        component = _rate("TIC 1", recordings, angles, projected, circular=False)
     crossings = None
     if split is not None:
         column = [t.name for t in torsions].index(split.torsion)
@@ -125,6 +117,18 @@ def measure(
         for recording, a in zip(recordings, angles, strict=True):
             interval = recording.seconds / len(a)
             crossings += count_sides([split.sides(a[:, column])], interval)
+    # Where the slowest barrier is known, chains that never crossed it have not mixed, even if they
+    # all sit on one side and agree.
+    crossed = crossings is None or crossings.inward + crossings.outward > 0
+    found = []
+    for column, torsion in enumerate(torsions):
+        series = stack_chains([a[:, column] for a in angles])
+        found.append(_rate(torsion.name, recordings, angles, series, True, crossed))
+    rates = [rate for rate in found if rate is not None]
+    component = None
+    if slow is not None:
+        projected = stack_chains([slow.project(a)[:, 0] for a in angles])
+        component = _rate("TIC 1", recordings, angles, projected, False, crossed)
     return MethodResult(
         name,
         len(recordings),
@@ -145,6 +149,7 @@ def _rate(
     angles: Sequence[NDArray[np.float64]],
     series: NDArray[np.float64],
     circular: bool,
+    crossed: bool,
 ) -> Rate | None:
     estimate = circular_quality if circular else sampling_quality
     try:
@@ -158,7 +163,7 @@ def _rate(
     samples = [_ess(q, n, series.shape[1]) for q, n in zip(alone, frames, strict=True)]
     per_second = t_interval([e / s for e, s in zip(samples, seconds, strict=True)])
     per_evaluation = t_interval([e / n for e, n in zip(samples, evaluations, strict=True)])
-    measured = together.rhat < RHAT_LIMIT and together.ess >= ENOUGH
+    measured = crossed and together.rhat < RHAT_LIMIT and together.ess >= ENOUGH
     return Rate(quantity, *per_second, *per_evaluation, together.rhat, measured)
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
+import mdtraj
 import numpy as np
 import openmm
 from numpy.typing import NDArray
 
+from ..analysis.frames import reader_topology
+from ..analysis.tica import torsion_features
+from ..analysis.torsions import Torsion, measure_torsions
 from ..data.explore import ExploreSettings, find_basins
+from ..data.starts import get_positions
 from ..data.systems import MolecularSystem
-from .samplers import Maker, Recording, make_langevin
+from ..molecule import molecule_from_topology
+from .samplers import Maker, Recording, Thermostat, make_langevin
 
 #: Turns that each chain gets; the more, the less a busy spell of the machine falls on one method.
 ROUNDS = 10
@@ -21,46 +26,51 @@ EQUILIBRATION = 10.0
 EXPLORATION = ExploreSettings(length=40.0, interval=1.0)
 
 
-@dataclass(frozen=True)
-class Starts:
-    """Equilibrated starting positions, each from another basin as far as there are enough.
-
-    Attributes
-    ----------
-    positions : float64 array [C, N, 3], nm
-    basins : int
-        How many different ones.
-    """
-
-    positions: NDArray[np.float64]
-    basins: int
-
-
 def find_starts(
     molecule: MolecularSystem,
+    torsions: Sequence[Torsion],
     chains: int,
-    temperature: float,
+    thermostat: Thermostat,
     platform: openmm.Platform,
     seed: int,
     report: Callable[[float, str], None] | None = None,
-) -> Starts:
-    """Find basins with hot walkers, and equilibrate a start in each of the lowest.
+) -> NDArray[np.float64]:
+    """Find basins with hot walkers, equilibrate in each, and choose starts far from each other.
 
-    The basins are taken from the lowest up, then spread: a chain in every second one if there are
-    twice as many.
+    Returns
+    -------
+    array [C, N, 3], nm
+        Repeated where there are fewer basins than chains.
     """
     basins = find_basins(molecule, EXPLORATION, seed, report=report)
-    order = np.linspace(0, len(basins) - 1, min(chains, len(basins))).round().astype(int)
     positions = []
-    for chain in range(chains):
-        integrator = make_langevin(temperature, 0.001, seed + chain + 1)
+    for number, start in enumerate(basins.positions):
+        integrator = make_langevin(thermostat, 0.001, seed + number + 1)
         context = openmm.Context(molecule.system, integrator, platform)
-        context.setPositions(basins.positions[order[chain % len(order)]])
-        context.setVelocitiesToTemperature(temperature, seed + chain + 1)
+        context.setPositions(start)
+        context.setVelocitiesToTemperature(thermostat.temperature, seed + number + 1)
         integrator.step(round(EQUILIBRATION / 0.001))
-        state = context.getState(positions=True)
-        positions.append(np.asarray(state.getPositions(asNumpy=True)._value))
-    return Starts(np.stack(positions), len(order))
+        positions.append(np.asarray(get_positions(context)))
+    stacked = np.stack(positions)
+    topology = reader_topology(molecule_from_topology(molecule.topology))
+    frames = mdtraj.Trajectory(stacked.astype(np.float32), topology)
+    chosen = choose_distant(torsion_features(measure_torsions(frames, torsions)), chains)
+    return stacked[[chosen[k % len(chosen)] for k in range(chains)]]
+
+
+def choose_distant(points: NDArray[np.float64], count: int) -> list[int]:
+    """Return up to `count` rows of points [K, D]: the first, then always the farthest from all.
+
+    Examples
+    --------
+    >>> choose_distant(np.array([[0.0], [0.1], [5.0], [2.0]]), 3)
+    [0, 2, 3]
+    """
+    chosen = [0]
+    while len(chosen) < min(count, len(points)):
+        distances = np.linalg.norm(points[:, None] - points[None, chosen], axis=-1).min(axis=1)
+        chosen.append(int(distances.argmax()))
+    return chosen
 
 
 def run_in_turns(

@@ -14,7 +14,7 @@ from openmm import app, unit
 from ..data.systems import MolecularSystem
 from ..units import NANOMETER, PICOSECOND
 
-#: 1/ps, of every LangevinMiddleIntegrator here.
+#: 1/ps, where no reference says otherwise.
 FRICTION = 1.0
 #: ps between recorded frames of MD; iterations between those of Timewarp.
 MD_INTERVAL = 0.2
@@ -25,6 +25,14 @@ WARM_UP = 200
 HEAVY_HYDROGEN = 3.0
 REPLICAS = 6
 HOTTEST = 2.0
+
+
+@dataclass(frozen=True)
+class Thermostat:
+    """Of every LangevinMiddleIntegrator in a benchmark: temperature / K and friction / (1/ps)."""
+
+    temperature: float
+    friction: float = FRICTION
 
 
 @dataclass
@@ -131,18 +139,18 @@ class MolecularDynamics(Sampler):
         system: openmm.System,
         start: NDArray[np.float64],
         platform: openmm.Platform,
-        temperature: float,
+        thermostat: Thermostat,
         timestep: float,
         seed: int,
     ) -> None:
         super().__init__()
         self._timestep = timestep
         self._steps = round(MD_INTERVAL / timestep)
-        self._integrator = make_langevin(temperature, timestep, seed)
+        self._integrator = make_langevin(thermostat, timestep, seed)
         self._context = openmm.Context(system, self._integrator, platform)
         self._context.setPositions(start)
         self._context.applyConstraints(1e-6)
-        self._context.setVelocitiesToTemperature(temperature, seed)
+        self._context.setVelocitiesToTemperature(thermostat.temperature, seed)
 
     def step(self) -> None:
         self._integrator.step(self._steps)
@@ -160,7 +168,7 @@ class MolecularDynamics(Sampler):
 class ReplicaExchange(Sampler):
     """OpenMM's ReplicaExchangeSampler over temperatures; the frames are those of the lowest.
 
-    The ladder is geometric, from `temperature` to twice as much, one replica on each of six rungs.
+    The ladder is geometric, from the thermostat's to twice as much, one replica on each of six rungs.
     """
 
     def __init__(
@@ -169,17 +177,17 @@ class ReplicaExchange(Sampler):
         system: openmm.System,
         start: NDArray[np.float64],
         platform: openmm.Platform,
-        temperature: float,
+        thermostat: Thermostat,
         timestep: float,
         seed: int,
     ) -> None:
         super().__init__()
-        integrator = make_langevin(temperature, timestep, seed)
+        integrator = make_langevin(thermostat, timestep, seed)
         simulation = app.Simulation(topology, system, integrator, platform)
         simulation.context.setPositions(start)
         simulation.context.applyConstraints(1e-6)
-        simulation.context.setVelocitiesToTemperature(temperature, seed)
-        ladder = np.geomspace(temperature, HOTTEST * temperature, REPLICAS)
+        simulation.context.setVelocitiesToTemperature(thermostat.temperature, seed)
+        ladder = np.geomspace(thermostat.temperature, HOTTEST * thermostat.temperature, REPLICAS)
         self._steps = round(1.0 / timestep)
         self._timestep = timestep
         self._sampler = app.ReplicaExchangeSampler(
@@ -203,10 +211,12 @@ class ReplicaExchange(Sampler):
 
 
 def make_langevin(
-    temperature: float, timestep: float, seed: int
+    thermostat: Thermostat, timestep: float, seed: int
 ) -> openmm.LangevinMiddleIntegrator:
-    """Return an integrator for a temperature / K and a time step / ps."""
-    integrator = openmm.LangevinMiddleIntegrator(temperature, FRICTION, timestep * PICOSECOND)
+    """Return an integrator for a time step / ps."""
+    integrator = openmm.LangevinMiddleIntegrator(
+        thermostat.temperature, thermostat.friction, timestep * PICOSECOND
+    )
     integrator.setRandomNumberSeed(seed)
     return integrator
 
@@ -232,7 +242,7 @@ def make_methods(
     molecule: MolecularSystem,
     from_force_field: bool,
     platform: openmm.Platform,
-    temperature: float,
+    thermostat: Thermostat,
     replica_exchange: bool,
 ) -> dict[str, Maker]:
     """Return how to make a chain of each method, by name.
@@ -246,7 +256,7 @@ def make_methods(
 
     def dynamics(system: openmm.System, timestep: float) -> Maker:
         return lambda start, seed: MolecularDynamics(
-            system, start, platform, temperature, timestep, seed
+            system, start, platform, thermostat, timestep, seed
         )
 
     methods: dict[str, Maker] = {
@@ -261,6 +271,6 @@ def make_methods(
         exchanged = constrained if from_force_field else molecule.system
         step = 0.002 if from_force_field else 0.001
         methods["replica exchange"] = lambda start, seed: ReplicaExchange(
-            molecule.topology, exchanged, start, platform, temperature, step, seed
+            molecule.topology, exchanged, start, platform, thermostat, step, seed
         )
     return methods

@@ -90,29 +90,38 @@ def _on_platform(
     from ..analysis.torsions import proper_torsions, true_rotors
     from ..benchmark import measure, output
     from ..benchmark.run import find_starts, run_in_turns
-    from ..benchmark.samplers import MD_INTERVAL, TIMEWARP_INTERVAL, make_methods
+    from ..benchmark.samplers import (
+        FRICTION,
+        MD_INTERVAL,
+        TIMEWARP_INTERVAL,
+        Thermostat,
+        make_methods,
+    )
     from ..data.systems import make_platform
     from ..molecule import molecule_from_topology
     from .progress import counting
 
     minutes, chains, replica_exchange, kelvin, seed = options
     openmm_platform, _ = make_platform(platform_name)
-    with counting("finding basins to start in", 100.0, "%") as show:
-        starts = find_starts(
-            molecule, chains, kelvin, openmm_platform, seed,
-            lambda done, note: show(round(100 * done, 1), note),
-        )  # fmt: skip
-    methods = make_methods(
-        str(model), molecule, from_force_field, openmm_platform, kelvin, replica_exchange
-    )
-    with counting(f"benchmark on {platform_name}", 100.0, "%") as show:
-        recordings = run_in_turns(
-            methods, starts.positions, 60 * minutes, seed,
-            lambda done, note: show(round(100 * done, 1), note),
-        )  # fmt: skip
+    # Rates depend on the friction, so that a reference bounds MD at its own friction only.
+    friction = FRICTION if rates is None else float(str(rates.protocol["friction"]))
+    thermostat = Thermostat(kelvin, friction)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
     rotors = true_rotors(proper_torsions(atoms))
     topology = reader_topology(atoms)
+    with counting("finding basins to start in", 100.0, "%") as show:
+        starts = find_starts(
+            molecule, rotors, chains, thermostat, openmm_platform, seed,
+            lambda done, note: show(round(100 * done, 1), note),
+        )  # fmt: skip
+    methods = make_methods(
+        str(model), molecule, from_force_field, openmm_platform, thermostat, replica_exchange
+    )
+    with counting(f"benchmark on {platform_name}", 100.0, "%") as show:
+        recordings = run_in_turns(
+            methods, starts, 60 * minutes, seed,
+            lambda done, note: show(round(100 * done, 1), note),
+        )  # fmt: skip
     angles = {k: measure.chain_torsions(r, rotors, topology) for k, r in recordings.items()}
     split = None if rates is None else rates.split
     try:
@@ -139,9 +148,9 @@ def _on_platform(
         "force_field": list(molecule.force_field),
         "platform": platform_name,
         "temperature_K": kelvin,
+        "friction_per_ps": friction,
         "minutes": minutes,
         "chains": chains,
-        "basins_started_in": starts.basins,
         "md_interval_ps": MD_INTERVAL,
         "timewarp_interval_iterations": TIMEWARP_INTERVAL,
         "seed": seed,
