@@ -219,3 +219,26 @@ def test_bonds_of_hydrogens_are_constrained_in_md_and_masses_moved() -> None:
     assert {heavy.getParticleMass(i)._value for i in hydrogens} == {HEAVY_HYDROGEN}
     total = sum(heavy.getParticleMass(i)._value for i in range(22))
     assert total == pytest.approx(sum(ATOMS.masses), rel=1e-4)
+
+
+@pytest.mark.long
+def test_command_from_structure_to_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sys
+
+    from report_helpers import PDB
+
+    from timewarp_openmm import cli
+
+    model = pretrained("alanine-dipeptide")
+    argv = f"timewarp-openmm benchmark --model {model} --pdb {PDB} --minutes 1 --chains 2 --out"
+    monkeypatch.setattr(sys, "argv", [*argv.split(), str(tmp_path / "b")])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    table = capsys.readouterr().out
+    # A minute of MD crosses phi = 0 rarely; Timewarp does so every second.
+    assert "> " in table
+    assert "by the model's own metadata" in table
+    assert (tmp_path / "b" / "benchmark.png").stat().st_size > 10_000

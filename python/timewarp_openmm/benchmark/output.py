@@ -46,9 +46,9 @@ def result_table(
         )
     lines += [
         "",
-        f"{results[0].chains} chains of each method, in turns; mean and 95 % interval over chains. "
-        "'Not mixed' means that chains from different basins disagree (R-hat above 1.1), hold under "
-        "20 effective samples together, or never crossed the barrier that is known to be the "
+        f"{results[0].chains} chains of each method, in turns; mean and 95 % interval over them. "
+        "'Not mixed' means that chains from different basins disagree (R-hat above 1.1), hold "
+        "under 20 effective samples together, or never crossed the barrier that is known to be the "
         "slowest: their own number would be too high and is not given.",
         "",
         "## How much faster",

@@ -168,7 +168,7 @@ class MolecularDynamics(Sampler):
 class ReplicaExchange(Sampler):
     """OpenMM's ReplicaExchangeSampler over temperatures; the frames are those of the lowest.
 
-    The ladder is geometric, from the thermostat's to twice as much, one replica on each of six rungs.
+    The ladder is geometric, from the thermostat's to twice as much, a replica on each of six rungs.
     """
 
     def __init__(

@@ -221,8 +221,10 @@ def _show_states(section: Section, states: MetastableStates, found: dict[str, Oc
             ["state", *found],
             {
                 name: [
-                    f"{show(o.populations[s], o.errors[s])} ({o.visits[s]} stays)"
-                    for o in found.values()
+                    show(o.populations[s], o.errors[s])
+                    # Proposals have no order, so they do not stay.
+                    + ("" if label == FLOW else f" ({o.visits[s]} stays)")
+                    for label, o in found.items()
                 ]
                 for s, name in enumerate(states.names)
             }
