@@ -6,7 +6,7 @@ BUILD := build/plugin
 INSTALLED := $(VENV)/.installed
 JOBS ?= $(shell nproc)
 
-.PHONY: demo test test-python test-cpp test-long benchmark-overhead lint format clean
+.PHONY: demo test test-python test-cpp test-long benchmark-overhead docs lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --out demo --force
@@ -38,6 +38,9 @@ benchmark-overhead: $(INSTALLED)
 	$(BIN)/cmake $(BUILD) -DTIMEWARP_BUILD_BENCHMARKS=ON
 	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
 	$(BIN)/python benchmarks/chain_overhead.py $(BUILD)/chain_overhead $(BUILD)/libTimewarpOpenMMReference.so
+
+docs: $(INSTALLED)
+	$(BIN)/mkdocs build --quiet
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

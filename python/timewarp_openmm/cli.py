@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .commands.analyze import analyze
+from .commands.benchmark import benchmark
 from .commands.export import export
 from .commands.fit import fit
 from .commands.refine import refine
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (fit, simulate, train, refine, export, sample, analyze):
+for _command in (fit, simulate, train, refine, export, sample, analyze, benchmark):
     app.command()(_command)
 
 

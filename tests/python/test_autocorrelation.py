@@ -66,6 +66,11 @@ def test_chains_that_disagree_have_few_effective_samples() -> None:
     assert quality.ess < 20
 
 
+@pytest.mark.parametrize("shape", [(1, 501), (3, 501), (4, 500)])
+def test_odd_lengths(shape: tuple[int, int]) -> None:
+    assert np.isfinite(sampling_quality(ar1(0.5, *shape, seed=10)).rhat)
+
+
 def test_rhat_is_of_ranks() -> None:
     chains = ar1(0.2, 4, 1000, 6)
     assert sampling_quality(chains).rhat == pytest.approx(

@@ -78,8 +78,9 @@ def sampling_quality(chains: NDArray[np.floating]) -> SamplingQuality:
     with np.errstate(divide="ignore", invalid="ignore"):
         ess = float(array_stats.ess(values, chain_axis=0, draw_axis=1, method="mean"))
         # ArviZ wants two chains; the halves of one are what it would compare anyway.
-        halves = np.stack(np.split(values[0][: values.size // 2 * 2], 2))
-        compared = values if len(values) > 1 else halves
+        compared = values
+        if len(values) == 1:
+            compared = values[0][: values.size // 2 * 2].reshape(2, -1)
         rhat = float(array_stats.rhat(compared, chain_axis=0, draw_axis=1, method="rank"))
     tau = values.size / ess
     window = 5 * max(tau, 1.0)

@@ -221,8 +221,10 @@ def _show_states(section: Section, states: MetastableStates, found: dict[str, Oc
             ["state", *found],
             {
                 name: [
-                    f"{show(o.populations[s], o.errors[s])} ({o.visits[s]} stays)"
-                    for o in found.values()
+                    show(o.populations[s], o.errors[s])
+                    # Proposals have no order, so they do not stay.
+                    + ("" if label == FLOW else f" ({o.visits[s]} stays)")
+                    for label, o in found.items()
                 ]
                 for s, name in enumerate(states.names)
             }
@@ -246,7 +248,8 @@ def _show_states(section: Section, states: MetastableStates, found: dict[str, Oc
 def _warn_of_states(
     warnings: list[str], states: MetastableStates, found: dict[str, Occupation]
 ) -> None:
-    if LONG not in found:
+    # One state alone is no basin that could have been left and found again.
+    if LONG not in found or len(states.names) < 2:
         return
     for name, visits, share in zip(
         states.names, found[LONG].visits, found[LONG].populations, strict=True

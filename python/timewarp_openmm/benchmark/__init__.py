@@ -1,0 +1,1 @@
+"""``timewarp-openmm benchmark``: effective samples per second, beside molecular dynamics."""

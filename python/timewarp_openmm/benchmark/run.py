@@ -1,0 +1,108 @@
+"""Running the methods in turns, so that each meets the machine in the same moods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import mdtraj
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+
+from ..analysis.frames import reader_topology
+from ..analysis.tica import torsion_features
+from ..analysis.torsions import Torsion, measure_torsions
+from ..data.explore import ExploreSettings, find_basins
+from ..data.starts import get_positions
+from ..data.systems import MolecularSystem
+from ..molecule import molecule_from_topology
+from .samplers import Maker, Recording, Thermostat, make_langevin
+
+#: Turns that each chain gets; the more, the less a busy spell of the machine falls on one method.
+ROUNDS = 10
+#: ps at the target temperature before the first frame, not counted for any method.
+EQUILIBRATION = 10.0
+#: Short hot walks: enough to find the basins of a small molecule.
+EXPLORATION = ExploreSettings(length=40.0, interval=1.0)
+
+
+def find_starts(
+    molecule: MolecularSystem,
+    torsions: Sequence[Torsion],
+    chains: int,
+    thermostat: Thermostat,
+    platform: openmm.Platform,
+    seed: int,
+    report: Callable[[float, str], None] | None = None,
+) -> NDArray[np.float64]:
+    """Find basins with hot walkers, equilibrate in each, and choose starts far from each other.
+
+    Returns
+    -------
+    array [C, N, 3], nm
+        Repeated where there are fewer basins than chains.
+    """
+    basins = find_basins(molecule, EXPLORATION, seed, report=report)
+    positions = []
+    for number, start in enumerate(basins.positions):
+        integrator = make_langevin(thermostat, 0.001, seed + number + 1)
+        context = openmm.Context(molecule.system, integrator, platform)
+        context.setPositions(start)
+        context.setVelocitiesToTemperature(thermostat.temperature, seed + number + 1)
+        integrator.step(round(EQUILIBRATION / 0.001))
+        positions.append(np.asarray(get_positions(context)))
+    stacked = np.stack(positions)
+    topology = reader_topology(molecule_from_topology(molecule.topology))
+    frames = mdtraj.Trajectory(stacked.astype(np.float32), topology)
+    chosen = choose_distant(torsion_features(measure_torsions(frames, torsions)), chains)
+    return stacked[[chosen[k % len(chosen)] for k in range(chains)]]
+
+
+def choose_distant(points: NDArray[np.float64], count: int) -> list[int]:
+    """Return up to `count` rows of points [K, D]: the first, then always the farthest from all.
+
+    Examples
+    --------
+    >>> choose_distant(np.array([[0.0], [0.1], [5.0], [2.0]]), 3)
+    [0, 2, 3]
+    """
+    chosen = [0]
+    while len(chosen) < min(count, len(points)):
+        distances = np.linalg.norm(points[:, None] - points[None, chosen], axis=-1).min(axis=1)
+        chosen.append(int(distances.argmax()))
+    return chosen
+
+
+def run_in_turns(
+    methods: Mapping[str, Maker],
+    starts: NDArray[np.float64],
+    seconds: float,
+    seed: int,
+    report: Callable[[float, str], None] = lambda *_: None,
+    rounds: int = ROUNDS,
+) -> dict[str, list[Recording]]:
+    """Run a chain of each method from each start, in turns.
+
+    Parameters
+    ----------
+    starts : array [C, N, 3], nm
+    seconds : float
+        Of stepping, for all chains of all methods together, in equal parts.
+
+    Returns
+    -------
+    dict of list of C Recording
+    """
+    samplers = {
+        name: [make(start, seed + 100 * k + chain) for chain, start in enumerate(starts)]
+        for k, (name, make) in enumerate(methods.items())
+    }
+    turn = seconds / (rounds * len(methods) * len(starts))
+    for number in range(rounds):
+        # Back and forth, so that no method always comes after the same other.
+        names = list(samplers) if number % 2 == 0 else list(reversed(samplers))
+        for chain in range(len(starts)):
+            for name in names:
+                samplers[name][chain].advance(turn)
+        report((number + 1) / rounds, f"round {number + 1}")
+    return {name: [s.recording for s in group] for name, group in samplers.items()}

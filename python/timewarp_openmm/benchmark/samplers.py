@@ -1,0 +1,276 @@
+"""The samplers that are compared, each advanced for a while at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import app, unit
+
+from ..data.systems import MolecularSystem
+from ..units import NANOMETER, PICOSECOND
+
+#: 1/ps, where no reference says otherwise.
+FRICTION = 1.0
+#: ps between recorded frames of MD; iterations between those of Timewarp.
+MD_INTERVAL = 0.2
+TIMEWARP_INTERVAL = 10
+#: Iterations that let TorchScript compile and the batch size settle, not counted.
+WARM_UP = 200
+#: Dalton, with mass repartitioning.
+HEAVY_HYDROGEN = 3.0
+REPLICAS = 6
+HOTTEST = 2.0
+
+
+@dataclass(frozen=True)
+class Thermostat:
+    """Of every LangevinMiddleIntegrator in a benchmark: temperature / K and friction / (1/ps)."""
+
+    temperature: float
+    friction: float = FRICTION
+
+
+@dataclass
+class Recording:
+    """What a sampler has done so far, in stepping time alone.
+
+    Attributes
+    ----------
+    seconds : float
+        Wall time of stepping; recording is left out for every sampler alike.
+    evaluations : int
+        Energy (and force) evaluations.
+    steps : int
+        Time steps or iterations.
+    picoseconds : float
+        Simulated, 0 for Timewarp.
+    frames : list of float32 array [N, 3], nm
+    """
+
+    seconds: float = 0.0
+    evaluations: int = 0
+    steps: int = 0
+    picoseconds: float = 0.0
+    frames: list[NDArray[np.float32]] = field(default_factory=list)
+
+
+class Sampler:
+    """A sampler with its own Context; `advance` runs it for a number of seconds of stepping."""
+
+    def __init__(self) -> None:
+        self.recording = Recording()
+
+    def advance(self, seconds: float) -> None:
+        """Step and record until `seconds` more of stepping have passed."""
+        end = self.recording.seconds + seconds
+        while self.recording.seconds < end:
+            began = time.perf_counter()
+            self.step()
+            self.recording.seconds += time.perf_counter() - began
+            self.record()
+
+    def step(self) -> None:
+        """Step to the next frame."""
+        raise NotImplementedError
+
+    def record(self) -> None:
+        """Count what was done and keep the frame."""
+        raise NotImplementedError
+
+
+def _positions(context: openmm.Context) -> NDArray[np.float32]:
+    state = context.getState(positions=True)
+    return np.asarray(state.getPositions(asNumpy=True).value_in_unit(NANOMETER), dtype=np.float32)
+
+
+class TimewarpSampler(Sampler):
+    """The chain with a model."""
+
+    def __init__(
+        self,
+        model: str,
+        molecule: MolecularSystem,
+        start: NDArray[np.float64],
+        platform: openmm.Platform,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        from ..integrator import TimewarpMCMCIntegrator
+
+        self._integrator = TimewarpMCMCIntegrator(model, topology=molecule.topology)
+        self._integrator.setRandomNumberSeed(seed)
+        self._context = openmm.Context(molecule.system, self._integrator, platform)
+        self._context.setPositions(start)
+        self._integrator.step(WARM_UP)
+        self._before = self._evaluated()
+
+    def _evaluated(self) -> int:
+        # A proposal that is not finite is rejected before its energy is asked for.
+        return self._integrator.getNumProposed() - self._integrator.getNumNonFinite()
+
+    def step(self) -> None:
+        self._integrator.step(TIMEWARP_INTERVAL)
+
+    def record(self) -> None:
+        recording = self.recording
+        recording.steps += TIMEWARP_INTERVAL
+        # One more for the current energy, which is computed anew at each call.
+        recording.evaluations += self._evaluated() - self._before + 1
+        self._before = self._evaluated()
+        recording.frames.append(_positions(self._context))
+
+
+class MolecularDynamics(Sampler):
+    """LangevinMiddleIntegrator at one time step.
+
+    Parameters
+    ----------
+    timestep : float
+        ps.
+    """
+
+    def __init__(
+        self,
+        system: openmm.System,
+        start: NDArray[np.float64],
+        platform: openmm.Platform,
+        thermostat: Thermostat,
+        timestep: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self._timestep = timestep
+        self._steps = round(MD_INTERVAL / timestep)
+        self._integrator = make_langevin(thermostat, timestep, seed)
+        self._context = openmm.Context(system, self._integrator, platform)
+        self._context.setPositions(start)
+        self._context.applyConstraints(1e-6)
+        self._context.setVelocitiesToTemperature(thermostat.temperature, seed)
+
+    def step(self) -> None:
+        self._integrator.step(self._steps)
+
+    def record(self) -> None:
+        frame = _positions(self._context)
+        if not np.isfinite(frame).all():
+            raise ValueError(f"MD at {1000 * self._timestep:g} fs is not stable for this molecule")
+        self.recording.steps += self._steps
+        self.recording.evaluations += self._steps
+        self.recording.picoseconds += self._steps * self._timestep
+        self.recording.frames.append(frame)
+
+
+class ReplicaExchange(Sampler):
+    """OpenMM's ReplicaExchangeSampler over temperatures; the frames are those of the lowest.
+
+    The ladder is geometric, from the thermostat's to twice as much, a replica on each of six rungs.
+    """
+
+    def __init__(
+        self,
+        topology: app.Topology,
+        system: openmm.System,
+        start: NDArray[np.float64],
+        platform: openmm.Platform,
+        thermostat: Thermostat,
+        timestep: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        integrator = make_langevin(thermostat, timestep, seed)
+        simulation = app.Simulation(topology, system, integrator, platform)
+        simulation.context.setPositions(start)
+        simulation.context.applyConstraints(1e-6)
+        simulation.context.setVelocitiesToTemperature(thermostat.temperature, seed)
+        ladder = np.geomspace(thermostat.temperature, HOTTEST * thermostat.temperature, REPLICAS)
+        self._steps = round(1.0 / timestep)
+        self._timestep = timestep
+        self._sampler = app.ReplicaExchangeSampler(
+            [{"temperature": t * unit.kelvin} for t in ladder], simulation, self._steps
+        )
+
+    def step(self) -> None:
+        self._sampler.simulate(1)
+
+    def record(self) -> None:
+        coldest = self._sampler.replicaStateIndex.index(0)
+        state = self._sampler.replicaConformation[coldest]
+        steps = self._steps * REPLICAS
+        self.recording.steps += steps
+        # Each replica's energy once more for the exchange.
+        self.recording.evaluations += steps + REPLICAS
+        self.recording.picoseconds += steps * self._timestep
+        self.recording.frames.append(
+            np.asarray(state.getPositions(asNumpy=True).value_in_unit(NANOMETER), dtype=np.float32)
+        )
+
+
+def make_langevin(
+    thermostat: Thermostat, timestep: float, seed: int
+) -> openmm.LangevinMiddleIntegrator:
+    """Return an integrator for a time step / ps."""
+    integrator = openmm.LangevinMiddleIntegrator(
+        thermostat.temperature, thermostat.friction, timestep * PICOSECOND
+    )
+    integrator.setRandomNumberSeed(seed)
+    return integrator
+
+
+def constrained_system(molecule: MolecularSystem, heavy_hydrogens: bool) -> openmm.System:
+    """Return the molecule's force field with constrained hydrogen bonds, as MD would use it."""
+    mass = HEAVY_HYDROGEN * unit.dalton if heavy_hydrogens else None
+    return app.ForceField(*molecule.force_field).createSystem(
+        molecule.topology,
+        nonbondedMethod=app.NoCutoff,
+        constraints=app.HBonds,
+        hydrogenMass=mass,
+        removeCMMotion=False,
+    )
+
+
+#: (start, seed) -> Sampler.
+Maker = Callable[[NDArray[np.float64], int], Sampler]
+
+
+def make_methods(
+    model: str,
+    molecule: MolecularSystem,
+    from_force_field: bool,
+    platform: openmm.Platform,
+    thermostat: Thermostat,
+    replica_exchange: bool,
+) -> dict[str, Maker]:
+    """Return how to make a chain of each method, by name.
+
+    Parameters
+    ----------
+    from_force_field : bool
+        Whether the System was made from a force field, so that one with constraints can be made
+        too; otherwise there is MD at 1 fs only.
+    """
+
+    def dynamics(system: openmm.System, timestep: float) -> Maker:
+        return lambda start, seed: MolecularDynamics(
+            system, start, platform, thermostat, timestep, seed
+        )
+
+    methods: dict[str, Maker] = {
+        "Timewarp": lambda start, seed: TimewarpSampler(model, molecule, start, platform, seed),
+        "MD 1 fs": dynamics(molecule.system, 0.001),
+    }
+    if from_force_field:
+        constrained = constrained_system(molecule, heavy_hydrogens=False)
+        methods["MD 2 fs, HBonds"] = dynamics(constrained, 0.002)
+        methods["MD 4 fs, HBonds, HMR"] = dynamics(constrained_system(molecule, True), 0.004)
+    if replica_exchange:
+        exchanged = constrained if from_force_field else molecule.system
+        step = 0.002 if from_force_field else 0.001
+        methods["replica exchange"] = lambda start, seed: ReplicaExchange(
+            molecule.topology, exchanged, start, platform, thermostat, step, seed
+        )
+    return methods
