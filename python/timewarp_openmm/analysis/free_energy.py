@@ -187,7 +187,9 @@ def _noise(
     total = counts.sum()
     share = normalise(counts.sum(0))
     drawn = normalise(bootstrap(counts, seed=seed)).var(0)
-    enlarged = drawn.sum() / (share * (1 - share) / total).sum()
+    binomial = float((share * (1 - share) / total).sum())
+    # All counts in one bin: there is nothing to compare.
+    enlarged = float(drawn.sum()) / binomial if binomial > 0 else 1.0
     expected = enlarged * both * (1 - both) / total
     deviation: NDArray[np.float64] = np.sqrt(np.where(share > 0, drawn, expected))
     return deviation
