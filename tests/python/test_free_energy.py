@@ -90,3 +90,14 @@ def test_difference_of_equal_distributions_is_at_the_noise_floor() -> None:
     assert half_distances(block_counts(blocks, 12, 2)).std() > 0
     ratio = same.difference[same.noise > 0] / same.noise[same.noise > 0]
     assert ratio.std() == pytest.approx(1.0, rel=0.15)
+
+
+def test_an_empty_bin_of_a_short_sample_is_noise() -> None:
+    rng = np.random.default_rng(5)
+    blocks = [rng.vonmises(0, 1, (400, 2)) for _ in range(40)]
+    short = [rng.vonmises(0, 1, (20, 2)) for _ in range(10)]
+    found = map_difference(short, blocks)
+    empty = (block_counts(short, 36, 2).sum(0) == 0) & (found.noise > 0)
+    assert empty.mean() > 0.5
+    ratio = found.difference[empty] / found.noise[empty]
+    assert np.abs(ratio).max() < 3.0

@@ -69,6 +69,13 @@ def test_states_that_the_reference_does_not_connect() -> None:
     assert "-86" in states.names[0]
 
 
+def test_a_path_has_no_states() -> None:
+    steps = np.linspace(-3.0, 3.0, 4000) + 0.01 * np.random.default_rng(1).standard_normal(4000)
+    path = np.stack([steps, np.zeros(4000)], axis=1)
+    with pytest.raises(ValueError, match="falls apart into"):
+        find_states([path], NAMES, lag=5)
+
+
 def test_states_need_frames_and_torsions() -> None:
     with pytest.raises(ValueError, match="too few"):
         find_states([hopping(50, 0.1, 1)], NAMES, lag=5)
@@ -92,3 +99,20 @@ def test_error_of_populations_is_their_spread() -> None:
         shares.append(found.populations[1])
         errors.append(found.errors[1])
     assert np.mean(errors) == pytest.approx(np.std(shares, ddof=1), rel=0.4)
+
+
+def test_basins_visited_once_or_never_are_warned_of() -> None:
+    from timewarp_openmm.report.distributions import _warn_of_states
+    from timewarp_openmm.report.study import LONG
+
+    states = find_states([hopping(20_000, 0.01, 1)], NAMES, lag=5)
+
+    def warnings(chain: list[int]) -> str:
+        found: list[str] = []
+        _warn_of_states(found, states, {LONG: occupation([np.array(chain)], 2)})
+        return "; ".join(found)
+
+    assert warnings([0, 1] * 50) == ""
+    assert "never visited: S2" in warnings([0] * 100)
+    assert "visited once only: S2" in warnings([0] * 50 + [1] * 20 + [0] * 30)
+    assert "no state that the MD knows" in warnings([0, 1] * 50 + [OUTSIDE] * 5)

@@ -132,7 +132,8 @@ class MapDifference:
     difference : array [bins, bins]
         p(sample) - p(reference).
     noise : array [bins, bins]
-        Standard deviation of the difference, by bootstrap of both.
+        Standard deviation of the difference, by bootstrap of both. Where a bin is empty in one,
+        it has the noise that the other's share of it would have there.
     distance : float
         Total variation distance, half the sum of absolute differences, in [0, 1].
     floor : float
@@ -163,10 +164,8 @@ def map_difference(
     counts = block_counts(sample, MAP_BINS, 2)
     reference_counts = block_counts(reference, MAP_BINS, 2)
     difference = normalise(counts.sum(0)) - normalise(reference_counts.sum(0))
-    noise = np.hypot(
-        normalise(bootstrap(counts, seed=1)).std(0),
-        normalise(bootstrap(reference_counts, seed=2)).std(0),
-    )
+    both = normalise(counts.sum(0) + reference_counts.sum(0))
+    noise = np.hypot(_noise(counts, both, seed=1), _noise(reference_counts, both, seed=2))
     halves = half_distances(reference_counts)
     return MapDifference(
         difference,
@@ -175,6 +174,25 @@ def map_difference(
         float(halves.mean()),
         float(np.quantile(halves, 0.95)),
     )
+
+
+def _noise(
+    counts: NDArray[np.float64], both: NDArray[np.float64], seed: int
+) -> NDArray[np.float64]:
+    """Return the standard deviation of the shares of counts [B, bins, bins] of blocks.
+
+    The bootstrap knows no noise in a bin without counts. There, that of a binomial share `both` is
+    taken, enlarged as the bootstrap's is in the other bins.
+    """
+    total = counts.sum()
+    share = normalise(counts.sum(0))
+    drawn = normalise(bootstrap(counts, seed=seed)).var(0)
+    binomial = float((share * (1 - share) / total).sum())
+    # All counts in one bin: there is nothing to compare.
+    enlarged = float(drawn.sum()) / binomial if binomial > 0 else 1.0
+    expected = enlarged * both * (1 - both) / total
+    deviation: NDArray[np.float64] = np.sqrt(np.where(share > 0, drawn, expected))
+    return deviation
 
 
 def total_variation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

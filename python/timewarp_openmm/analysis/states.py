@@ -94,7 +94,8 @@ def find_states(
     Raises
     ------
     ValueError
-        If there are no torsions, or too few frames.
+        If there are no torsions, too few frames, or so many separate regions that the reference
+        is no more than a path.
     """
     if not trajectories or trajectories[0].shape[1] == 0:
         raise ValueError("the molecule has no torsions to tell states apart by")
@@ -155,6 +156,11 @@ def _lump(
         labels[members] = found + parts
         found += int(parts.max()) + 1
         regions += 1
+    if found > MOST_STATES:
+        raise ValueError(
+            f"the reference falls apart into {regions} regions that it does not leave and come "
+            "back to; it is too short to have metastable states"
+        )
     return _join_rest(labels, whole), regions
 
 

@@ -65,6 +65,8 @@ class MethodResult:
     seconds, evaluations, steps, picoseconds : float
         Over all chains.
     slowest_torsion, slowest_component : Rate or None
+    sides : Rate or None
+        Of being on one side or the other of the slowest barrier, where it is known.
     crossings : Crossings or None
         Times in seconds of stepping.
     """
@@ -77,6 +79,7 @@ class MethodResult:
     picoseconds: float
     slowest_torsion: Rate | None
     slowest_component: Rate | None
+    sides: Rate | None
     crossings: Crossings | None
 
     @property
@@ -110,13 +113,13 @@ def measure(
     angles : sequence of array [F, T], rad
         Of true rotors, one array for each chain.
     """
-    crossings = None
+    crossings = on_side = None
     if split is not None:
         column = [t.name for t in torsions].index(split.torsion)
         crossings = Crossings(0, 0, 0.0, 0.0)
-        for recording, a in zip(recordings, angles, strict=True):
-            interval = recording.seconds / len(a)
-            crossings += count_sides([split.sides(a[:, column])], interval)
+        on_side = [split.sides(a[:, column]) for a in angles]
+        for recording, side in zip(recordings, on_side, strict=True):
+            crossings += count_sides([side], recording.seconds / len(side))
     # Where the slowest barrier is known, chains that never crossed it have not mixed, even if they
     # all sit on one side and agree.
     crossed = crossings is None or crossings.inward + crossings.outward > 0
@@ -129,6 +132,10 @@ def measure(
     if slow is not None:
         projected = stack_chains([slow.project(a)[:, 0] for a in angles])
         component = _rate("TIC 1", recordings, angles, projected, False, crossed)
+    sides = None
+    if split is not None and on_side is not None:
+        series = stack_chains([side.astype(float) for side in on_side])
+        sides = _rate(f"side of {split.torsion}", recordings, angles, series, False, crossed)
     return MethodResult(
         name,
         len(recordings),
@@ -139,6 +146,7 @@ def measure(
         # Unmeasured ones first: a torsion whose chains disagree is slower than any number says.
         min(rates, key=lambda r: (r.measured, r.per_second), default=None),
         component,
+        sides,
         crossings,
     )
 
@@ -206,6 +214,8 @@ class Comparison:
         NaN where there is none; `high` is NaN for a bound.
     basis : str
         What the ratio rests on.
+    own_rate, own_low : float
+        Effective samples per second of Timewarp, and the lower end of the interval.
     rate_bound : float
         Effective samples per second of the other method, at most (or as measured).
     """
@@ -217,6 +227,8 @@ class Comparison:
     low: float
     high: float
     basis: str
+    own_rate: float
+    own_low: float
     rate_bound: float
 
 
@@ -246,10 +258,22 @@ def compare(timewarp: MethodResult, other: MethodResult, reference: Crossings | 
             low,
             high,
             "both measured in this run",
+            mine.per_second,
+            mine.low,
             theirs.per_second,
         )
+    return _compare_bound(timewarp, other, reference)
+
+
+def _compare_bound(
+    timewarp: MethodResult, other: MethodResult, reference: Crossings | None
+) -> Comparison:
+    """Compare effective samples of the side of the slowest barrier, `other`'s by crossings."""
+    mine = timewarp.sides
     if other.crossings is None:
         return _nothing(other.name, "its chains have not mixed and no slow barrier is known")
+    if mine is None or not mine.measured:
+        return _nothing(other.name, "the Timewarp chains have not crossed often enough")
     crossings, basis = _known_crossings(other, reference)
     bound = crossings.highest_rate() / 2
     if not math.isfinite(bound):
@@ -257,12 +281,14 @@ def compare(timewarp: MethodResult, other: MethodResult, reference: Crossings | 
     low = mine.low / bound
     return Comparison(
         other.name,
-        f"{mine.quantity} / two sides of the slowest barrier",
+        mine.quantity,
         f"> {low:.3g}",
         float("nan"),
         low,
         float("nan"),
         basis,
+        mine.per_second,
+        mine.low,
         bound,
     )
 
@@ -272,11 +298,8 @@ def _known_crossings(other: MethodResult, reference: Crossings | None) -> tuple[
     own = other.crossings
     assert own is not None
     crossed = own.inward + own.outward
-    note = (
-        f"{crossed} crossings in {other.picoseconds / 1000:.3g} ns here"
-        if crossed
-        else f"not one crossing in {other.picoseconds / 1000:.3g} ns here"
-    )
+    times = {0: "not one crossing", 1: "one crossing"}.get(crossed, f"{crossed} crossings")
+    note = f"{times} in {other.picoseconds / 1000:.3g} ns here"
     # Exchange speeds crossings up, so plain MD is no bound for it.
     if reference is None or "exchange" in other.name:
         return own, f"{note}; 95 % bound of the rates from these"
@@ -293,7 +316,7 @@ def _known_crossings(other: MethodResult, reference: Crossings | None) -> tuple[
 
 def _nothing(name: str, why: str) -> Comparison:
     nan = float("nan")
-    return Comparison(name, "", f"no ratio: {why}", nan, nan, nan, why, nan)
+    return Comparison(name, "", f"no ratio: {why}", nan, nan, nan, why, nan, nan, nan)
 
 
 @dataclass(frozen=True)
@@ -317,13 +340,12 @@ class BreakEven:
     bound: bool
 
 
-def break_even(cost: float, timewarp: MethodResult, comparison: Comparison) -> BreakEven | None:
+def break_even(cost: float, comparison: Comparison) -> BreakEven | None:
     """Return t with (t - cost) r_Timewarp = t r_other, or None where a rate is not known."""
-    mine = timewarp.slowest_torsion
-    if mine is None or not math.isfinite(comparison.rate_bound):
+    if not math.isfinite(comparison.rate_bound):
         return None
     bound = not math.isfinite(comparison.ratio)
-    rate = mine.low if bound else mine.per_second
+    rate = comparison.own_low if bound else comparison.own_rate
     if rate <= comparison.rate_bound:
         return BreakEven(comparison.other, cost, float("inf"), bound)
     return BreakEven(comparison.other, cost, cost / (1 - comparison.rate_bound / rate), bound)

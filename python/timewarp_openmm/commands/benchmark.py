@@ -139,7 +139,7 @@ def _on_platform(
     breaks = [
         b
         for c in comparisons
-        if cost and (b := measure.break_even(sum(cost.values()), results[0], c)) is not None
+        if cost and (b := measure.break_even(sum(cost.values()), c)) is not None
     ]
     heading = f"{molecule.name}, {platform_name} platform"
     conditions = {

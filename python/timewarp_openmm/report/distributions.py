@@ -251,16 +251,22 @@ def _warn_of_states(
     # One state alone is no basin that could have been left and found again.
     if LONG not in found or len(states.names) < 2:
         return
-    for name, visits, share in zip(
-        states.names, found[LONG].visits, found[LONG].populations, strict=True
-    ):
-        if visits == 0:
-            warnings.append(f"the chain never visited state {name}, which the MD knows")
-        elif visits == 1:
-            warnings.append(
-                f"the chain visited state {name} once only: its population ({share:.3g}) is "
-                "not known"
-            )
+    found_visits = found[LONG].visits
+    missed = [n for n, v in zip(states.names, found_visits, strict=True) if v == 0]
+    if missed:
+        warnings.append(
+            f"states that the MD knows and the chain never visited: {', '.join(missed)}"
+        )
+    once = [
+        f"{n} (share {p:.3g})"
+        for n, v, p in zip(states.names, found_visits, found[LONG].populations, strict=True)
+        if v == 1
+    ]
+    if once:
+        warnings.append(
+            f"states that the chain visited once only: {', '.join(once)}; their populations are "
+            "not known"
+        )
     if found[LONG].outside > 0.01:
         warnings.append(
             f"{found[LONG].outside:.1%} of the chain's frames are in no state that the MD knows; "
