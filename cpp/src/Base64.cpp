@@ -1,5 +1,6 @@
 #include "Base64.h"
 #include "openmm/OpenMMException.h"
+#include <algorithm>
 #include <cstdint>
 
 using namespace TimewarpPlugin;

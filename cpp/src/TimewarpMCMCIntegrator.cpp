@@ -4,6 +4,7 @@
 #include "Sha256.h"
 #include "TimewarpKernels.h"
 #include "openmm/Context.h"
+#include "openmm/Force.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/internal/ContextImpl.h"
 #include "openmm/internal/ForceImpl.h"

@@ -4,11 +4,12 @@
 void runPlatformTests(Platform& platform) {
     testAnalyticAcceptanceRatio(1, platform);
     testAnalyticAcceptanceRatio(64, platform);
-    testMeanAcceptanceRatio(AnharmonicWell(4), "affine", platform);
-    testMeanAcceptanceRatio(AnharmonicWell(1), "tilted", platform);
+    testMeanAcceptanceRatio(AnharmonicWell(1), "affine", platform);
     testMeanAcceptanceRatio(AnharmonicWell(1), "lags", platform);
-    testMeanAcceptanceRatio(TorsionRing(1), "rotor", platform);
-    testMeanAcceptanceRatio(DoubleWell(1), "sided", platform);
+    testBalanceOfAcceptanceRatios(AnharmonicWell(1), "tilted", platform);
+    testBalanceOfAcceptanceRatios(AnharmonicWell(4), "random", platform);
+    testBalanceOfAcceptanceRatios(TorsionRing(1), "rotor", platform);
+    testBalanceOfAcceptanceRatios(DoubleWell(1), "sided", platform);
     testNonFiniteProposalsDoNotReachTheEnergy(platform);
     testStateThatCannotBeDrawn(platform);
     testVirtualSitesFollow(platform);

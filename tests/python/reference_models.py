@@ -343,7 +343,7 @@ class Bounded(torch.nn.Module):
 
 
 class WrongDensity(torch.nn.Module):
-    """A random walk that adds a number (infinite or NaN) to the density of the way there or back."""
+    """A random walk that adds a number, say infinity, to the density of the way there or back."""
 
     def __init__(self, forward: float, back: float) -> None:
         super().__init__()
