@@ -6,7 +6,7 @@ BUILD := build/plugin
 INSTALLED := $(VENV)/.installed
 JOBS ?= $(shell nproc)
 
-.PHONY: demo test test-python test-cpp test-long benchmark-overhead docs lint format clean
+.PHONY: demo test test-python test-cpp test-long sanitize benchmark-overhead docs lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --out demo --force
@@ -33,6 +33,13 @@ test-python: $(INSTALLED)
 
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -m long
+
+# AddressSanitizer and UndefinedBehaviorSanitizer over the C++ tests, in a build folder of its own.
+sanitize: $(INSTALLED)
+	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+		-DPython_EXECUTABLE=$(abspath $(BIN))/python -DTIMEWARP_BUILD_TESTS=ON -DTIMEWARP_SANITIZE=ON
+	$(BIN)/cmake --build build/sanitize --parallel $(JOBS)
+	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
 
 benchmark-overhead: $(INSTALLED)
 	$(BIN)/cmake $(BUILD) -DTIMEWARP_BUILD_BENCHMARKS=ON

@@ -12,6 +12,8 @@ namespace TimewarpPlugin {
 
 class ProposalChain;
 class ProposalModel;
+struct ChainIdentity;
+struct ChainState;
 
 /**
  * This is an Integrator which samples the Boltzmann distribution of a System by Metropolis-Hastings Monte
@@ -35,11 +37,37 @@ public:
      * @param modelPath   the path of the TorchScript model
      */
     explicit TimewarpMCMCIntegrator(const std::string& modelPath);
+    /**
+     * Create a TimewarpMCMCIntegrator from the content of a model file instead of the file itself.  The model
+     * is then embedded when the integrator is serialized.
+     *
+     * @param modelPath      what to call the model; no file of that name is needed
+     * @param modelContent   the bytes of the TorchScript model
+     */
+    TimewarpMCMCIntegrator(const std::string& modelPath, const std::string& modelContent);
     ~TimewarpMCMCIntegrator() override;
     /**
      * Get the path of the TorchScript model.
      */
     const std::string& getModelPath() const;
+    /**
+     * Get the content of the model file, as it was when the integrator was created.
+     */
+    const std::string& getModelContent() const;
+    /**
+     * Get the SHA-256 digest of the model file, as 64 hexadecimal digits.
+     */
+    const std::string& getModelSha256() const;
+    /**
+     * Get whether the model itself is stored when the integrator is serialized.  See setEmbedModel() for
+     * details.
+     */
+    bool getEmbedModel() const;
+    /**
+     * Set whether the model itself is stored when the integrator is serialized.  If not (the default), its
+     * path and SHA-256 digest are, and deserializing needs that very file.
+     */
+    void setEmbedModel(bool embed);
     /**
      * Get the temperature of the sampled distribution (in Kelvin).
      */
@@ -49,6 +77,22 @@ public:
      * temperature the model was trained for, so moving far from it costs acceptance.
      */
     void setTemperature(double temperature);
+    /**
+     * Get the lag times that proposals are made for (in ps).  Infinity stands for an independent draw.
+     */
+    const std::vector<double>& getLagTimes() const;
+    /**
+     * Get how often each of the lag times is picked.  See setLagWeights() for details.
+     */
+    const std::vector<double>& getLagWeights() const;
+    /**
+     * Set how often each of the lag times is picked.  Every proposal picks one at random, in proportion to
+     * these weights, and whatever they are the sampled distribution is the same.  The default are the weights
+     * that the model states.
+     *
+     * @param weights    a weight for each of the lag times; none negative, and not all of them 0
+     */
+    void setLagWeights(const std::vector<double>& weights);
     /**
      * Get the number of proposals that are computed together.  0 means that it adapts to the acceptance rate.
      */
@@ -130,13 +174,21 @@ protected:
     void deserializeParameters(const OpenMM::SerializationNode& node) override;
 
 private:
+    TimewarpMCMCIntegrator(const std::string& modelPath, std::unique_ptr<ProposalModel> model, bool embed);
     const ProposalChain& requireChain() const;
+    ChainIdentity getIdentity() const;
+    void setChainState(const ChainState& state);
     std::string modelPath;
+    bool embedModel;
     double temperature;
+    std::vector<double> lagWeights;
     int batchSize, randomNumberSeed;
     // Of the last chain, after its Context is gone.
     long long numProposed, numAccepted, numNonFinite;
     std::vector<int> particles;
+    // Of the System that the integrator is bound to.
+    std::string systemSha256;
+    std::size_t numAtoms;
     std::unique_ptr<ProposalModel> model;
     std::unique_ptr<ProposalChain> chain;
 };

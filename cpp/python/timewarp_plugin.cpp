@@ -81,6 +81,12 @@ PYBIND11_MODULE(_plugin, module) {
         return dynamic_cast<TimewarpMCMCIntegrator*>(reinterpret_cast<Integrator*>(address)) != nullptr;
     });
     module.def("get_model_path", bindGetter(&TimewarpMCMCIntegrator::getModelPath));
+    module.def("get_model_sha256", bindGetter(&TimewarpMCMCIntegrator::getModelSha256));
+    module.def("get_embed_model", bindGetter(&TimewarpMCMCIntegrator::getEmbedModel));
+    module.def("set_embed_model", bindSetter(&TimewarpMCMCIntegrator::setEmbedModel));
+    module.def("get_lag_times", bindGetter(&TimewarpMCMCIntegrator::getLagTimes));
+    module.def("get_lag_weights", bindGetter(&TimewarpMCMCIntegrator::getLagWeights));
+    module.def("set_lag_weights", bindSetter(&TimewarpMCMCIntegrator::setLagWeights));
     module.def("get_temperature", bindGetter(&TimewarpMCMCIntegrator::getTemperature));
     module.def("set_temperature", bindSetter(&TimewarpMCMCIntegrator::setTemperature));
     module.def("get_batch_size", bindGetter(&TimewarpMCMCIntegrator::getBatchSize));

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 #include <sstream>
 
@@ -100,14 +101,18 @@ string ModelMetadata::describeAtom(int atom) const {
     return description;
 }
 
-double ModelMetadata::pickLag(double uniform) const {
-    double sum = 0;
-    for (size_t i = 0; i + 1 < lagTimes.size(); i++) {
-        sum += lagWeights[i];
-        if (uniform <= sum)
-            return lagTimes[i];
+double ModelMetadata::pickLag(double uniform, const vector<double>& weights) const {
+    double target = uniform * accumulate(weights.begin(), weights.end(), 0.0), sum = 0;
+    size_t last = 0;
+    for (size_t i = 0; i < lagTimes.size(); i++) {
+        if (weights[i] == 0)
+            continue;
+        last = i;
+        sum += weights[i];
+        if (target <= sum)
+            break;
     }
-    return lagTimes.back();
+    return lagTimes[last];
 }
 
 static void checkParticle(const System& system, int particle) {

@@ -35,9 +35,10 @@ struct ModelMetadata {
     void checkSystem(const OpenMM::System& system, const std::vector<int>& particles,
                      const std::vector<std::pair<int, int>>& bonds) const;
     /**
-     * The lag time for a uniform deviate: lag times are picked with the probabilities the model states.
+     * The lag time for a uniform deviate in (0, 1]: lag times are picked with probabilities in proportion to
+     * the weights, which need not add up to 1.
      */
-    double pickLag(double uniform) const;
+    double pickLag(double uniform, const std::vector<double>& weights) const;
     /**
      * Describe an atom of the model for messages.
      */

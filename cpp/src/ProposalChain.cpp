@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <openmm/reference/SimTKOpenMMRealType.h>
 
 using namespace TimewarpPlugin;
@@ -38,8 +39,9 @@ static uint64_t hashThermodynamicState(ContextImpl& context, const ChainSettings
     return hash;
 }
 
-ProposalChain::ProposalChain(ProposalModel& model, Kernel kernel, int64_t seed)
-        : model(model), kernel(kernel), numAtoms(0) {
+ProposalChain::ProposalChain(ProposalModel& model, Kernel kernel, int64_t seed, const vector<Vec3>& shifts)
+        : model(model), kernel(kernel), shifts(shifts), numAtoms(0),
+          lagWeights(model.getMetadata().lagWeights) {
     counters.seed = seed;
 }
 
@@ -78,7 +80,7 @@ void ProposalChain::chooseStream(ContextImpl& context, const ChainSettings& sett
     uint64_t newStream = hashThermodynamicState(context, settings);
     if (streamIsKnown && newStream != stream &&
         counters.iteration < counters.lookAheadStart + counters.lookAheadSize) {
-        counters.lookAheadSize = 0;
+        discardLookAhead();
         counters.numDiscarded++;
     }
     stream = newStream;
@@ -88,33 +90,44 @@ void ProposalChain::chooseStream(ContextImpl& context, const ChainSettings& sett
 void ProposalChain::refreshState(ContextImpl& context, const ChainSettings& settings) {
     chooseStream(context, settings);
     if (!state(kernel).positionsAreSaved(context)) {
-        state(kernel).getPositions(context, statePositions);
-        numAtoms = statePositions.size();
-        for (int i = 0; i < numAtoms; i++)
+        vector<Vec3> positions;
+        state(kernel).getPositions(context, positions);
+        for (size_t i = 0; i < positions.size(); i++)
             for (int j = 0; j < 3; j++)
-                if (!isfinite(statePositions[i][j]))
+                if (!isfinite(positions[i][j]))
                     throw OpenMMException("Timewarp: the position of " + model.getMetadata().describeAtom(i) +
                                           " is not finite; set valid positions before stepping");
-        chooseOrigin();
+        chooseOrigin(positions);
+        statePositions.swap(positions);
+        numAtoms = statePositions.size();
         state(kernel).savePositions(context);
-        counters.lookAheadSize = 0;
+        discardLookAhead();
         counters.stateLogDensityKnown = 0;
     }
     stateEnergy = computeEnergy(context, settings);
-    if (isnan(stateEnergy))
+
+    // Positive infinity is all right: any proposal of a finite energy is better.
+
+    if (isnan(stateEnergy) || stateEnergy == -numeric_limits<double>::infinity())
         throw OpenMMException(
-                "Timewarp: the potential energy of the current state is NaN; set valid positions, "
-                "for example by minimizing the energy, before stepping");
+                "Timewarp: the potential energy of the current state is NaN or minus infinity; set valid "
+                "positions, for example by minimizing the energy, before stepping");
 }
 
-void ProposalChain::chooseOrigin() {
+void ProposalChain::chooseOrigin(const vector<Vec3>& positions) {
     if (counters.originKnown)
         return;
+
+    // Periodic images, and the barostat that moves molecules between them, are the same state. To a model
+    // that tells them apart they are not, and its chain would not have the box's distribution.
+
+    if (!shifts.empty())
+        model.checkTranslationInvariance(positions, shifts);
     Vec3 sum;
-    for (const Vec3& position : statePositions)
+    for (const Vec3& position : positions)
         sum += position;
     for (int j = 0; j < 3; j++)
-        counters.origin[j] = sum[j] / numAtoms;
+        counters.origin[j] = sum[j] / positions.size();
     counters.originKnown = 1;
 }
 
@@ -122,18 +135,21 @@ Vec3 ProposalChain::origin() const {
     return Vec3(counters.origin[0], counters.origin[1], counters.origin[2]);
 }
 
-vector<Vec3> ProposalChain::modelPositions() const {
-    vector<Vec3> positions = statePositions;
-    for (Vec3& position : positions)
+vector<Vec3> ProposalChain::shifted(const vector<Vec3>& positions) const {
+    vector<Vec3> result = positions;
+    for (Vec3& position : result)
         position -= origin();
-    return positions;
+    return result;
 }
 
 void ProposalChain::iterate(ContextImpl& context, const ChainSettings& settings) {
     int64_t entry = counters.iteration - counters.lookAheadStart;
-    if (entry < counters.lookAheadSize && !lookAheadIsComputed)
+    if (counters.lookAheadSize > 0 && !lookAheadIsComputed)
         makeLookAhead(counters.lookAheadStart, counters.lookAheadSize);
     if (!entryIsUsable(entry)) {
+        if (entry < counters.lookAheadSize)
+            counters.numDiscarded++;
+        lookAheadPositions = statePositions;
         makeLookAhead(counters.iteration, chooseBatchSize(settings));
         counters.positionsMoved = 0;
         entry = 0;
@@ -152,6 +168,26 @@ bool ProposalChain::entryIsUsable(int64_t entry) const {
     if (entry < 0 || entry >= counters.lookAheadSize)
         return false;
     return !counters.positionsMoved || model.isIndependentDraw(draws.lags[entry]);
+}
+
+void ProposalChain::discardLookAhead() {
+    counters.lookAheadSize = 0;
+    lookAheadPositions.clear();
+}
+
+void ProposalChain::setLagWeights(const vector<double>& weights) {
+    if (weights == lagWeights)
+        return;
+    lagWeights = weights;
+    discardLookAhead();
+}
+
+bool ProposalChain::drawsOnlyIndependently() const {
+    const vector<double>& lags = model.getMetadata().lagTimes;
+    for (size_t i = 0; i < lags.size(); i++)
+        if (lagWeights[i] > 0 && !model.isIndependentDraw(lags[i]))
+            return false;
+    return true;
 }
 
 int ProposalChain::chooseBatchSize(const ChainSettings& settings) const {
@@ -175,7 +211,7 @@ void ProposalChain::draw(int64_t start, int64_t size, Draws& draws) const {
     for (int64_t i = 0; i < size; i++) {
         IterationNoise random(counters.seed ^ stream, start + i);
         draws.logUniform[i] = log(random.uniform());
-        draws.lags[i] = metadata.pickLag(random.uniform());
+        draws.lags[i] = metadata.pickLag(random.uniform(), lagWeights);
         random.normal(draws.velocities.data() + i * velocitySize, velocitySize);
         random.normal(draws.noise.data() + i * noiseSize, noiseSize);
     }
@@ -186,7 +222,7 @@ void ProposalChain::makeLookAhead(int64_t start, int64_t size) {
 
     counters.lookAheadSize = 0;
     draw(start, size, draws);
-    model.propose(modelPositions(), draws.velocities, draws.noise, draws.lags, batch);
+    model.propose(shifted(lookAheadPositions), draws.velocities, draws.noise, draws.lags, batch);
     counters.lookAheadStart = start;
     counters.lookAheadSize = size;
     lookAheadIsComputed = true;
@@ -196,24 +232,34 @@ bool ProposalChain::proposalIsFinite(int64_t entry) const {
     const double* y = &batch.positions[entry * 3 * numAtoms];
     const double* w = &batch.velocities[entry * 3 * numAtoms];
     auto finite = [](double value) { return isfinite(value); };
+
+    // A way back of density zero is honest; it rejects.
+
+    bool reverse = model.isIndependentDraw(draws.lags[entry]) ||
+                   batch.logReverse[entry] < numeric_limits<double>::infinity();
     return all_of(y, y + 3 * numAtoms, finite) && all_of(w, w + 3 * numAtoms, finite) &&
-           isfinite(batch.logForward[entry]);
+           isfinite(batch.logForward[entry]) && reverse;
 }
 
 double ProposalChain::independentLogDensity() {
     if (!counters.stateLogDensityKnown) {
-        counters.stateLogDensity = model.independentLogDensity(modelPositions());
-        if (!isfinite(counters.stateLogDensity))
-            throw OpenMMException("Timewarp: the current conformation is none that the model can propose "
-                                  "(its density is zero), "
-                                  "so no proposal could ever be accepted from it: a chiral centre, a cis or "
-                                  "trans bond or a ring "
-                                  "differs from the model's training data. Start from another conformation, "
-                                  "or fit a model to "
-                                  "data that have this one");
+        counters.stateLogDensity = model.independentLogDensity(shifted(statePositions));
         counters.stateLogDensityKnown = 1;
     }
-    return counters.stateLogDensity;
+    if (isfinite(counters.stateLogDensity))
+        return counters.stateLogDensity;
+    if (drawsOnlyIndependently())
+        throw OpenMMException("Timewarp: the current conformation is none that the model can propose "
+                              "(its density is zero), "
+                              "so no proposal could ever be accepted from it: a chiral centre, a cis or "
+                              "trans bond or a ring "
+                              "differs from the model's training data. Start from another conformation, "
+                              "or fit a model to "
+                              "data that have this one");
+
+    // Moves of a finite lag time may lead away from here.
+
+    return -numeric_limits<double>::infinity();
 }
 
 double ProposalChain::logAcceptance(int64_t entry, double newEnergy, double kT) {
@@ -241,7 +287,7 @@ bool ProposalChain::tryProposal(ContextImpl& context, const ChainSettings& setti
         newEnergy = computeEnergy(context, settings);
     }
     catch (...) {
-        state(kernel).restorePositions(context);
+        restorePositions(context);
         throw;
     }
 
@@ -252,7 +298,7 @@ bool ProposalChain::tryProposal(ContextImpl& context, const ChainSettings& setti
     if (accept)
         acceptProposal(context, entry, newEnergy);
     else
-        state(kernel).restorePositions(context);
+        restorePositions(context);
     return accept;
 }
 
@@ -265,21 +311,30 @@ void ProposalChain::acceptProposal(ContextImpl& context, int64_t entry, double n
     if (samePositions)
         return;
     moved = true;
-    counters.positionsMoved = 1;
     counters.stateLogDensityKnown = 0;
     if (model.isIndependentDraw(draws.lags[entry])) {
+        counters.positionsMoved = 1;
         counters.stateLogDensity =
                 batch.logForward[entry] -
                 standardNormalLogDensity(&batch.velocities[entry * 3 * numAtoms], 3 * numAtoms);
         counters.stateLogDensityKnown = 1;
     }
-    else
+    else {
         counters.numDiscarded++;
+        discardLookAhead();
+    }
 }
 
 double ProposalChain::computeEnergy(ContextImpl& context, const ChainSettings& settings) const {
     context.computeVirtualSites();
     return context.calcForcesAndEnergy(false, true, settings.forceGroups);
+}
+
+void ProposalChain::restorePositions(ContextImpl& context) {
+    // Virtual sites that depend on the model's atoms go back with them.
+
+    state(kernel).restorePositions(context);
+    context.computeVirtualSites();
 }
 
 void ProposalChain::finishRun(ContextImpl& context, const ChainSettings& settings) {
@@ -293,29 +348,37 @@ void ProposalChain::finishRun(ContextImpl& context, const ChainSettings& setting
         context.systemChanged();
 }
 
-ChainCounters ProposalChain::getCounters(ContextImpl& context) const {
-    ChainCounters current = counters;
+ChainState ProposalChain::getState(ContextImpl& context) const {
+    ChainState current{counters, lagWeights, lookAheadPositions, digestOfPositions(statePositions)};
     if (!state(kernel).positionsAreSaved(context)) {
-        current.lookAheadSize = 0;
-        current.stateLogDensityKnown = 0;
+        current.counters.lookAheadSize = 0;
+        current.counters.stateLogDensityKnown = 0;
     }
+    if (current.counters.lookAheadSize == 0)
+        current.lookAheadPositions.clear();
     return current;
 }
 
-void ProposalChain::setCounters(ContextImpl& context, const ChainCounters& newCounters) {
-    counters = newCounters;
+void ProposalChain::setState(ContextImpl& context, const ChainState& newState) {
+    counters = newState.counters;
+    lagWeights = newState.lagWeights;
+    lookAheadPositions = newState.lookAheadPositions;
     lookAheadIsComputed = false;
     streamIsKnown = false;
     state(kernel).getPositions(context, statePositions);
     numAtoms = statePositions.size();
     state(kernel).savePositions(context);
+    if (digestOfPositions(statePositions) != newState.positionsDigest) {
+        discardLookAhead();
+        counters.stateLogDensityKnown = 0;
+    }
 }
 
 void ProposalChain::setSeed(int64_t seed) {
     if (seed == counters.seed)
         return;
     counters.seed = seed;
-    counters.lookAheadSize = 0;
+    discardLookAhead();
 }
 
 double ProposalChain::computeKineticEnergy(ContextImpl& context) {

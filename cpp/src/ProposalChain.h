@@ -1,6 +1,7 @@
 #ifndef TIMEWARP_PROPOSAL_CHAIN_H_
 #define TIMEWARP_PROPOSAL_CHAIN_H_
 
+#include "ChainState.h"
 #include "ProposalModel.h"
 #include "internal/windowsExportTimewarp.h"
 #include "openmm/Kernel.h"
@@ -27,38 +28,13 @@ struct ChainSettings {
 };
 
 /**
- * The numbers that determine how a chain goes on, apart from the state of the Context.  They are what a
- * checkpoint holds.
- */
-struct ChainCounters {
-    std::int64_t seed = 0;
-    std::int64_t iteration = 0;
-    std::int64_t numAccepted = 0;
-    std::int64_t numNonFinite = 0;
-    /** Times that an acceptance made the look-ahead worthless; the batch size adapts to their frequency. */
-    std::int64_t numDiscarded = 0;
-    /** First iteration and size of the look-ahead; size 0 if there is none. */
-    std::int64_t lookAheadStart = 0;
-    std::int64_t lookAheadSize = 0;
-    /** 1 if the positions have changed since the look-ahead was made, so that only its independent draws
-     * hold. */
-    std::int64_t positionsMoved = 0;
-    /** 1 if stateLogDensity is that of the current positions. */
-    std::int64_t stateLogDensityKnown = 0;
-    double stateLogDensity = 0;
-    /** 1 if the origin has been chosen. */
-    std::int64_t originKnown = 0;
-    /** Where the model's origin lies (nm); see ProposalChain. */
-    double origin[3] = {0, 0, 0};
-};
-
-/**
  * The Metropolis-Hastings chain, the same on all platforms.  Its target is
  * exp(-U(x)/kT) N(v; 0, I), and v is drawn anew before every single proposal.
  *
  * Proposals are computed in batches.  A batch is look-ahead: entry k is the proposal of iteration start+k, to
- * be used if the state it was made from is still the current one.  The first acceptance throws the rest away,
- * except for independent draws (infinite lag time), which do not depend on the state.
+ * be used if the state it was made from is still the current one.  The first acceptance throws the rest away.
+ * Only where it accepts an independent draw (infinite lag time) do the other independent draws hold, which do
+ * not depend on the state: a flow of shapes places all of them in one and the same frame.
  *
  * The model works in single precision, which is finest near the origin, so it is shown positions relative to
  * the centroid of the first state.  That origin never changes again: one that followed the state would be
@@ -71,8 +47,11 @@ public:
      * @param model     the source of proposals
      * @param kernel    a TimewarpStateKernel, initialized
      * @param seed      the seed of all randomness
+     * @param shifts    in a periodic System, a displacement of each atom (nm) by which only images of a state
+     *                  come of it: atoms of one molecule have the same; otherwise none
      */
-    ProposalChain(ProposalModel& model, OpenMM::Kernel kernel, std::int64_t seed);
+    ProposalChain(ProposalModel& model, OpenMM::Kernel kernel, std::int64_t seed,
+                  const std::vector<OpenMM::Vec3>& shifts = {});
     virtual ~ProposalChain() = default;
     /**
      * Perform iterations, or fewer if settings.interrupted returns true.  If an exception leaves this method,
@@ -80,13 +59,19 @@ public:
      */
     void run(OpenMM::ContextImpl& context, const ChainSettings& settings, int iterations);
     /**
-     * Get the counters that a checkpoint must hold.
+     * Set how often each of the model's lag times is picked.  Look-ahead with lag times that were picked
+     * otherwise is thrown away, so that the chain does not depend on how far it reached.
      */
-    ChainCounters getCounters(OpenMM::ContextImpl& context) const;
+    void setLagWeights(const std::vector<double>& weights);
     /**
-     * Go on from counters that getCounters() returned, the Context being in the state it had then.
+     * Get what a checkpoint must hold.
      */
-    void setCounters(OpenMM::ContextImpl& context, const ChainCounters& counters);
+    ChainState getState(OpenMM::ContextImpl& context) const;
+    /**
+     * Go on from what getState() returned, the Context being in the state it had then.  If the positions
+     * are others, the chain goes on from them.
+     */
+    void setState(OpenMM::ContextImpl& context, const ChainState& state);
     /**
      * Get the counters as they are, whether or not the look-ahead still holds.
      */
@@ -118,26 +103,32 @@ protected:
     virtual double logAcceptance(std::int64_t entry, double newEnergy, double kT);
 
 private:
-    void chooseOrigin();
+    void chooseOrigin(const std::vector<OpenMM::Vec3>& positions);
     void chooseStream(OpenMM::ContextImpl& context, const ChainSettings& settings);
     void iterate(OpenMM::ContextImpl& context, const ChainSettings& settings);
     void refreshState(OpenMM::ContextImpl& context, const ChainSettings& settings);
     bool entryIsUsable(std::int64_t entry) const;
     void makeLookAhead(std::int64_t start, std::int64_t size);
+    void discardLookAhead();
+    bool drawsOnlyIndependently() const;
     int chooseBatchSize(const ChainSettings& settings) const;
     double independentLogDensity();
     bool proposalIsFinite(std::int64_t entry) const;
-    std::vector<OpenMM::Vec3> modelPositions() const;
+    std::vector<OpenMM::Vec3> shifted(const std::vector<OpenMM::Vec3>& positions) const;
     OpenMM::Vec3 origin() const;
     bool tryProposal(OpenMM::ContextImpl& context, const ChainSettings& settings, std::int64_t entry);
     void acceptProposal(OpenMM::ContextImpl& context, std::int64_t entry, double newEnergy);
     double computeEnergy(OpenMM::ContextImpl& context, const ChainSettings& settings) const;
+    void restorePositions(OpenMM::ContextImpl& context);
     void finishRun(OpenMM::ContextImpl& context, const ChainSettings& settings);
 
     ProposalModel& model;
     mutable OpenMM::Kernel kernel;
+    std::vector<OpenMM::Vec3> shifts;
     int numAtoms;
     ChainCounters counters;
+    std::vector<double> lagWeights;
+    std::vector<OpenMM::Vec3> lookAheadPositions;
     bool lookAheadIsComputed = false;
     /** The random numbers of the current thermodynamic state, and whether they are those of the look-ahead.
      */

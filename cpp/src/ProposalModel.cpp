@@ -1,5 +1,6 @@
 #include "ProposalModel.h"
 #include "IterationNoise.h"
+#include "Sha256.h"
 #include "openmm/OpenMMException.h"
 #include <cmath>
 #include <fstream>
@@ -16,6 +17,9 @@ using torch::Tensor;
 // The contract's tolerances (docs/contract.md): log densities, and positions in nm.
 static const double DENSITY_TOLERANCE = 1e-4;
 static const double INVERTIBILITY_TOLERANCE = 1e-5;
+// Invariance to translation can only be judged to the rounding of positions of 1 nm in single precision.
+static const double TRANSLATION_TOLERANCE = 1e-4;
+static const double TRANSLATION_DENSITY_TOLERANCE = 0.05;
 static const int CHECK_BATCH = 8;
 
 /**
@@ -49,11 +53,9 @@ static void copyDoubles(const Tensor& tensor, vector<double>& values) {
  */
 class ProposalModel::Implementation {
 public:
-    Implementation(const string& path, ModelMetadata& metadata)
+    Implementation(const string& path, const string& content, ModelMetadata& metadata)
             : path(path), noiseSize(0), real(torch::kFloat32) {
-        ifstream file(path, ios::binary);
-        if (!file)
-            throw OpenMMException("Timewarp: cannot open the model file " + path + "; check the path");
+        istringstream file(content);
         torch::jit::ExtraFilesMap extra{{ModelMetadata::fileName, ""}};
         try {
             module = torch::jit::load(file, torch::kCPU, extra);
@@ -100,7 +102,41 @@ public:
         return checked(call("invert", {y, w, x, lag}), "invert", {y.size(0), noiseSize}, real);
     }
 
+    /** Throw an exception if w or densities change when x is moved, or y does not move along. */
+    void checkTranslationInvariance(const vector<Vec3>& state, const vector<Vec3>& shifts,
+                                    const ModelMetadata& metadata) {
+        torch::InferenceMode inference;
+        Tensor x = positionsTensor(state, real), noise = checkNoise();
+        x = x - x.mean(0, true);
+        Tensor shift = positionsTensor(shifts, real);
+        for (double time : metadata.lagTimes) {
+            Tensor lag = torch::full({CHECK_BATCH}, time, real);
+            Tensor y, w, logq, y2, w2, logq2;
+            sample(x, noise, lag, y, w, logq);
+            sample(x + shift, noise, lag, y2, w2, logq2);
+            Tensor back = logProb(y2, w2, (x + shift).unsqueeze(0), lag);
+            for (const Tensor& change : {(y2 - y - shift).flatten(1), (w2 - w).flatten(1)})
+                requireInvariance(change, TRANSLATION_TOLERANCE);
+            for (const Tensor& change : {logq2 - logq, back - logq})
+                requireInvariance(change, TRANSLATION_DENSITY_TOLERANCE);
+        }
+    }
+
 private:
+    void requireInvariance(const Tensor& change, double tolerance) const {
+        // What is not finite is rejected wherever it is.
+        Tensor finite = change.index({change.isfinite()}).abs();
+        if (finite.numel() > 0 && !(finite.max().item<double>() <= tolerance))
+            throw OpenMMException(
+                    "Timewarp: the System has periodic boundary conditions, but proposals of the model " +
+                    path +
+                    " depend on where its molecules lie, so that periodic images of one state would be "
+                    "different states; use a model that is invariant to the translation of each molecule "
+                    "(one "
+                    "of a single molecule in internal coordinates is), or build the System without periodic "
+                    "boundary conditions");
+    }
+
     [[noreturn]] void fail(const string& what) const {
         throw OpenMMException("Timewarp: the model " + path + " does not honour the model contract: " + what +
                               "; see docs/contract.md");
@@ -141,9 +177,7 @@ private:
             return;
         torch::InferenceMode inference;
         Tensor x = positionsTensor(metadata.referencePositions, real);
-        Tensor noise = torch::empty({CHECK_BATCH, noiseSize}, torch::kFloat32);
-        IterationNoise(1, 0).normal(noise.data_ptr<float>(), noise.numel());
-        noise = noise.to(real);
+        Tensor noise = checkNoise();
         for (double time : metadata.lagTimes) {
             Tensor lag = torch::full({CHECK_BATCH}, time, real);
             Tensor y, w, logq;
@@ -158,10 +192,16 @@ private:
             checkDensity(logProb(y, w, x.unsqueeze(0), lag), logq.index({finite}), time);
             checkInvertibility(x, invert(y, w, x.unsqueeze(0), lag), lag, y, time);
             if (isinf(time))
-                checkIndependence(x, noise, finite, y, time);
+                checkIndependence(x, noise, finite, y, logq.index({finite}), time);
+            if (!metadata.auxiliaryVelocities)
+                checkSeparateVelocities(x, noise, time);
         }
-        if (!metadata.auxiliaryVelocities)
-            checkSeparateVelocities(x, noise, metadata.lagTimes[0]);
+    }
+
+    Tensor checkNoise() const {
+        Tensor noise = torch::empty({CHECK_BATCH, noiseSize}, torch::kFloat32);
+        IterationNoise(1, 0).normal(noise.data_ptr<float>(), noise.numel());
+        return noise.to(real);
     }
 
     void checkDensity(const Tensor& logProbability, const Tensor& logq, double time) const {
@@ -182,9 +222,10 @@ private:
     }
 
     void checkIndependence(const Tensor& x, const Tensor& noise, const Tensor& finite, const Tensor& y,
-                           double time) {
-        // Turned about an axis and stretched; an independent draw must not notice, beyond its frame in space.
-        Tensor other = x * 1.1;
+                           const Tensor& logq, double time) {
+        // Axes exchanged (a rotation) and stretched; an independent draw must not notice, beyond its frame in
+        // space.
+        Tensor other = x.index_select(1, torch::tensor({1, 2, 0})) * 1.1;
         Tensor lag = torch::full({CHECK_BATCH}, time, real);
         Tensor y2, w2, logq2;
         sample(other, noise, lag, y2, w2, logq2);
@@ -193,6 +234,10 @@ private:
         if (!(difference <= INVERTIBILITY_TOLERANCE))
             report("at an infinite lag time its samples depend on x; interatomic distances (in nm) change by",
                    difference, INVERTIBILITY_TOLERANCE, time);
+        difference = (logq - logq2.index({finite})).abs().max().item<double>();
+        if (!(difference <= DENSITY_TOLERANCE))
+            report("at an infinite lag time its density depends on x; log_q changes by", difference,
+                   DENSITY_TOLERANCE, time);
     }
 
     void checkSeparateVelocities(const Tensor& x, const Tensor& noise, double time) {
@@ -226,8 +271,22 @@ private:
     torch::jit::Module module;
 };
 
-ProposalModel::ProposalModel(const string& path) {
-    implementation = make_unique<Implementation>(path, metadata);
+static string readFile(const string& path) {
+    ifstream file(path, ios::binary);
+    stringstream content;
+    if (file)
+        content << file.rdbuf();
+    if (!file || !content)
+        throw OpenMMException("Timewarp: cannot open the model file " + path + "; check the path");
+    return content.str();
+}
+
+ProposalModel::ProposalModel(const string& path) : ProposalModel(path, readFile(path)) {
+}
+
+ProposalModel::ProposalModel(const string& name, const string& content)
+        : content(content), digest(sha256(content)) {
+    implementation = make_unique<Implementation>(name, content, metadata);
 }
 
 ProposalModel::~ProposalModel() {
@@ -235,6 +294,18 @@ ProposalModel::~ProposalModel() {
 
 const ModelMetadata& ProposalModel::getMetadata() const {
     return metadata;
+}
+
+const string& ProposalModel::getContent() const {
+    return content;
+}
+
+const string& ProposalModel::getSha256() const {
+    return digest;
+}
+
+void ProposalModel::checkTranslationInvariance(const vector<Vec3>& x, const vector<Vec3>& shifts) {
+    implementation->checkTranslationInvariance(x, shifts, metadata);
 }
 
 bool ProposalModel::isIndependentDraw(double lag) const {

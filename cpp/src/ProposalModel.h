@@ -35,8 +35,31 @@ public:
      * @param path   the path of the TorchScript file
      */
     explicit ProposalModel(const std::string& path);
+    /**
+     * Make a model of the content of a file.
+     *
+     * @param name      what to call it in messages
+     * @param content   the bytes of the TorchScript file
+     */
+    ProposalModel(const std::string& name, const std::string& content);
     ~ProposalModel();
     const ModelMetadata& getMetadata() const;
+    /**
+     * Get the bytes of the TorchScript file, as they were when it was loaded.
+     */
+    const std::string& getContent() const;
+    /**
+     * Get the SHA-256 digest of the content.
+     */
+    const std::string& getSha256() const;
+    /**
+     * Throw an exception if the model's proposals do not move along when atoms are moved.
+     *
+     * @param x        positions of a state, N (nm)
+     * @param shifts   displacement of each atom, N (nm)
+     */
+    void checkTranslationInvariance(const std::vector<OpenMM::Vec3>& x,
+                                    const std::vector<OpenMM::Vec3>& shifts);
     /**
      * Get whether proposals of this lag time do not depend on the state, and their auxiliary velocities on
      * nothing.
@@ -61,6 +84,7 @@ public:
 
 private:
     class Implementation;
+    std::string content, digest;
     std::unique_ptr<Implementation> implementation;
     ModelMetadata metadata;
 };

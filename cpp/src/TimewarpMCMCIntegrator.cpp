@@ -1,28 +1,28 @@
 #include "TimewarpMCMCIntegrator.h"
 #include "ProposalChain.h"
 #include "ProposalModel.h"
+#include "Sha256.h"
 #include "TimewarpKernels.h"
 #include "openmm/Context.h"
+#include "openmm/Force.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/internal/ContextImpl.h"
 #include "openmm/internal/ForceImpl.h"
 #include "openmm/internal/OSRngSeed.h"
 #include "openmm/serialization/SerializationNode.h"
+#include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <cstring>
-#include <istream>
+#include <iomanip>
 #include <numeric>
-#include <ostream>
+#include <sstream>
+#include <typeinfo>
 
 using namespace TimewarpPlugin;
 using namespace OpenMM;
 using namespace std;
 
 static atomic<bool (*)()> interruptionCheck(NULL);
-
-// Marks this integrator's part of a checkpoint, and its version.
-static const char CHECKPOINT_MAGIC[8] = {'T', 'W', 'M', 'C', 'M', 'C', '0', '1'};
 
 /**
  * The nominal lag time: the mean of the finite ones, or 1 ps where all draws are independent, so that
@@ -38,10 +38,58 @@ static double nominalLag(const ModelMetadata& metadata) {
     return weight > 0 ? sum / weight : 1.0;
 }
 
+/**
+ * What tells one System from another in a checkpoint: masses, constraints, kinds of forces, and the particles
+ * that the model moves.
+ */
+static string digestOfSystem(const System& system, const vector<int>& moved) {
+    stringstream text;
+    text << setprecision(17);
+    for (int i = 0; i < system.getNumParticles(); i++)
+        text << system.getParticleMass(i) << (system.isVirtualSite(i) ? " site " : " ");
+    text << "constraints " << system.getNumConstraints();
+    for (int i = 0; i < system.getNumForces(); i++)
+        text << " " << typeid(system.getForce(i)).name();
+    for (int particle : moved)
+        text << " " << particle;
+    return sha256(text.str());
+}
+
+/**
+ * In a periodic System, displacements that give an image of a state, as far as a model can tell: every
+ * molecule has its own.
+ */
+static vector<Vec3> imageShifts(const ContextImpl& context, const vector<int>& moved) {
+    if (!context.getSystem().usesPeriodicBoundaryConditions())
+        return {};
+    vector<Vec3> shifts(context.getSystem().getNumParticles());
+    double scale = 1;
+    for (const vector<int>& molecule : context.getMolecules()) {
+        for (int particle : molecule)
+            shifts[particle] = Vec3(1.3, -0.7, 0.4) * scale;
+        scale = -0.8 * scale;
+    }
+    vector<Vec3> ofAtoms;
+    for (int particle : moved)
+        ofAtoms.push_back(shifts[particle]);
+    return ofAtoms;
+}
+
 TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath)
-        : modelPath(modelPath), numProposed(0), numAccepted(0), numNonFinite(0) {
-    model = make_unique<ProposalModel>(modelPath);
+        : TimewarpMCMCIntegrator(modelPath, make_unique<ProposalModel>(modelPath), false) {
+}
+
+TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath, const string& modelContent)
+        : TimewarpMCMCIntegrator(modelPath, make_unique<ProposalModel>(modelPath, modelContent), true) {
+}
+
+TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath, unique_ptr<ProposalModel> newModel,
+                                               bool embed)
+        : modelPath(modelPath), numProposed(0), numAccepted(0), numNonFinite(0), numAtoms(0),
+          model(move(newModel)) {
+    setEmbedModel(embed);
     setTemperature(model->getMetadata().temperature);
+    setLagWeights(model->getMetadata().lagWeights);
     setStepSize(nominalLag(model->getMetadata()));
     setConstraintTolerance(1e-5);
     setBatchSize(0);
@@ -55,6 +103,22 @@ const string& TimewarpMCMCIntegrator::getModelPath() const {
     return modelPath;
 }
 
+const string& TimewarpMCMCIntegrator::getModelContent() const {
+    return model->getContent();
+}
+
+const string& TimewarpMCMCIntegrator::getModelSha256() const {
+    return model->getSha256();
+}
+
+bool TimewarpMCMCIntegrator::getEmbedModel() const {
+    return embedModel;
+}
+
+void TimewarpMCMCIntegrator::setEmbedModel(bool embed) {
+    embedModel = embed;
+}
+
 double TimewarpMCMCIntegrator::getTemperature() const {
     return temperature;
 }
@@ -63,6 +127,29 @@ void TimewarpMCMCIntegrator::setTemperature(double temp) {
     if (!(isfinite(temp) && temp > 0))
         throw OpenMMException("Temperature must be positive");
     temperature = temp;
+}
+
+const vector<double>& TimewarpMCMCIntegrator::getLagTimes() const {
+    return model->getMetadata().lagTimes;
+}
+
+const vector<double>& TimewarpMCMCIntegrator::getLagWeights() const {
+    return lagWeights;
+}
+
+void TimewarpMCMCIntegrator::setLagWeights(const vector<double>& weights) {
+    size_t numLags = getLagTimes().size();
+    if (weights.size() != numLags)
+        throw OpenMMException("Lag weights must be " + to_string(numLags) +
+                              " numbers, one for each lag time of the model, but there are " +
+                              to_string(weights.size()));
+    if (!all_of(weights.begin(), weights.end(), [](double w) { return isfinite(w) && w >= 0; }))
+        throw OpenMMException("Lag weights must not be negative, nor NaN or infinite");
+    if (!any_of(weights.begin(), weights.end(), [](double w) { return w > 0; }))
+        throw OpenMMException("At least one of the lag weights must be positive");
+    lagWeights = weights;
+    if (chain != nullptr)
+        chain->setLagWeights(weights);
 }
 
 int TimewarpMCMCIntegrator::getBatchSize() const {
@@ -140,7 +227,10 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     Kernel kernel = contextRef.getPlatform().createKernel(TimewarpStateKernel::Name(), contextRef);
     kernel.getAs<TimewarpStateKernel>().initialize(system, moved);
     int seed = (randomNumberSeed == 0 ? osrngseed() : randomNumberSeed);
-    chain = make_unique<ProposalChain>(*model, kernel, seed);
+    chain = make_unique<ProposalChain>(*model, kernel, seed, imageShifts(contextRef, moved));
+    chain->setLagWeights(lagWeights);
+    systemSha256 = digestOfSystem(system, moved);
+    numAtoms = moved.size();
 }
 
 void TimewarpMCMCIntegrator::cleanup() {
@@ -174,42 +264,28 @@ void TimewarpMCMCIntegrator::setInterruptionCheck(bool (*check)()) {
     interruptionCheck = check;
 }
 
+ChainIdentity TimewarpMCMCIntegrator::getIdentity() const {
+    return {modelPath, getModelSha256(), systemSha256, numAtoms, getLagTimes().size()};
+}
+
+void TimewarpMCMCIntegrator::setChainState(const ChainState& state) {
+    chain->setState(*context, state);
+    lagWeights = state.lagWeights;
+}
+
 void TimewarpMCMCIntegrator::createCheckpoint(ostream& stream) const {
     requireChain();
-    ChainCounters counters = chain->getCounters(*context);
-    stream.write(CHECKPOINT_MAGIC, sizeof(CHECKPOINT_MAGIC));
-    stream.write(reinterpret_cast<const char*>(&counters), sizeof(counters));
+    writeCheckpoint(stream, chain->getState(*context), getIdentity());
 }
 
 void TimewarpMCMCIntegrator::loadCheckpoint(istream& stream) {
     requireChain();
-    char magic[sizeof(CHECKPOINT_MAGIC)];
-    ChainCounters counters;
-    stream.read(magic, sizeof(magic));
-    stream.read(reinterpret_cast<char*>(&counters), sizeof(counters));
-    if (!stream || memcmp(magic, CHECKPOINT_MAGIC, sizeof(magic)) != 0)
-        throw OpenMMException("loadCheckpoint: the checkpoint is truncated or was not made with a "
-                              "TimewarpMCMCIntegrator of this version");
-    chain->setCounters(*context, counters);
+    setChainState(readCheckpoint(stream, getIdentity()));
 }
 
 void TimewarpMCMCIntegrator::serializeParameters(SerializationNode& node) const {
     requireChain();
-    ChainCounters counters = chain->getCounters(*context);
-    node.setIntProperty("version", 1);
-    node.setLongProperty("seed", counters.seed);
-    node.setLongProperty("iteration", counters.iteration);
-    node.setLongProperty("numAccepted", counters.numAccepted);
-    node.setLongProperty("numNonFinite", counters.numNonFinite);
-    node.setLongProperty("numDiscarded", counters.numDiscarded);
-    node.setLongProperty("lookAheadStart", counters.lookAheadStart);
-    node.setLongProperty("lookAheadSize", counters.lookAheadSize);
-    node.setLongProperty("positionsMoved", counters.positionsMoved);
-    node.setLongProperty("stateLogDensityKnown", counters.stateLogDensityKnown);
-    node.setDoubleProperty("stateLogDensity", counters.stateLogDensity);
-    node.setLongProperty("originKnown", counters.originKnown);
-    for (int j = 0; j < 3; j++)
-        node.setDoubleProperty("origin" + to_string(j), counters.origin[j]);
+    writeNode(node, chain->getState(*context), getIdentity());
 }
 
 void TimewarpMCMCIntegrator::deserializeParameters(const SerializationNode& node) {
@@ -219,21 +295,5 @@ void TimewarpMCMCIntegrator::deserializeParameters(const SerializationNode& node
 
     if (!node.hasProperty("lookAheadStart"))
         return;
-    if (node.getIntProperty("version") != 1)
-        throw OpenMMException("Unsupported version number");
-    ChainCounters counters;
-    counters.seed = node.getLongProperty("seed");
-    counters.iteration = node.getLongProperty("iteration");
-    counters.numAccepted = node.getLongProperty("numAccepted");
-    counters.numNonFinite = node.getLongProperty("numNonFinite");
-    counters.numDiscarded = node.getLongProperty("numDiscarded");
-    counters.lookAheadStart = node.getLongProperty("lookAheadStart");
-    counters.lookAheadSize = node.getLongProperty("lookAheadSize");
-    counters.positionsMoved = node.getLongProperty("positionsMoved");
-    counters.stateLogDensityKnown = node.getLongProperty("stateLogDensityKnown");
-    counters.stateLogDensity = node.getDoubleProperty("stateLogDensity");
-    counters.originKnown = node.getLongProperty("originKnown");
-    for (int j = 0; j < 3; j++)
-        counters.origin[j] = node.getDoubleProperty("origin" + to_string(j));
-    chain->setCounters(*context, counters);
+    setChainState(readNode(node, getIdentity()));
 }

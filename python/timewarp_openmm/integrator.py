@@ -14,6 +14,8 @@ from .matching import match_atoms
 from .units import KELVIN, value_in
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from openmm import app
 
 _plugin = load_plugin()
@@ -38,6 +40,9 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         by the bond graph and by element and atom name.
     temperature : float or Quantity, optional
         In kelvin; by default the temperature the model was trained for.
+    embedModel : bool
+        Store the model itself when the integrator is serialized, copied or pickled. By default its
+        path and SHA-256 digest are stored, and that very file is needed to read the integrator.
 
     Raises
     ------
@@ -53,6 +58,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         model: str | os.PathLike[str],
         topology: app.Topology | None = None,
         temperature: float | unit.Quantity | None = None,
+        embedModel: bool = False,
     ) -> None:
         # The C++ object must come with openmm's own SWIG wrapper, and the serializer makes one.
         path = escape(os.path.abspath(os.fspath(model)), {'"': "&quot;"})
@@ -60,6 +66,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
             f'<Integrator type="TimewarpMCMCIntegrator" version="1" modelPath="{path}"/>'
         )
         self.this = made.this
+        self.setEmbedModel(embedModel)
         if temperature is not None:
             self.setTemperature(temperature)
         if topology is not None:
@@ -85,6 +92,47 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
     def getModelPath(self) -> str:
         """Get the path of the model file."""
         return str(_plugin.get_model_path(self._address()))
+
+    def getModelSha256(self) -> str:
+        """Get the SHA-256 digest of the model file, as 64 hexadecimal digits."""
+        return str(_plugin.get_model_sha256(self._address()))
+
+    def getEmbedModel(self) -> bool:
+        """Get whether the model itself is stored when the integrator is serialized."""
+        return bool(_plugin.get_embed_model(self._address()))
+
+    def setEmbedModel(self, embed: bool) -> None:
+        """Set whether the model itself is stored when the integrator is serialized.
+
+        If not (the default), its path and SHA-256 digest are, and a changed file is refused.
+        """
+        _plugin.set_embed_model(self._address(), embed)
+
+    def getLagTimes(self) -> unit.Quantity:
+        """Get the lag times that proposals are made for, in ps; infinity is an independent draw."""
+        return unit.Quantity(list(_plugin.get_lag_times(self._address())), unit.picosecond)
+
+    def getLagWeights(self) -> list[float]:
+        """Get how often each of the lag times is picked (weights, of any sum)."""
+        return list(_plugin.get_lag_weights(self._address()))
+
+    def setLagWeights(self, weights: Sequence[float]) -> None:
+        """Set how often each of the lag times is picked, in proportion to these weights.
+
+        The default are the weights that the model states. They change how fast the chain explores,
+        not what it samples, and may be set at any time between steps.
+
+        Parameters
+        ----------
+        weights : sequence of float
+            One for each of the lag times; none negative, and not all of them 0.
+
+        Raises
+        ------
+        openmm.OpenMMException
+            If they are not that.
+        """
+        _plugin.set_lag_weights(self._address(), [float(weight) for weight in weights])
 
     def getTemperature(self) -> unit.Quantity:
         """Get the temperature of the sampled distribution, in kelvin."""

@@ -9,10 +9,7 @@ void runPlatformTests(Platform& platform) {
     testRejectionKeepsPositions(platform);
     testNonFiniteProposalsAreCounted(platform);
     testVelocities(platform);
-    testCheckpoint(platform);
-    testForceGroups(platform);
     testParameterChangeIsSeen(platform);
-    testSerialization();
     testBadInput(platform);
 }
 

@@ -2,9 +2,7 @@
  * What the integrator does, apart from the distribution it samples (TestTimewarpInvariance.h).
  */
 #include "TimewarpTestTargets.h"
-#include "openmm/serialization/XmlSerializer.h"
 #include <limits>
-#include <sstream>
 
 std::vector<Vec3> positionsAfter(const std::string& model, int batchSize, int steps, Platform& platform,
                                  int seed = 5, int stepsAtOnce = 10) {
@@ -144,57 +142,6 @@ void testVelocities(Platform& platform) {
     ASSERT(std::fabs(sum / samples - expected) < 5 * KT * std::sqrt(0.5 * freedom / samples));
 }
 
-void testCheckpoint(Platform& platform) {
-    for (const char* model : {"tilted", "lags"}) {
-        for (int batchSize : {0, 1, 64}) {
-            AnharmonicWell well;
-            auto system = well.createSystem();
-            TimewarpMCMCIntegrator integrator(modelPath(model, well.numParticles));
-            integrator.setBatchSize(batchSize);
-            Context context(*system, integrator, platform);
-            context.setPositions(std::vector<Vec3>(well.numParticles));
-            integrator.step(37);
-            std::stringstream checkpoint;
-            context.createCheckpoint(checkpoint);
-            State saved = context.getState(State::Positions | State::Velocities | State::Parameters |
-                                           State::IntegratorParameters);
-            integrator.step(100);
-            long long accepted = integrator.getNumAccepted();
-            auto expected = context.getState(State::Positions).getPositions();
-
-            // In the same Context, and in another one with another seed; from a checkpoint and from a State.
-
-            context.loadCheckpoint(checkpoint);
-            integrator.step(100);
-            ASSERT(maxDifference(expected, context.getState(State::Positions).getPositions()) == 0);
-            ASSERT_EQUAL(accepted, integrator.getNumAccepted());
-            TimewarpMCMCIntegrator integrator2(modelPath(model, well.numParticles));
-            integrator2.setBatchSize(batchSize);
-            Context context2(*system, integrator2, platform);
-            context2.setState(saved);
-            integrator2.step(100);
-            ASSERT(maxDifference(expected, context2.getState(State::Positions).getPositions()) == 0);
-            ASSERT_EQUAL(137, integrator2.getNumProposed());
-        }
-    }
-}
-
-void testForceGroups(Platform& platform) {
-    // With no force group in the integration, every symmetric proposal is accepted.
-
-    AnharmonicWell well;
-    auto system = well.createSystem();
-    TimewarpMCMCIntegrator integrator(modelPath("affine", well.numParticles));
-    integrator.setIntegrationForceGroups(1 << 3);
-    Context context(*system, integrator, platform);
-    context.setPositions(std::vector<Vec3>(well.numParticles));
-    integrator.step(200);
-    ASSERT_EQUAL(200, integrator.getNumAccepted());
-    integrator.setIntegrationForceGroups(1);
-    integrator.step(200);
-    ASSERT(integrator.getNumAccepted() < 390);
-}
-
 void testParameterChangeIsSeen(Platform& platform) {
     AnharmonicWell well;
     auto system = well.createSystem();
@@ -208,25 +155,6 @@ void testParameterChangeIsSeen(Platform& platform) {
     long long before = integrator.getNumAccepted();
     integrator.step(50);
     ASSERT_EQUAL(before + 50, integrator.getNumAccepted());
-}
-
-void testSerialization() {
-    TimewarpMCMCIntegrator integrator(modelPath("affine", 4));
-    ASSERT_EQUAL(300.0, integrator.getTemperature());
-    ASSERT_EQUAL(1.0, integrator.getStepSize());
-    integrator.setTemperature(311.5);
-    integrator.setBatchSize(9);
-    integrator.setRandomNumberSeed(42);
-    integrator.setParticles({3, 1, 0, 2});
-    integrator.setIntegrationForceGroups(5);
-    std::unique_ptr<Integrator> copy(XmlSerializer::clone<Integrator>(integrator));
-    auto& integrator2 = dynamic_cast<TimewarpMCMCIntegrator&>(*copy);
-    ASSERT_EQUAL(integrator.getModelPath(), integrator2.getModelPath());
-    ASSERT_EQUAL(integrator.getTemperature(), integrator2.getTemperature());
-    ASSERT_EQUAL(integrator.getBatchSize(), integrator2.getBatchSize());
-    ASSERT_EQUAL(integrator.getRandomNumberSeed(), integrator2.getRandomNumberSeed());
-    ASSERT_EQUAL(integrator.getIntegrationForceGroups(), integrator2.getIntegrationForceGroups());
-    ASSERT(integrator.getParticles() == integrator2.getParticles());
 }
 
 void testBadInput(Platform& platform) {

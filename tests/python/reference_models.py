@@ -281,6 +281,89 @@ class LagScaled(torch.nn.Module):
         return torch.stack([z, w], 1).flatten(1)
 
 
+class Framed(torch.nn.Module):
+    """Independent draws of a shape, put where x is: its centroid stays. As flows of shapes do it.
+
+    y_i = <x> + s (z_i - <z>), with a density in the 3N - 3 coordinates that are not the centroid's.
+    """
+
+    def __init__(self, spread: float) -> None:
+        super().__init__()
+        self.spread = spread
+
+    def density(self, y: Tensor, w: Tensor) -> Tensor:
+        shape = (y - y.mean(1, keepdim=True)) / self.spread
+        return -0.5 * shape.to(torch.float64).square().sum([1, 2]) + normal_log_density(w)
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = noise.view(noise.size(0), 2, x.size(0), 3)
+        y = x.mean(0) + self.spread * (z[:, 0] - z[:, 0].mean(1, keepdim=True))
+        return y, z[:, 1], self.density(y, z[:, 1])
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        return self.density(y, w)
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        z = (y - y.mean(1, keepdim=True)) / self.spread
+        return torch.stack([z, w.expand_as(z)], 1).flatten(1)
+
+
+class Bounded(torch.nn.Module):
+    """Local steps everywhere, and independent draws from a cube; beyond it their density is 0."""
+
+    def __init__(self, step: float, half: float) -> None:
+        super().__init__()
+        self.step = step
+        self.half = half
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = noise.view(noise.size(0), 2, x.size(0), 3)
+        draw = self.half * torch.erf(z[:, 0] / math.sqrt(2))
+        y = torch.where(torch.isfinite(lag)[:, None, None], x + self.step * z[:, 0], draw)
+        return y, z[:, 1], self.log_prob(y, z[:, 1], x.unsqueeze(0), lag)
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        size = 3 * y.size(1)
+        walk = normal_log_density((y - x) / self.step) - size * math.log(self.step)
+        inside = (y.abs() <= self.half).flatten(1).all(1)
+        cube = torch.full_like(walk, -size * math.log(2 * self.half))
+        draw = torch.where(inside, cube, torch.full_like(walk, -math.inf))
+        return torch.where(torch.isfinite(lag), walk, draw) + normal_log_density(w)
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        draw = math.sqrt(2) * torch.erfinv((y / self.half).clamp(-1, 1))
+        z = torch.where(torch.isfinite(lag)[:, None, None], (y - x) / self.step, draw)
+        return torch.stack([z, w.expand_as(z)], 1).flatten(1)
+
+
+class WrongDensity(torch.nn.Module):
+    """A random walk that adds a number, say infinity, to the density of the way there or back."""
+
+    def __init__(self, forward: float, back: float) -> None:
+        super().__init__()
+        self.forward_error = forward
+        self.back_error = back
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = noise.view(noise.size(0), 2, x.size(0), 3)
+        return x + 0.05 * z[:, 0], z[:, 1], normal_log_density(noise) + self.forward_error
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        return normal_log_density(self.invert(y, w, x, lag)) + self.back_error
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        return torch.stack([(y - x) / 0.05, w], 1).flatten(1)
+
+
 class Broken(torch.nn.Module):
     """A random walk that returns NaN or infinity where the first deviate is above 0.5 or below -1.
 
@@ -333,36 +416,55 @@ def any_molecule(noise_size: int, **changes: object) -> ModelMetadata:
     return ModelMetadata(**{**values, **changes})  # type: ignore[arg-type]
 
 
+def reference_models(n: int) -> dict[str, tuple[torch.nn.Module, ModelMetadata]]:
+    """Return the models of the C++ tests for n particles, by name."""
+    isotropic, odd = [0.08] * 3, [0.3, 0.02, 0.1]
+    reference = [[0.1 * i, 0.05 * (i % 3), -0.1] for i in range(n)]
+    plain = any_molecule(3 * n, reference_positions=reference)
+    full = any_molecule(6 * n, reference_positions=reference)
+    unchecked = any_molecule(6 * n)
+    separate = {"reference_positions": reference, "auxiliary_velocities": False}
+    walks_and_draws = any_molecule(
+        6 * n, lag_times=[1.0, 4.0, math.inf], lag_weights=[0.4, 0.2, 0.4], **separate
+    )
+    some_draws = any_molecule(6 * n, lag_times=[1.0, math.inf], lag_weights=[0.5, 0.5], **separate)
+    only_draws = any_molecule(6 * n, lag_times=[math.inf], **separate)
+    return {
+        "identity": (Identity(), plain),
+        "affine": (Affine(isotropic, 1.0, 0.6), full),
+        "anisotropic": (Affine(odd, 0.8, 1.1), full),
+        "tilted": (Tilted(0.7, 0.4, 0.1), full),
+        "badly_scaled": (Tilted(0.1, 0.0, 1.5), full),
+        "random": (RandomFlow(n, 0.08, 3), full),
+        "sided": (Sided(3.0, 0.02), full),
+        "rotor": (Rotor(1.0, 0.3, 0.1), full),
+        "lags": (LagScaled(0.3), walks_and_draws),
+        "framed": (Framed(0.2), only_draws),
+        "bounded": (Bounded(0.05, 0.15), some_draws),
+        "bounded_draws": (Bounded(0.05, 0.15), only_draws),
+        "broken": (Broken(0.08), full),
+        "infinite_forward": (WrongDensity(math.inf, 0.0), unchecked),
+        "nan_forward": (WrongDensity(math.nan, 0.0), unchecked),
+        "infinite_back": (WrongDensity(0.0, math.inf), unchecked),
+        "nan_back": (WrongDensity(0.0, math.nan), unchecked),
+    }
+
+
+# Which of them are made for other than 4 particles.
+OTHER_SIZES = {
+    1: ("badly_scaled", "sided", "rotor", "tilted", "affine", "lags"),
+    2: ("affine",),
+    8: ("affine",),
+    22: ("identity",),
+}
+
+
 def write_all(folder: Path) -> None:
-    """Write the models of the C++ tests: for N = 1, 4 or 22 particles, named by what they are."""
-    for n in (1, 4, 22):
-        isotropic, odd = [0.08] * 3, [0.3, 0.02, 0.1]
-        reference = [[0.1 * i, 0.05 * (i % 3), -0.1] for i in range(n)]
-        plain = any_molecule(3 * n, reference_positions=reference)
-        full = any_molecule(6 * n, reference_positions=reference)
-        models: dict[str, tuple[torch.nn.Module, ModelMetadata]] = {
-            "identity": (Identity(), plain),
-            "affine": (Affine(isotropic, 1.0, 0.6), full),
-            "anisotropic": (Affine(odd, 0.8, 1.1), full),
-            "tilted": (Tilted(0.7, 0.4, 0.1), full),
-            "badly_scaled": (Tilted(0.1, 0.0, 1.5), full),
-            "random": (RandomFlow(n, 0.08, 3), full),
-            "sided": (Sided(3.0, 0.02), full),
-            "rotor": (Rotor(1.0, 0.3, 0.1), full),
-            "lags": (
-                LagScaled(0.3),
-                any_molecule(
-                    6 * n,
-                    reference_positions=reference,
-                    lag_times=[1.0, 4.0, math.inf],
-                    lag_weights=[0.4, 0.2, 0.4],
-                    auxiliary_velocities=False,
-                ),
-            ),
-            "broken": (Broken(0.08), full),
-        }
-        for name, (module, metadata) in models.items():
-            save_model(module, metadata, folder / f"{name}_{n}.pt")
+    """Write the models of the C++ tests, named by what they are and their number of particles."""
+    for n in (1, 2, 4, 8, 22):
+        for name, (module, metadata) in reference_models(n).items():
+            if n == 4 or name in OTHER_SIZES[n]:
+                save_model(module, metadata, folder / f"{name}_{n}.pt")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,177 @@
+#include "ChainState.h"
+#include "Sha256.h"
+#include "openmm/OpenMMException.h"
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <istream>
+#include <ostream>
+
+using namespace TimewarpPlugin;
+using namespace OpenMM;
+using namespace std;
+
+// Marks this integrator's part of a checkpoint, and its version.
+static const string CHECKPOINT_MAGIC = "TWMCMC02";
+static const size_t DIGEST_SIZE = 64;
+// More than anybody computes ahead; a larger number is a damaged one.
+static const int64_t MAX_LOOK_AHEAD = 1 << 20;
+
+string TimewarpPlugin::digestOfPositions(const vector<Vec3>& positions) {
+    return sha256(positions.data(), positions.size() * sizeof(Vec3));
+}
+
+static void checkIdentity(const string& modelSha256, const string& systemSha256,
+                          const ChainIdentity& identity) {
+    if (modelSha256 != identity.modelSha256)
+        throw OpenMMException("Timewarp: the checkpoint was made with another model (SHA-256 " + modelSha256 +
+                              ") than " + identity.modelName + " (" + identity.modelSha256 +
+                              "); create the integrator with the model of the checkpoint");
+    if (systemSha256 != identity.systemSha256)
+        throw OpenMMException(
+                "Timewarp: the checkpoint was made with another System: masses, forces or the "
+                "particles that the model moves differ; load it into a Context of the same System");
+}
+
+/**
+ * Throw an exception if a state cannot be one of this chain.
+ */
+static void checkState(const ChainState& state, const ChainIdentity& identity) {
+    const ChainCounters& c = state.counters;
+    bool counts = c.iteration >= 0 && c.numAccepted >= 0 && c.numAccepted <= c.iteration &&
+                  c.numNonFinite >= 0 && c.numNonFinite <= c.iteration && c.numDiscarded >= 0;
+    bool lookAhead = c.lookAheadSize >= 0 && c.lookAheadSize <= MAX_LOOK_AHEAD && c.lookAheadStart >= 0 &&
+                     c.lookAheadStart <= c.iteration &&
+                     state.lookAheadPositions.size() == (c.lookAheadSize > 0 ? identity.numAtoms : 0);
+    auto finite = [](double value) { return isfinite(value); };
+    bool weights = state.lagWeights.size() == identity.numLags &&
+                   all_of(state.lagWeights.begin(), state.lagWeights.end(),
+                          [](double weight) { return isfinite(weight) && weight >= 0; }) &&
+                   any_of(state.lagWeights.begin(), state.lagWeights.end(),
+                          [](double weight) { return weight > 0; });
+    if (!counts || !lookAhead || !weights || !all_of(c.origin, c.origin + 3, finite))
+        throw OpenMMException("Timewarp: the checkpoint is damaged: it holds impossible numbers; use an "
+                              "older checkpoint");
+}
+
+template <typename Value> static void append(string& bytes, const Value* values, size_t count) {
+    bytes.append(reinterpret_cast<const char*>(values), count * sizeof(Value));
+}
+
+static string take(istream& stream, size_t size) {
+    string bytes(size, '\0');
+    stream.read(&bytes[0], size);
+    if (!stream)
+        throw OpenMMException("Timewarp: the checkpoint is truncated; use an older checkpoint");
+    return bytes;
+}
+
+template <typename Value>
+static void extract(const string& bytes, size_t& offset, Value* values, size_t count) {
+    if (count > 0)
+        memcpy(static_cast<void*>(values), bytes.data() + offset, count * sizeof(Value));
+    offset += count * sizeof(Value);
+}
+
+static size_t bodySize(size_t numLags, size_t numPositions) {
+    return sizeof(ChainCounters) + numLags * sizeof(double) + DIGEST_SIZE + numPositions * sizeof(Vec3);
+}
+
+void TimewarpPlugin::writeCheckpoint(ostream& stream, const ChainState& state,
+                                     const ChainIdentity& identity) {
+    string bytes = identity.modelSha256 + identity.systemSha256;
+    int64_t numPositions = state.lookAheadPositions.size();
+    append(bytes, &numPositions, 1);
+    append(bytes, &state.counters, 1);
+    append(bytes, state.lagWeights.data(), state.lagWeights.size());
+    bytes += state.positionsDigest;
+    append(bytes, state.lookAheadPositions.data(), state.lookAheadPositions.size());
+    stream << CHECKPOINT_MAGIC << bytes << sha256(bytes);
+}
+
+ChainState TimewarpPlugin::readCheckpoint(istream& stream, const ChainIdentity& identity) {
+    if (take(stream, CHECKPOINT_MAGIC.size()) != CHECKPOINT_MAGIC)
+        throw OpenMMException("Timewarp: the checkpoint was not made with a TimewarpMCMCIntegrator of this "
+                              "version, or is damaged");
+    string head = take(stream, 2 * DIGEST_SIZE + sizeof(int64_t));
+    checkIdentity(head.substr(0, DIGEST_SIZE), head.substr(DIGEST_SIZE, DIGEST_SIZE), identity);
+    int64_t numPositions;
+    size_t offset = 2 * DIGEST_SIZE;
+    extract(head, offset, &numPositions, 1);
+    if (numPositions != 0 && numPositions != static_cast<int64_t>(identity.numAtoms))
+        throw OpenMMException("Timewarp: the checkpoint is damaged; use an older checkpoint");
+    string body = take(stream, bodySize(identity.numLags, numPositions));
+    if (take(stream, DIGEST_SIZE) != sha256(head + body))
+        throw OpenMMException("Timewarp: the checkpoint is damaged; use an older checkpoint");
+    ChainState state;
+    offset = 0;
+    extract(body, offset, &state.counters, 1);
+    state.lagWeights.resize(identity.numLags);
+    extract(body, offset, state.lagWeights.data(), identity.numLags);
+    state.positionsDigest = body.substr(offset, DIGEST_SIZE);
+    offset += DIGEST_SIZE;
+    state.lookAheadPositions.resize(numPositions);
+    extract(body, offset, state.lookAheadPositions.data(), numPositions);
+    checkState(state, identity);
+    return state;
+}
+
+void TimewarpPlugin::writeNode(SerializationNode& node, const ChainState& state,
+                               const ChainIdentity& identity) {
+    const ChainCounters& counters = state.counters;
+    node.setIntProperty("version", 1);
+    node.setStringProperty("modelSha256", identity.modelSha256);
+    node.setStringProperty("systemSha256", identity.systemSha256);
+    node.setStringProperty("positionsDigest", state.positionsDigest);
+    node.setLongProperty("seed", counters.seed);
+    node.setLongProperty("iteration", counters.iteration);
+    node.setLongProperty("numAccepted", counters.numAccepted);
+    node.setLongProperty("numNonFinite", counters.numNonFinite);
+    node.setLongProperty("numDiscarded", counters.numDiscarded);
+    node.setLongProperty("lookAheadStart", counters.lookAheadStart);
+    node.setLongProperty("lookAheadSize", counters.lookAheadSize);
+    node.setLongProperty("positionsMoved", counters.positionsMoved);
+    node.setLongProperty("stateLogDensityKnown", counters.stateLogDensityKnown);
+    node.setDoubleProperty("stateLogDensity", counters.stateLogDensity);
+    node.setLongProperty("originKnown", counters.originKnown);
+    for (int j = 0; j < 3; j++)
+        node.setDoubleProperty("origin" + to_string(j), counters.origin[j]);
+    SerializationNode& weights = node.createChildNode("LagWeights");
+    for (double weight : state.lagWeights)
+        weights.createChildNode("Lag").setDoubleProperty("weight", weight);
+    SerializationNode& positions = node.createChildNode("LookAheadPositions");
+    for (const Vec3& p : state.lookAheadPositions)
+        positions.createChildNode("Position")
+                .setDoubleProperty("x", p[0])
+                .setDoubleProperty("y", p[1])
+                .setDoubleProperty("z", p[2]);
+}
+
+ChainState TimewarpPlugin::readNode(const SerializationNode& node, const ChainIdentity& identity) {
+    if (node.getIntProperty("version") != 1)
+        throw OpenMMException("Unsupported version number");
+    checkIdentity(node.getStringProperty("modelSha256"), node.getStringProperty("systemSha256"), identity);
+    ChainState state;
+    ChainCounters& counters = state.counters;
+    state.positionsDigest = node.getStringProperty("positionsDigest");
+    counters.seed = node.getLongProperty("seed");
+    counters.iteration = node.getLongProperty("iteration");
+    counters.numAccepted = node.getLongProperty("numAccepted");
+    counters.numNonFinite = node.getLongProperty("numNonFinite");
+    counters.numDiscarded = node.getLongProperty("numDiscarded");
+    counters.lookAheadStart = node.getLongProperty("lookAheadStart");
+    counters.lookAheadSize = node.getLongProperty("lookAheadSize");
+    counters.positionsMoved = node.getLongProperty("positionsMoved");
+    counters.stateLogDensityKnown = node.getLongProperty("stateLogDensityKnown");
+    counters.stateLogDensity = node.getDoubleProperty("stateLogDensity");
+    counters.originKnown = node.getLongProperty("originKnown");
+    for (int j = 0; j < 3; j++)
+        counters.origin[j] = node.getDoubleProperty("origin" + to_string(j));
+    for (const SerializationNode& lag : node.getChildNode("LagWeights").getChildren())
+        state.lagWeights.push_back(lag.getDoubleProperty("weight"));
+    for (const SerializationNode& p : node.getChildNode("LookAheadPositions").getChildren())
+        state.lookAheadPositions.emplace_back(p.getDoubleProperty("x"), p.getDoubleProperty("y"),
+                                              p.getDoubleProperty("z"));
+    checkState(state, identity);
+    return state;
+}

@@ -1,0 +1,84 @@
+#ifndef TIMEWARP_CHAIN_STATE_H_
+#define TIMEWARP_CHAIN_STATE_H_
+
+#include "openmm/Vec3.h"
+#include "openmm/serialization/SerializationNode.h"
+#include <cstdint>
+#include <iosfwd>
+#include <string>
+#include <vector>
+
+namespace TimewarpPlugin {
+
+/**
+ * The numbers that determine how a chain goes on, apart from the positions.
+ */
+struct ChainCounters {
+    std::int64_t seed = 0;
+    std::int64_t iteration = 0;
+    std::int64_t numAccepted = 0;
+    std::int64_t numNonFinite = 0;
+    /** Times that an acceptance made the look-ahead worthless; the batch size adapts to their frequency. */
+    std::int64_t numDiscarded = 0;
+    /** First iteration and size of the look-ahead; size 0 if there is none. */
+    std::int64_t lookAheadStart = 0;
+    std::int64_t lookAheadSize = 0;
+    /** 1 if an independent draw has been accepted since the look-ahead was made, so that only its other
+     * independent draws hold. */
+    std::int64_t positionsMoved = 0;
+    /** 1 if stateLogDensity is that of the current positions. */
+    std::int64_t stateLogDensityKnown = 0;
+    double stateLogDensity = 0;
+    /** 1 if the origin has been chosen. */
+    std::int64_t originKnown = 0;
+    /** Where the model's origin lies (nm); see ProposalChain. */
+    double origin[3] = {0, 0, 0};
+};
+
+/**
+ * What a checkpoint holds of a chain: all that determines how it goes on, apart from the state of the
+ * Context.
+ */
+struct ChainState {
+    ChainCounters counters;
+    /** How often each of the model's lag times is picked. */
+    std::vector<double> lagWeights;
+    /** Positions (nm) that the look-ahead was made from; empty if there is none. */
+    std::vector<OpenMM::Vec3> lookAheadPositions;
+    /** Tells whether the Context has the positions that this state belongs to. */
+    std::string positionsDigest;
+};
+
+/**
+ * What a saved chain must agree with to be loaded.
+ */
+struct ChainIdentity {
+    std::string modelName, modelSha256, systemSha256;
+    std::size_t numAtoms, numLags;
+};
+
+/**
+ * Compute a digest of positions; it is the same only if they are bitwise equal.
+ */
+std::string digestOfPositions(const std::vector<OpenMM::Vec3>& positions);
+/**
+ * Write a chain into a checkpoint.
+ */
+void writeCheckpoint(std::ostream& stream, const ChainState& state, const ChainIdentity& identity);
+/**
+ * Read a chain from a checkpoint.  Throws an OpenMMException that says why, if it is truncated or damaged, or
+ * belongs to another model or System.
+ */
+ChainState readCheckpoint(std::istream& stream, const ChainIdentity& identity);
+/**
+ * Write a chain into a node of a State.
+ */
+void writeNode(OpenMM::SerializationNode& node, const ChainState& state, const ChainIdentity& identity);
+/**
+ * Read a chain from a node of a State, with the checks of readCheckpoint().
+ */
+ChainState readNode(const OpenMM::SerializationNode& node, const ChainIdentity& identity);
+
+} // namespace TimewarpPlugin
+
+#endif /*TIMEWARP_CHAIN_STATE_H_*/
