@@ -1,5 +1,6 @@
 #include "ProposalChain.h"
 #include "IterationNoise.h"
+#include "RandomStream.h"
 #include "TimewarpKernels.h"
 #include "openmm/OpenMMException.h"
 #include <algorithm>
@@ -19,24 +20,6 @@ static const chrono::milliseconds INTERRUPTION_CHECK_INTERVAL(100);
 
 static TimewarpStateKernel& state(Kernel& kernel) {
     return kernel.getAs<TimewarpStateKernel>();
-}
-
-/**
- * Number the thermodynamic state that the Context is in: temperature, forces and global parameters (FNV-1a).
- */
-static uint64_t hashThermodynamicState(ContextImpl& context, const ChainSettings& settings) {
-    uint64_t hash = 14695981039346656037u;
-    auto add = [&hash](const void* data, size_t size) {
-        for (size_t i = 0; i < size; i++)
-            hash = (hash ^ static_cast<const unsigned char*>(data)[i]) * 1099511628211u;
-    };
-    add(&settings.temperature, sizeof(settings.temperature));
-    add(&settings.forceGroups, sizeof(settings.forceGroups));
-    for (auto& parameter : context.getParameters()) {
-        add(parameter.first.data(), parameter.first.size());
-        add(&parameter.second, sizeof(parameter.second));
-    }
-    return hash;
 }
 
 ProposalChain::ProposalChain(ProposalModel& model, Kernel kernel, int64_t seed, const vector<Vec3>& shifts)
@@ -77,7 +60,7 @@ void ProposalChain::chooseStream(ContextImpl& context, const ChainSettings& sett
     // different thermodynamic states, so each of these has random numbers of its own: replicas that shared
     // them would not be independent, and their exchanges would be biased.
 
-    uint64_t newStream = hashThermodynamicState(context, settings);
+    uint64_t newStream = randomStream(settings.temperature, settings.forceGroups, context.getParameters());
     if (streamIsKnown && newStream != stream &&
         counters.iteration < counters.lookAheadStart + counters.lookAheadSize) {
         discardLookAhead();

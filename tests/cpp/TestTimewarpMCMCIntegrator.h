@@ -67,11 +67,11 @@ void testFarFromOrigin(Platform& platform) {
     for (double shift : {0.0, 500.0}) {
         System system;
         auto* force = new CustomExternalForce("25*((x-shift)^2+y^2+z^2)");
-        force->addGlobalParameter("shift", shift);
+        force->addPerParticleParameter("shift");
         std::vector<Vec3> positions(4);
         for (int i = 0; i < 4; i++) {
             system.addParticle(10.0);
-            force->addParticle(i);
+            force->addParticle(i, {shift});
             positions[i] = Vec3(shift + 0.1 * i, 0.1, 0.05 * i);
         }
         system.addForce(force);
