@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from errno import EDQUOT, EFBIG, EIO, ENOSPC, EROFS
 from pathlib import Path
 from typing import Annotated
 
@@ -100,10 +101,12 @@ def is_user_error(error: BaseException) -> bool:
         NotADirectoryError,
         PermissionError,
     )
+    # The errors of a full disk have no class of their own.
+    full = isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT, EFBIG, EROFS, EIO)
     # ContractError and pydantic's ValidationError are ValueErrors; OpenMM is named by its class so
     # that it need not be imported here.
     names = {kind.__name__ for kind in type(error).__mro__}
-    return isinstance(error, kinds) or "OpenMMException" in names
+    return isinstance(error, kinds) or full or "OpenMMException" in names
 
 
 if __name__ == "__main__":

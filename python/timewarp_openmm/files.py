@@ -15,15 +15,38 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place in one step.
 
     The temporary name keeps the suffix of `path`, which some formats insist on.
+
+    Raises
+    ------
+    OSError
+        Naming `path`, if it cannot be written, for instance because the disk is full.
     """
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
-        write(temporary)
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        with naming(path):
+            write(temporary)
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError say which file it is about: that of a write to a full disk does not.
+
+    Raises
+    ------
+    OSError
+        The one that occurs within, with `path` as its file name if it has none.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:

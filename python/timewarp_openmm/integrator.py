@@ -154,9 +154,9 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         """Set the random number seed; 0 (the default) picks one for each Context that is created.
 
         The same seed, platform, number of threads and batch size give the same chain bit for bit.
-        A State or a checkpoint holds the seed of the run that wrote it, so that loading it continues
-        that run. To start several different runs from one State, load it into each and then call
-        this: a seed other than 0 takes effect at once.
+        A State or a checkpoint holds the seed of the run that wrote it, so that loading it goes on
+        with that run. To start several different runs from one State, load it into each and then
+        call this: a seed other than 0 takes effect at once.
         """
         _plugin.set_random_number_seed(self._address(), seed)
 

@@ -27,7 +27,7 @@ def sample(
     """Sample a molecule with a model and write a trajectory."""
     from ..contract import read_metadata
     from ..data.systems import load_molecule, make_platform
-    from ..files import refuse_existing
+    from ..files import naming, refuse_existing
 
     refuse_existing(out, force)
     if system is None and not force_field:
@@ -49,12 +49,23 @@ def sample(
         molecule.topology, molecule.system, integrator, *make_platform(platform)
     )
     simulation.context.setPositions(molecule.positions)
-    simulation.reporters.append(app.DCDReporter(str(out), interval))
     began = time.monotonic()
-    with counting("sampling", steps, "iterations") as report:
-        for first in range(0, steps, 100):
-            simulation.step(min(100, steps - first))
+    # Not a DCDReporter: one that cannot write to a full disk prints a traceback when it goes.
+    with (
+        naming(out),
+        open(out, "wb") as handle,
+        counting("sampling", steps, "iterations") as report,
+    ):
+        lag = integrator.getStepSize()
+        trajectory = app.DCDFile(handle, molecule.topology, lag, interval, interval)
+        for _ in range(steps // interval):
+            simulation.step(interval)
+            state = simulation.context.getState(positions=True)
+            trajectory.writeModel(
+                state.getPositions(), periodicBoxVectors=state.getPeriodicBoxVectors()
+            )
             report(simulation.currentStep)
+        simulation.step(steps % interval)
     seconds = time.monotonic() - began
     typer.echo(
         f"{out}: {steps // interval} frames, acceptance {integrator.getAcceptanceRate():.2%}, "

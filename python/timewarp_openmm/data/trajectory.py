@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from errno import EIO
 from pathlib import Path
 
 import mdtraj
 import numpy as np
 from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
+from tables.exceptions import HDF5ExtError, NoSuchNodeError
 
 from ..files import replace_atomically
 
@@ -70,12 +72,29 @@ class TrajectoryWriter:
             if not self.path.exists():
                 file.topology = self._topology
             file.write(np.stack(self._positions), time=np.array(self._times))
+        self._check_whole(temporary, count_frames(self.path) + len(self._positions))
+
+    def _check_whole(self, temporary: Path, frames: int) -> None:
+        """Refuse a file that the HDF5 library could not finish: it does not say so itself.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read or has other than `frames` frames.
+        """
+        try:
+            if count_frames(temporary) == frames:
+                return
+        except (HDF5ExtError, NoSuchNodeError):
+            pass
+        raise OSError(EIO, "the file could not be written whole; is the disk full?", str(self.path))
 
     def _copy_truncated(self, temporary: Path, frames: int) -> None:
         shutil.copyfile(self.path, temporary)
         with HDF5TrajectoryFile(str(temporary), "a") as file:
             file.root.coordinates.truncate(frames)
             file.root.time.truncate(frames)
+        self._check_whole(temporary, frames)
 
 
 def count_frames(path: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 
 from .. import __version__
 from ..contract import METADATA_FILE, ContractError, ModelMetadata
+from ..files import naming
 from .check import METHODS, check_contract, check_jacobian, check_methods
 
 
@@ -76,7 +78,11 @@ def _write(model: torch.jit.ScriptModule, metadata: ModelMetadata, path: Path) -
     """Write to a temporary file beside `path`, check what can be read from it, and rename it."""
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
-        torch.jit.save(model, str(temporary), _extra_files={METADATA_FILE: metadata.to_json()})
+        # Through memory, since torch's own writer does not say that a disk is full.
+        buffer = io.BytesIO()
+        torch.jit.save(model, buffer, _extra_files={METADATA_FILE: metadata.to_json()})
+        with naming(path):
+            temporary.write_bytes(buffer.getvalue())
         read = torch.jit.load(str(temporary), map_location="cpu")  # type: ignore[no-untyped-call]
         check_contract(read, metadata)
         os.replace(temporary, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,7 +98,10 @@ def load_trained(folder: str | Path) -> TrainedFlow:
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write tensors and plain values in one step."""
-    replace_atomically(path, lambda temporary: torch.save(content, temporary))
+    # Through memory, since torch's own writer does not say that a disk is full.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes_atomically(path, buffer.getvalue())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
