@@ -16,6 +16,7 @@ from .commands.fit import fit
 from .commands.refine import refine
 from .commands.sample import sample
 from .commands.simulate import simulate
+from .commands.tau_sweep import tau_sweep
 from .commands.train import train
 
 app = typer.Typer(
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (fit, simulate, train, refine, export, sample, analyze, benchmark):
+for _command in (fit, simulate, train, refine, export, sample, tau_sweep, analyze, benchmark):
     app.command()(_command)
 
 

@@ -1,0 +1,129 @@
+"""``timewarp-openmm tau-sweep``: acceptance and turned torsions as functions of the lag time."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ..analysis.lag_sweep import LagResult
+    from ..data.systems import MolecularSystem
+
+#: ps of dynamics between the given structure and a chain's start.
+_RELAXATION = 20.0
+
+
+def tau_sweep(
+    model: Annotated[Path, typer.Option(help="A model file (.pt) of several lag times.")],
+    pdb: Annotated[Path, typer.Option(help="The molecule and its starting positions.")],
+    out: Annotated[Path, typer.Option(help="Figure to write (PNG); numbers go beside it (JSON).")],
+    iterations: Annotated[int, typer.Option(help="Of each chain.", min=10)] = 1000,
+    chains: Annotated[int, typer.Option(help="For each lag, from different starts.", min=2)] = 4,
+    seed: Annotated[int, typer.Option(help="Random number seed.", min=1)] = 1,
+    platform: Annotated[str, typer.Option(help="OpenMM platform.")] = "Reference",
+    force_field: Annotated[
+        list[str] | None, typer.Option(help="OpenMM files; default: the model's.")
+    ] = None,
+    system: Annotated[Path | None, typer.Option(help="A System XML instead.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace the figure that is there.")] = False,
+) -> None:
+    """Run chains at each lag time of a model, and compare them."""
+    from ..contract import read_metadata
+    from ..data.systems import load_molecule
+    from ..files import refuse_existing, write_bytes_atomically
+
+    numbers = out.with_suffix(".json")
+    for path in (out, numbers):
+        refuse_existing(path, force)
+    metadata = read_metadata(model)
+    if system is None and not force_field:
+        force_field = metadata.force_field.split(" + ")
+    molecule = load_molecule(pdb, force_field, system)
+
+    from ..analysis.lag_sweep import plot_sweep
+    from .progress import counting
+
+    starts = [_relax(molecule, metadata.temperature, seed + k, platform) for k in range(chains)]
+    results: list[LagResult] = []
+    with counting("sweeping", len(metadata.lag_times), "lag times") as report:
+        for place, lag in enumerate(metadata.lag_times):
+            weights = [float(i == place) for i in range(len(metadata.lag_times))]
+            results.append(_sweep_one(model, molecule, starts, lag, weights, iterations, platform))
+            report(place + 1)
+    plot_sweep(results, out)
+    entries = [_plain(asdict(result)) for result in results]
+    write_bytes_atomically(numbers, (json.dumps(entries, indent=1) + "\n").encode())
+    for result in results:
+        typer.echo(
+            f"lag {result.lag:g} ps: acceptance {result.acceptance:.1%} +- "
+            f"{result.acceptance_error:.1%}, turns {result.turns:.3f} +- {result.turns_error:.3f} "
+            f"per iteration, {result.iterations_per_second:.0f} iterations/s"
+        )
+
+
+def _plain(entry: dict[str, Any]) -> dict[str, Any]:
+    # JSON has no infinity.
+    return {name: value if math.isfinite(value) else str(value) for name, value in entry.items()}
+
+
+def _relax(
+    molecule: MolecularSystem, temperature: float, seed: int, platform: str
+) -> NDArray[np.float64]:
+    import openmm
+
+    from ..data.starts import get_positions
+    from ..data.systems import make_platform
+    from ..units import PICOSECOND
+
+    integrator = openmm.LangevinMiddleIntegrator(temperature, 1.0, 0.001 * PICOSECOND)
+    integrator.setRandomNumberSeed(seed)
+    context = openmm.Context(molecule.system, integrator, *make_platform(platform))
+    context.setPositions(molecule.positions)
+    openmm.LocalEnergyMinimizer.minimize(context)
+    context.setVelocitiesToTemperature(temperature, seed)
+    integrator.step(round(_RELAXATION / 0.001))
+    return get_positions(context)
+
+
+def _sweep_one(
+    model: Path,
+    molecule: MolecularSystem,
+    starts: list[NDArray[np.float64]],
+    lag: float,
+    weights: list[float],
+    iterations: int,
+    platform: str,
+) -> LagResult:
+    import openmm
+
+    from ..analysis.lag_sweep import summarize_lag
+    from ..data.explore import measure_torsions, rotor_torsions
+    from ..data.starts import get_positions
+    from ..data.systems import make_platform
+    from ..integrator import TimewarpMCMCIntegrator
+    from ..molecule import molecule_from_topology
+
+    quadruples = rotor_torsions(molecule_from_topology(molecule.topology, molecule.system))
+    acceptance, torsions = [], []
+    began = time.monotonic()
+    for seed, start in enumerate(starts, 1):
+        integrator = TimewarpMCMCIntegrator(str(model), topology=molecule.topology)
+        integrator.setLagWeights(weights)
+        integrator.setRandomNumberSeed(seed)
+        context = openmm.Context(molecule.system, integrator, *make_platform(platform))
+        context.setPositions(start)
+        frames = [start]
+        for _ in range(iterations):
+            integrator.step(1)
+            frames.append(get_positions(context))
+        torsions.append(measure_torsions(np.stack(frames), quadruples))
+        acceptance.append(integrator.getAcceptanceRate())
+    return summarize_lag(lag, acceptance, torsions, time.monotonic() - began)
