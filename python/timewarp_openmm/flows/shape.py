@@ -329,6 +329,12 @@ class ShapeChart(Float64Buffers):
         positions = torch.where(inside.view(-1, 1, 1), positions, nowhere.view(-1, 1, 1))
         return positions, torch.where(inside, log_volume, nowhere)
 
+    def frame_axes(self, positions: Tensor) -> Tensor:
+        """Return the axes [B, 3, 3] (rows) of the frame in which `to_positions` places atoms, given
+        these positions; it is the same for what has been placed."""
+        labels = self.labels
+        return self.internal.axes(labels.relabel(positions, labels.mirrored(positions)))
+
     def _inside(self, bonds: Tensor, angles: Tensor, torsion: Tensor) -> Tensor:
         lengths = (bonds > 0).all(1)
         bends = ((angles > 0) & (angles < math.pi)).all(1)
