@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from internal_flows import INF, SMALL, draw, trained_like
 from molecules import make, shaken
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
@@ -15,31 +16,6 @@ from timewarp_openmm.flows import FlowConfig, build_flow, export_model
 from timewarp_openmm.flows.internal import InternalFlow
 from timewarp_openmm.flows.internal_config import InternalFlowConfig
 from timewarp_openmm.flows.zmatrix import build_zmatrix
-
-INF = math.inf
-SMALL = {
-    "rotor_layers": 2,
-    "rotor_hidden": 16,
-    "narrow_layers": 2,
-    "narrow_hidden": 32,
-    "narrow_transform": "spline",
-}
-
-
-def trained_like(name: str, weights: float = 0.02, **config: object) -> tuple[InternalFlow, Tensor]:
-    """Return a flow whose maps are not the identity, and conformations [F, N, 3] like its data."""
-    molecule, positions = make(name, 4)
-    torch.manual_seed(0)
-    flow = InternalFlow(InternalFlowConfig(**{**SMALL, **config}), molecule)
-    x = torch.tensor(shaken(positions, 400, 0.003), dtype=torch.float32)
-    flow.fit_normalisation(x)
-    for parameter in (p for n, p in flow.named_parameters() if "last" in n):
-        torch.nn.init.normal_(parameter, std=weights)
-    return flow.requires_grad_(False), x
-
-
-def draw(flow: InternalFlow, batch: int, seed: int = 1) -> Tensor:
-    return torch.randn(batch, flow.noise_size, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("lags", [(INF,), (1.0, INF)])

@@ -55,6 +55,8 @@ class AtomTransformer(nn.Module):
         See `TransformerLayer`.
     mlp_hidden : tuple of int
         Hidden widths of the MLPs before and after the layers.
+    z_size : int
+        Numbers per atom of the half that conditions.
     """
 
     def __init__(
@@ -66,12 +68,13 @@ class AtomTransformer(nn.Module):
         feedforward: int,
         num_layers: int,
         mlp_hidden: tuple[int, ...],
+        z_size: int = 3,
     ) -> None:
         super().__init__()
         first_width = (*mlp_hidden, d_model)[0]
         self.from_state = nn.Linear(state_size, first_width)
-        self.from_z = nn.Linear(3, first_width, bias=False)
-        self.input = nn.Sequential(*_mlp(state_size + 3, mlp_hidden, d_model)[1:])
+        self.from_z = nn.Linear(z_size, first_width, bias=False)
+        self.input = nn.Sequential(*_mlp(state_size + z_size, mlp_hidden, d_model)[1:])
         self.layers = nn.ModuleList(
             TransformerLayer(d_model, num_heads, feedforward) for _ in range(num_layers)
         )
@@ -89,7 +92,7 @@ class AtomTransformer(nn.Module):
 
         Parameters
         ----------
-        z : Tensor [B, N, 3]
+        z : Tensor [B, N, z_size]
             The half of the flow's state that conditions.
         prepared : Tensor [B or 1, N, first width]
             From `prepare`.

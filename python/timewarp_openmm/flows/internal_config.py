@@ -5,7 +5,45 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+
+class AttentionConfig(BaseModel):
+    """Hyperparameters of the atom transformer as a conditioner.
+
+    Attributes
+    ----------
+    d_model : int
+        Features per atom.
+    num_layers : int
+        Layers of attention.
+    length_scales : tuple of float
+        nm, one per head; where the learning of them starts.
+    feedforward : int
+        Hidden width of the MLP in a layer.
+    mlp_hidden : tuple of int
+        Hidden widths of the MLPs before and after the layers.
+    embedding_size : int
+        Of each atom's embedding.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    d_model: PositiveInt = 32
+    num_layers: PositiveInt = 2
+    length_scales: tuple[PositiveFloat, ...] = Field(default=(0.15, 0.4), min_length=1)
+    feedforward: PositiveInt = 64
+    mlp_hidden: tuple[PositiveInt, ...] = (32,)
+    embedding_size: PositiveInt = 16
 
 
 class InternalFlowConfig(BaseModel):
@@ -18,10 +56,14 @@ class InternalFlowConfig(BaseModel):
     ----------
     rotor_layers, narrow_layers : int
         Coupling layers among the rotors, and among the other coordinates given the rotors.
+    conditioner : {"mlp", "attention"}
+        What steers the couplings: plain networks, or the atom transformer.
     rotor_hidden, narrow_hidden : int
-        Width of the conditioners.
+        Width of the plain networks.
     rotor_blocks, narrow_blocks : int
-        Residual blocks of the conditioners.
+        Residual blocks of the plain networks.
+    attention : AttentionConfig
+        Of the atom transformer.
     rotor_bins, narrow_bins : int
         Bins of the splines.
     narrow_transform : {"spline", "affine"}
@@ -33,9 +75,11 @@ class InternalFlowConfig(BaseModel):
     lag_times : tuple of float
         ps; ``inf`` is an independent draw. Without finite ones the flow does not look at x.
     context : int
-        Features of x and the lag time that the conditioners see at finite lags.
-    velocities : False
-        Auxiliary velocities are drawn from their target density, not transformed.
+        Features of x and the lag time that plain networks see at finite lags.
+    velocities : bool
+        Whether at finite lags the auxiliary velocities take part: they and the narrow coordinates
+        are transformed by turns, given each other. Otherwise, and at an infinite lag always, they
+        are drawn from their target density.
     seed : int
         Of the choice of which coordinates a layer transforms.
     """
@@ -43,6 +87,8 @@ class InternalFlowConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     coordinates: Literal["internal"] = "internal"
+    conditioner: Literal["mlp", "attention"] = "mlp"
+    attention: AttentionConfig = AttentionConfig()
     rotor_layers: PositiveInt = 4
     rotor_hidden: PositiveInt = 64
     rotor_blocks: NonNegativeInt = 1
@@ -56,7 +102,7 @@ class InternalFlowConfig(BaseModel):
     whitening: Literal["full", "diagonal"] = "full"
     lag_times: tuple[float, ...] = Field(default=(math.inf,), min_length=1)
     context: PositiveInt = 32
-    velocities: Literal[False] = False
+    velocities: bool = False
     seed: int = 0
 
     @field_validator("lag_times")
@@ -65,3 +111,12 @@ class InternalFlowConfig(BaseModel):
         if any(math.isnan(lag) or lag <= 0 for lag in lags):
             raise ValueError(f"lag times must be positive, got {lags}")
         return lags
+
+    @model_validator(mode="after")
+    def _check(self) -> InternalFlowConfig:
+        if self.velocities and not any(math.isfinite(lag) for lag in self.lag_times):
+            raise ValueError(
+                "velocities take part at finite lags only, of which lag_times has none; leave "
+                "velocities out or add a finite lag"
+            )
+        return self

@@ -123,12 +123,18 @@ class InternalCoordinates(nn.Module):
             start = end
         return placed.index_select(1, self.rank)
 
+    @torch.jit.export
+    def axes(self, frame: Tensor) -> Tensor:
+        """Return the unit vectors, rows of [B, 3, 3], of the frame that the roots of positions
+        [B, N, 3] span: along a-b, across it in the plane of the roots, and normal to that."""
+        roots = frame.double().index_select(1, self.order[:3])
+        along = _unit(roots[:, 1] - roots[:, 0])
+        normal = _unit(torch.linalg.cross(along, roots[:, 2] - roots[:, 0], dim=-1))
+        return torch.stack([along, torch.linalg.cross(normal, along, dim=-1), normal], dim=1)
+
     def _place_roots(self, bonds: Tensor, angles: Tensor, frame: Tensor) -> Tensor:
-        roots = frame.index_select(1, self.order[:3])
-        a = roots[:, 0]
-        along = _unit(roots[:, 1] - a)
-        normal = _unit(torch.linalg.cross(along, roots[:, 2] - a, dim=-1))
-        across = torch.linalg.cross(normal, along, dim=-1)
+        a = frame.index_select(1, self.order[:1])[:, 0]
+        along, across, _ = self.axes(frame).unbind(1)
         b = a + bonds[:, 0:1] * along
         c = a + bonds[:, 1:2] * (
             torch.cos(angles[:, 0:1]) * along + torch.sin(angles[:, 0:1]) * across

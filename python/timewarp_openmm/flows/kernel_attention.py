@@ -43,9 +43,18 @@ def kernel_weights(positions: Tensor, log_length_scales: Tensor, epsilon: float)
     >>> w[0, 0]
     tensor([0.7311, 0.5000, 0.2689, 0.5000])
     """
+    return kernel_of_squares(squared_distances(positions), log_length_scales, epsilon)
+
+
+def squared_distances(positions: Tensor) -> Tensor:
+    """Return the squared distances [B, N, N] between positions [B, N, 3]."""
     # Differences rather than a matrix product: exact zeros on the diagonal, no cancellation.
-    squared = (positions.unsqueeze(2) - positions.unsqueeze(1)).square().sum(-1, keepdim=True)
-    kernel = torch.exp(-squared * torch.exp(-2.0 * log_length_scales))
+    return (positions.unsqueeze(2) - positions.unsqueeze(1)).square().sum(-1)
+
+
+def kernel_of_squares(squares: Tensor, log_length_scales: Tensor, epsilon: float) -> Tensor:
+    """Return what `kernel_weights` does, for given squared distances [B, N, N]."""
+    kernel = torch.exp(-squares.unsqueeze(-1) * torch.exp(-2.0 * log_length_scales))
     weights = kernel / (kernel.sum(2, keepdim=True) + epsilon)
     return weights.flatten(2)
 

@@ -381,6 +381,12 @@ class ShapeChart(Float64Buffers):
     def _log_volume(self, bonds: Tensor, angles: Tensor) -> Tensor:
         return self.log_scale + self.puckers.log_volume + self.internal.log_volume(bonds, angles)
 
+    def frame_axes(self, positions: Tensor) -> Tensor:
+        """Return the axes [B, 3, 3] (rows) of the frame in which `to_positions` places atoms, given
+        these positions; it is the same for what has been placed."""
+        labels = self.labels
+        return self.internal.axes(labels.relabel(positions, labels.mirrored(positions)))
+
     def _inside(self, bonds: Tensor, angles: Tensor, torsion: Tensor) -> Tensor:
         lengths = (bonds > 0).all(1)
         bends = ((angles > 0) & (angles < math.pi)).all(1)
