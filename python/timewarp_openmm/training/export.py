@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from ..contract import ModelMetadata
@@ -23,10 +25,32 @@ def export_run(
     ContractError
         If the flow fails the contract's checks.
     """
-    trained = load_trained(run)
+    export_trained(load_trained(run), path, licence=licence, overwrite=overwrite)
+
+
+def export_trained(
+    trained: TrainedFlow,
+    path: str | Path,
+    provenance: Mapping[str, Any] | None = None,
+    licence: str = "MIT",
+    overwrite: bool = False,
+) -> None:
+    """Write a trained flow as a model file.
+
+    Parameters
+    ----------
+    provenance : mapping, optional
+        Added to what the training knows of itself.
+
+    Raises
+    ------
+    FileExistsError, ContractError
+        As `export_run`.
+    """
     flow = build_flow(trained.config.flow, trained.provenance.molecule)
     flow.load_state_dict(trained.weights)
     metadata = make_metadata(trained, flow, licence)
+    metadata.provenance.update(provenance or {})
     export_model(flow, metadata, path, overwrite=overwrite)
 
 

@@ -25,12 +25,11 @@ from ..data.simulate import default_platform, simulate
 from ..data.systems import MolecularSystem, make_platform
 from ..files import exclusive_lock, refuse_existing, write_bytes_atomically
 from ..flows.build import build_flow
-from ..flows.export import export_model
 from ..flows.internal_config import InternalFlowConfig
 from ..molecule import molecule_from_topology
 from ..units import PICOSECOND
 from .config import AugmentationConfig, DataConfig, TrainingConfig
-from .export import make_metadata
+from .export import export_trained
 from .refine import Measurement, RefineSettings, describe, refine
 from .run_folder import TrainedFlow, load_trained
 from .trainer import Progress, train
@@ -415,11 +414,11 @@ class _Fit:
             }
         }
         candidate = self._work / "candidate.pt"
-        _export(trained, candidate, provenance)
+        export_trained(trained, candidate, provenance, overwrite=True)
         validation = validate(candidate, self._molecule, basins.positions, self._settings.seed)
         provenance["fit"]["measured"] = asdict(validation)
         provenance["fit"]["total_minutes"] = round(self._plan.elapsed_minutes(), 2)
-        _export(trained, self._out, provenance)
+        export_trained(trained, self._out, provenance, overwrite=True)
         write_bytes_atomically(
             self._out.with_suffix(".md"), write_card(self._out, trained, provenance).encode()
         )
@@ -438,14 +437,6 @@ def _note(progress: Progress) -> str:
         f"step {progress.step}, loss {progress.train_loss:.2f}, "
         f"acceptance {progress.acceptance:.1%} (best {progress.best_acceptance:.1%})"
     )
-
-
-def _export(trained: TrainedFlow, path: Path, provenance: dict[str, Any]) -> None:
-    flow = build_flow(trained.config.flow, trained.provenance.molecule)
-    flow.load_state_dict(trained.weights)
-    metadata = make_metadata(trained, flow, "MIT")
-    metadata.provenance.update(provenance)
-    export_model(flow, metadata, path, overwrite=True)
 
 
 def validate(
