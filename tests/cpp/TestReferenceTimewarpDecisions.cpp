@@ -5,7 +5,7 @@ void runPlatformTests(Platform& platform) {
     testAnalyticAcceptanceRatio(1, platform);
     testAnalyticAcceptanceRatio(64, platform);
     testMeanAcceptanceRatio(AnharmonicWell(1), "affine", platform);
-    testMeanAcceptanceRatio(AnharmonicWell(1), "lags", platform);
+    testBalanceOfAcceptanceRatios(AnharmonicWell(1), "lags", platform);
     testBalanceOfAcceptanceRatios(AnharmonicWell(1), "tilted", platform);
     testBalanceOfAcceptanceRatios(AnharmonicWell(4), "random", platform);
     testBalanceOfAcceptanceRatios(TorsionRing(1), "rotor", platform);

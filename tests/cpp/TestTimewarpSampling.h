@@ -19,7 +19,7 @@ void testTemperature(Platform& platform) {
     std::vector<Vec3> positions(numParticles);
     for (int i = 0; i < numParticles; i++) {
         system.addParticle(2.0 + i);
-        nonbonded->addParticle((i % 2 == 0 ? 1.0 : -1.0), 0.1, 1.0);
+        nonbonded->addParticle((i % 2 == 0 ? 0.05 : -0.05), 0.1, 0.1);
         positions[i] = Vec3((i % 2 == 0 ? 2 : -2), (i % 4 < 2 ? 2 : -2), (i < 4 ? 2 : -2));
     }
     system.addForce(nonbonded);
