@@ -95,7 +95,7 @@ def _knots(parameters: Tensor, bins: int, bound: float, least: float = MIN_BIN) 
 
     The first 2 bins parameters are the logarithms of the bins' relative widths and heights.
     """
-    logits = parameters[..., : 2 * bins].unflatten(-1, (2, bins))
+    logits = parameters[..., : 2 * bins].unflatten(-1, (2, bins))  # type: ignore[no-untyped-call]
     share = least / bins + (1 - least) * torch.softmax(logits, dim=-1)
     inner = torch.cumsum(share[..., :-1], dim=-1) * (2 * bound) - bound
     end = torch.full_like(inner[..., :1], bound)
