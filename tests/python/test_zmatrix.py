@@ -123,6 +123,24 @@ def test_ammonium_and_carboxylate_turn_as_symmetric_groups() -> None:
     assert elements == ["HHH", "HHH", "OO", "OO"]
 
 
+@pytest.mark.parametrize(
+    ("smiles", "expected"),
+    [
+        ("Nc1ccccc1", ["HH"]),
+        ("CCCS(=O)(=O)[O-]", ["HHH", "OOO"]),
+        # Their labels stay where they are: the bond to the nitrogen does not turn.
+        ("CC(N)=O", ["HHH"]),
+        ("CNC(N)=[NH2+]", ["HHH"]),
+        # More than leaves would have to change places.
+        ("OCc1ccccc1", []),
+    ],
+)
+def test_groups_that_are_symmetric(smiles: str, expected: list[str]) -> None:
+    molecule, _ = make(smiles)
+    groups = build_zmatrix(molecule).symmetric_rotors
+    assert sorted("".join(molecule.elements[i] for i in group) for group in groups) == expected
+
+
 def test_hands_are_fixed_where_a_centre_cannot_turn_inside_out() -> None:
     molecule, _ = make("CN(CC)S(=O)C")
     graph = molecule.graph()
