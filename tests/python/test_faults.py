@@ -224,12 +224,10 @@ def test_truncated_models(tmp_path: Path) -> None:
 BROKEN = """
 import sys, openmm
 from chains import *
-chain, whole, xml = Chain('wells', sys.argv[1], sys.argv[2], 64, 3), None, None
+chain = Chain('wells', sys.argv[1], sys.argv[2], 64, 3)
 simulation = chain.simulation()
 simulation.step(30)
-whole, xml = simulation.context.createCheckpoint(), None
-state = simulation.context.getState(positions=True, velocities=True, integratorParameters=True)
-xml = openmm.XmlSerializer.serialize(state)
+whole = simulation.context.createCheckpoint()
 accepted = []
 # OpenMM reads its own part first, without looking whether it is there: on the CPU platform, whose
 # part ends with the generators of all threads, it may crash over that. Ours is the end.
@@ -238,13 +236,6 @@ for size in list(range(first, len(whole), 7)) + [len(whole) - 1]:
     try:
         simulation.context.loadCheckpoint(whole[:size])
         accepted.append(size)
-    except (openmm.OpenMMException, ValueError) as error:
-        assert str(error)
-for size in range(0, len(xml) - 20, 97):
-    try:
-        # OpenMM's parser takes some cut files for whole ones; then there is less in them.
-        simulation.context.setState(openmm.XmlSerializer.deserialize(xml[:size]))
-        simulation.step(1)
     except (openmm.OpenMMException, ValueError) as error:
         assert str(error)
 print('accepted', accepted)
