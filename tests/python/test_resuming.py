@@ -51,8 +51,7 @@ def test_in_the_same_process(
         assert counters_of(resumed.integrator) == counters
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("bundled", [False, True])
+@pytest.mark.parametrize(("kind", "bundled"), [(KINDS[0], False), (KINDS[1], True)])
 def test_in_a_new_process(
     models: dict[str, str], platform: str, bundled: bool, kind: str, tmp_path: Path
 ) -> None:
