@@ -20,6 +20,14 @@ from timewarp_openmm import TimewarpMCMCIntegrator
 FOREVER = 10**9
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_not_ignored() -> Iterator[None]:
+    """A shell starts its background jobs, and so the tests in one, with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def signal_after(seconds: float, number: int = signal.SIGINT) -> Iterator[list[float]]:
     """Send this process a signal; yields a list that will hold when. Aborts a run that hangs."""
