@@ -93,6 +93,8 @@ void testRestartInTheMiddle(Platform& platform) {
         AnharmonicWell target(4);
         auto system = target.createSystem();
         TimewarpMCMCIntegrator first(modelPath(model, 4)), second(modelPath(model, 4));
+        first.setRandomNumberSeed(18);
+        second.setRandomNumberSeed(19);
         Context context1(*system, first, platform), context2(*system, second, platform);
         startAtZero(context1);
         std::mt19937 random(3);

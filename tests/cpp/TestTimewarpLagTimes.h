@@ -28,6 +28,7 @@ void testLagTimesArePickedAsSet(Platform& platform) {
     auto system = well.createSystem();
     TimewarpMCMCIntegrator integrator(modelPath("lags", 4));
     integrator.setIntegrationForceGroups(1 << 3);
+    integrator.setRandomNumberSeed(7);
     integrator.setLagWeights({1.0, 0.0, 0.0});
     Context context(*system, integrator, platform);
     context.setPositions(std::vector<Vec3>(4));
@@ -90,6 +91,8 @@ void testCheckpointHoldsLagWeights(Platform& platform) {
     auto system = well.createSystem();
     std::vector<double> weights = {1.0, 2.0, 0.5};
     TimewarpMCMCIntegrator integrator(modelPath("lags", 4)), resumed(modelPath("lags", 4));
+    integrator.setRandomNumberSeed(8);
+    resumed.setRandomNumberSeed(9);
     Context context(*system, integrator, platform), context2(*system, resumed, platform);
     context.setPositions(std::vector<Vec3>(4));
     integrator.step(21);

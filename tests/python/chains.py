@@ -46,7 +46,7 @@ class Chain:
     model: str
     platform: str
     batch_size: int
-    seed: int = 0
+    seed: int = 1
 
     def integrator(self) -> TimewarpMCMCIntegrator:
         integrator = TimewarpMCMCIntegrator(self.model)
