@@ -146,6 +146,20 @@ simulate(m, p, sys.argv[1], workers=int(sys.argv[2]), checkpoint_seconds=0.05)
 """
 
 
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    """Return whether there is such a process that is no zombie."""
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_run_resumes_as_if_nothing_had_been(
     alanine: MolecularSystem, tmp_path: Path, workers: int
@@ -162,9 +176,14 @@ def test_killed_run_resumes_as_if_nothing_had_been(
         ):
             break
         time.sleep(0.01)
+    started = children(process.pid)
+    assert (len(started) >= workers) == (workers > 1)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    # Workers outlive the process that started them by one frame at most; the locks wait for that.
+    deadline = time.monotonic() + 20
+    while any(map(is_running, started)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(map(is_running, started))
     assert not json.loads((folder / "run.json").read_text())["complete"]
     protocol = tiny(alanine, length=2.0)
     resumed_at: list[int] = []

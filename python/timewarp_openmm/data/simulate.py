@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from hashlib import sha256
-from multiprocessing import get_context
 from multiprocessing.sharedctypes import SynchronizedArray
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -56,7 +57,6 @@ class TrajectoryTask:
     start: NDArray[np.float64]
     checkpoint_seconds: float
     max_seconds: float
-    parent: int
 
     @property
     def path(self) -> Path:
@@ -232,7 +232,6 @@ def _make_tasks(
             starts[index % len(starts)],
             checkpoint_seconds,
             max_seconds,
-            os.getpid(),
         )
         for index in range(protocol.trajectories)
     ]
@@ -263,7 +262,7 @@ def _run_in_processes(
     finished: int,
 ) -> None:
     # Fresh interpreters: a forked copy of a process that has used OpenMM's threads may hang.
-    context = get_context("spawn")
+    context = multiprocessing.get_context("spawn")
     frames = context.Array("q", max(task.index for task in tasks) + 1)
     stop = context.Event()
     with ProcessPoolExecutor(
@@ -291,6 +290,18 @@ _worker_stop: Event | None = None
 def _start_worker(frames: SynchronizedArray[int], stop: Event) -> None:
     global _worker_frames, _worker_stop
     _worker_frames, _worker_stop = frames, stop
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    """End this process when the one that started it has gone, for instance by kill -9.
+
+    Whatever it writes, it writes so that being killed itself does no harm.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _run_in_worker(task: TrajectoryTask) -> dict[str, Any]:
@@ -302,8 +313,6 @@ def _run_in_worker(task: TrajectoryTask) -> dict[str, Any]:
         frames[task.index] = count
         if stop.is_set():
             raise SystemExit(f"{task.path.name} was stopped")
-        if os.getppid() != task.parent:
-            raise SystemExit(f"the process that started {task.path.name} is gone")
 
     return run_trajectory(task, progress)
 
