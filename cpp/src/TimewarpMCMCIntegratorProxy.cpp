@@ -92,10 +92,12 @@ void* TimewarpMCMCIntegratorProxy::deserialize(const SerializationNode& node) co
 }
 
 /**
- * Registered when the library is loaded, as OpenMM's own plugins do it.
+ * Registered when the library is loaded, as OpenMM's own plugins do it.  OpenMM keeps the pointer and never
+ * deletes it.
  */
 static struct RegisterProxy {
     RegisterProxy() {
-        SerializationProxy::registerProxy(typeid(TimewarpMCMCIntegrator), new TimewarpMCMCIntegratorProxy());
+        SerializationProxy::registerProxy(typeid(TimewarpMCMCIntegrator), &proxy);
     }
+    TimewarpMCMCIntegratorProxy proxy;
 } registerProxy;

@@ -103,7 +103,8 @@ void testForceGroups(Platform& platform) {
     double x = 0, y = 0;
     for (int i = 0; i < 1000; i++) {
         integrator.step(2);
-        for (const Vec3& p : context.getState(State::Positions).getPositions()) {
+        State state = context.getState(State::Positions);
+        for (const Vec3& p : state.getPositions()) {
             x += p[0] * p[0] / 4000;
             y += p[1] * p[1] / 4000;
         }
