@@ -1,7 +1,7 @@
 """Alanine dipeptide, sampled with the bundled model, against references that know of no flow.
 
 Free energies and the (phi, psi) histogram come from umbrella sampling (tests/data, made by
-benchmarks/umbrella_phi.py), energies and local geometry from molecular dynamics run here.
+benchmarks/umbrella_sampling.py), energies and local geometry from molecular dynamics run here.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def independent(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def test_the_reference_says_where_it_comes_from(
     reference: dict[str, object], alanine: MolecularSystem
 ) -> None:
-    assert "umbrella_phi.py" in str(reference["script"])
+    assert "umbrella_sampling.py" in str(reference["script"])
     assert reference["force_field"] == list(alanine.force_field)
     assert reference["temperature_K"] == TEMPERATURES[0]
     assert np.sum(reference["histogram"]) == pytest.approx(1.0, abs=1e-6)
@@ -150,7 +150,7 @@ def test_free_energy_of_phi(
     expected = float(reference["free_energy_phi_positive"])  # type: ignore[arg-type]
     both = math.hypot(kT * error / share, float(reference["free_energy_phi_positive_error"]))  # type: ignore[arg-type]
     print(f"F(phi>0) - F(phi<0): {found:.2f} and {expected:.2f}, error {both:.2f} kJ/mol")
-    # The reference's error has seven degrees of freedom, hence more than three of them.
+    # The reference's error is that of five blocks, hence more than three of them.
     assert abs(found - expected) < 4 * both
     assert both < 2.0
 
