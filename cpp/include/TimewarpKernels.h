@@ -49,11 +49,24 @@ public:
      */
     virtual bool positionsAreSaved(OpenMM::ContextImpl& context) = 0;
     /**
-     * Set the positions of the model's atoms.
+     * Take the proposals of a batch, which replace those before.
      *
-     * @param positions   the positions (in nm)
+     * @param positions   proposed positions, size x 3N, relative to the origin (in nm)
+     * @param origin      the origin (in nm)
      */
-    virtual void setPositions(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions) = 0;
+    virtual void setProposals(OpenMM::ContextImpl& context, const std::vector<double>& positions,
+                              const OpenMM::Vec3& origin) = 0;
+    /**
+     * Set the positions to those of a proposal, rounded to the platform's precision.
+     *
+     * @param proposal   its index in the batch
+     */
+    virtual void applyProposal(OpenMM::ContextImpl& context, int proposal) = 0;
+    /**
+     * Let the platform sort its atoms anew, after they have moved for good.  Positions may change in
+     * rounding.
+     */
+    virtual void reorderAtoms(OpenMM::ContextImpl& context) = 0;
     /**
      * Set the velocities of the model's atoms.
      *

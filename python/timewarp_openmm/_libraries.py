@@ -11,6 +11,11 @@ from types import ModuleType
 
 import openmm
 
+from ._opencl import has_platform, provide_opencl
+
+#: The platforms that have a library; that of Reference serves the CPU platform, too.
+PLATFORMS = ("Reference", "OpenCL", "CUDA")
+
 
 def _public(full_version: str) -> str:
     """Drop the local part: 2.13.0+cpu and 2.13.0+cu130 have one ABI."""
@@ -55,7 +60,9 @@ def load_plugin() -> ModuleType:
     """Load the integrator's libraries into OpenMM and return the compiled module.
 
     They are loaded from this package's own folder: in OpenMM's plugin folder every
-    ``import openmm`` would load libtorch, and a failure would go unseen.
+    ``import openmm`` would load libtorch, and a failure would go unseen. A platform's library is
+    loaded if OpenMM has that platform; on a machine without a GPU it has no CUDA, and
+    openmm.Platform.getPluginLoadFailures() says why.
 
     Raises
     ------
@@ -74,6 +81,9 @@ def load_plugin() -> ModuleType:
     _load_torch_libraries()
     plugin = import_module("._plugin", package)
     folder = Path(str(plugin.__file__)).parent
-    for library in sorted(folder.glob("libTimewarpOpenMM?*.so")):
-        openmm.Platform.loadPluginLibrary(str(library))
+    provide_opencl()
+    for name in PLATFORMS:
+        library = folder / f"libTimewarpOpenMM{name}.so"
+        if has_platform(name) and library.exists():
+            openmm.Platform.loadPluginLibrary(str(library))
     return plugin
