@@ -204,24 +204,26 @@ void ProposalChain::makeLookAhead(ContextImpl& context, int64_t start, int64_t s
 
     counters.lookAheadSize = 0;
     draw(start, size, draws);
-    model.propose(shifted(lookAheadPositions), draws.velocities, draws.noise, draws.lags, batch);
-    state(kernel).setProposals(context, batch.positions, origin());
+    {
+        shared_ptr<void> loan = state(kernel).lendDevice(context);
+        model.propose(shifted(lookAheadPositions), draws.velocities, draws.noise, draws.lags, batch);
+    }
+    if (batch.onDevice.address == NULL)
+        state(kernel).setProposals(context, batch.positions, origin());
+    else
+        state(kernel).setDeviceProposals(context, batch.onDevice.address, batch.onDevice.isDouble, batch.size,
+                                         origin());
     counters.lookAheadStart = start;
     counters.lookAheadSize = size;
     lookAheadIsComputed = true;
 }
 
 bool ProposalChain::proposalIsFinite(int64_t entry) const {
-    const double* y = &batch.positions[entry * 3 * numAtoms];
-    const double* w = &batch.velocities[entry * 3 * numAtoms];
-    auto finite = [](double value) { return isfinite(value); };
-
     // A way back of density zero is honest; it rejects.
 
     bool reverse = model.isIndependentDraw(draws.lags[entry]) ||
                    batch.logReverse[entry] < numeric_limits<double>::infinity();
-    return all_of(y, y + 3 * numAtoms, finite) && all_of(w, w + 3 * numAtoms, finite) &&
-           isfinite(batch.logForward[entry]) && reverse;
+    return batch.isFinite[entry] && isfinite(batch.logForward[entry]) && reverse;
 }
 
 double ProposalChain::independentLogDensity() {

@@ -51,9 +51,14 @@ def _load_torch_libraries() -> None:
     torch would do it too, but takes seconds.
     """
     spec = find_spec("torch")
-    if spec is not None and spec.origin is not None:
-        for name in ("libc10.so", "libtorch_cpu.so"):
-            ctypes.CDLL(str(Path(spec.origin).parent / "lib" / name))
+    if spec is None or spec.origin is None:
+        return
+    folder = Path(spec.origin).parent / "lib"
+    if has_platform("CUDA") and (folder / "libtorch_cuda.so").exists():
+        # With all that its CUDA part needs, so that the flow can run on the GPU.
+        import_module("torch")
+    for name in ("libc10.so", "libtorch_cpu.so"):
+        ctypes.CDLL(str(folder / name))
 
 
 def load_plugin() -> ModuleType:

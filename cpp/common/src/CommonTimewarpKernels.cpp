@@ -222,13 +222,18 @@ bool CommonTimewarpStateKernel::positionsAreSaved(ContextImpl& context) {
     return answer != token;
 }
 
+void CommonTimewarpStateKernel::reserveProposals(int size) {
+    size_t needed = static_cast<size_t>(size) * 3 * numModelAtoms;
+    if (needed <= proposals.getSize())
+        return;
+    proposals.resize(needed);
+    applyKernel->setArg(applyProposals, proposals);
+}
+
 void CommonTimewarpStateKernel::setProposals(ContextImpl& context, const vector<double>& relative,
                                              const Vec3& origin) {
     ContextSelector selector(cc);
-    if (relative.size() > proposals.getSize()) {
-        proposals.resize(relative.size());
-        applyKernel->setArg(applyProposals, proposals);
-    }
+    reserveProposals(relative.size() / (3 * numModelAtoms));
 
     // Added in double precision whatever the device's, and then rounded once.
 

@@ -34,9 +34,22 @@ public:
     double computeKineticEnergy(OpenMM::ContextImpl& context) override;
 
 protected:
-    OpenMM::ComputeContext& cc;
+    int getNumModelAtoms() const {
+        return numModelAtoms;
+    }
+    /**
+     * Get the array of proposals, size x 3N of type mixed.
+     */
+    OpenMM::ComputeArray& getProposalArray() {
+        return proposals;
+    }
+    /**
+     * Make room for a batch of proposals.
+     */
+    void reserveProposals(int size);
 
 private:
+    OpenMM::ComputeContext& cc;
     void createKernels();
     void addStateArgs(OpenMM::ComputeKernel kernel, bool saved);
     void initializeMixed(OpenMM::ComputeArray& array, int size, const char* name);
