@@ -2,9 +2,9 @@
 
     python benchmarks/gpu_check.py --out gpu.md
 
-It needs no network, only what is in the Python environment it runs in: openmm with its CUDA platform,
-torch (a CUDA build), pybind11, nlohmann-json, cmake, ninja, pytest and the package's dependencies;
-and a C++ compiler. ``--platform OpenCL`` does the same with OpenCL, on a machine without a GPU too.
+It needs no network, only a C++ compiler and what is in the Python environment it runs in: openmm
+with its CUDA platform, torch (a CUDA build), pybind11, nlohmann-json, cmake, ninja, pytest and the
+package's dependencies. ``--platform OpenCL`` does the same with OpenCL, with or without a GPU.
 """
 
 from __future__ import annotations

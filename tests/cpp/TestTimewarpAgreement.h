@@ -93,12 +93,10 @@ void checkAgreement(const Target& target, const std::string& model, int batchSiz
 }
 
 void testSameDecisions(Platform& platform) {
-    for (int batchSize : {1, 64}) {
-        checkAgreement(AnharmonicWell(4), "lags", batchSize, platform);
-        checkAgreement(AnharmonicWell(4), "random", batchSize, platform);
-        checkAgreement(CoupledOscillators(4), "affine", batchSize, platform);
-        checkAgreement(DoubleWell(1), "sided", batchSize, platform);
-    }
+    checkAgreement(AnharmonicWell(4), "lags", 64, platform);
+    checkAgreement(AnharmonicWell(4), "random", 1, platform);
+    checkAgreement(CoupledOscillators(4), "affine", 64, platform);
+    checkAgreement(DoubleWell(1), "sided", 1, platform);
 }
 
 /**
@@ -107,8 +105,8 @@ void testSameDecisions(Platform& platform) {
  * model moves one molecule and one atom of another.
  */
 struct Liquid {
-    const int numMolecules = 216;
-    const double boxLength = 3.0;
+    const int perSide = 5, numMolecules = 125;
+    const double boxLength = 2.5;
     const std::vector<int> particles = {301, 300, 302, 151};
 
     std::unique_ptr<System> createSystem() const {
@@ -142,8 +140,8 @@ struct Liquid {
         std::uniform_int_distribution<int> image(-2, 2);
         std::vector<Vec3> positions;
         for (int cell : cells) {
-            Vec3 center(cell % 6, cell / 6 % 6, cell / 36);
-            center *= boxLength / 6;
+            Vec3 center(cell % perSide, cell / perSide % perSide, cell / (perSide * perSide));
+            center *= boxLength / perSide;
             for (int j = 0; j < 3; j++)
                 center[j] += image(random) * boxLength;
             for (const Vec3& offset : {Vec3(), Vec3(0.15, 0, 0), Vec3(0, 0.15, 0)})
