@@ -28,12 +28,15 @@ $(INSTALLED): pyproject.toml CMakeLists.txt $(shell find cpp kernels -type f)
 test-cpp: $(INSTALLED)
 	$(BIN)/cmake $(BUILD) -DTIMEWARP_BUILD_TESTS=ON
 	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
-	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure
+	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure --parallel $(JOBS)
 
 test-python: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not long"
 
 test-long: $(INSTALLED)
+	$(BIN)/cmake $(BUILD) -DTIMEWARP_BUILD_TESTS=ON
+	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
+	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure -C long -R "models|Long"
 	$(BIN)/python -m pytest -m long
 
 # AddressSanitizer and UndefinedBehaviorSanitizer over the C++ tests, in a build folder of its own.

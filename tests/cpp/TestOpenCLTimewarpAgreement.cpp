@@ -3,16 +3,25 @@
 #include "openmm/common/ComputeContext.h"
 #include "openmm/opencl/OpenCLPlatform.h"
 
-std::vector<int> atomOrder(ContextImpl& context) {
-    // Its own header needs those of the device's vendor; see OpenCLTimewarpKernelFactory.cpp.
-
+/**
+ * Its own header needs those of the device's vendor; see OpenCLTimewarpKernelFactory.cpp.
+ */
+static ComputeContext& deviceOf(ContextImpl& context) {
     auto* data = static_cast<OpenCLPlatform::PlatformData*>(context.getPlatformData());
-    return reinterpret_cast<ComputeContext*>(data->contexts[0])->getAtomIndex();
+    return *reinterpret_cast<ComputeContext*>(data->contexts[0]);
+}
+
+std::vector<int> atomOrder(ContextImpl& context) {
+    return deviceOf(context).getAtomIndex();
+}
+
+void askForReordering(ContextImpl& context) {
+    deviceOf(context).setStepsSinceReorder(250);
 }
 
 void runPlatformTests(Platform& platform) {
-    testSameDecisions(platform);
     testReorderedAtoms(platform);
+    testSameDecisions(platform);
     if (platform.getPropertyDefaultValue("Precision") == "mixed")
         testMemoryDoesNotGrow(platform);
 }

@@ -10,6 +10,8 @@ void runPlatformTests(Platform& platform) {
     testUpdateContextState(platform);
 }
 
-int main() {
-    return runOnPlatform("OpenCL", {"single", "mixed", "double"});
+int main(int argc, char* argv[]) {
+    // In all precisions with `make test-long`.
+
+    return runOnPlatform("OpenCL", argumentsOr({"mixed"}, argc, argv));
 }

@@ -6,6 +6,8 @@ void runPlatformTests(Platform& platform) {
     testFreshVelocities(platform);
 }
 
-int main() {
-    return runOnPlatform("OpenCL", {"single", "mixed", "double"});
+int main(int argc, char* argv[]) {
+    // In all precisions with `make test-long`.
+
+    return runOnPlatform("OpenCL", argumentsOr({"mixed"}, argc, argv));
 }
