@@ -15,7 +15,7 @@ test: lint test-cpp test-python
 
 # The plugin's own build requirements are installed first, because it must be built against the very torch and
 # openmm it will run with; torch first, so that nothing else picks a larger build of it.
-# Of CUDA only what the library is compiled and linked with; no GPU is needed for that.
+# Of CUDA and of OpenMM's CUDA platform only what the library is compiled and linked with; that needs no GPU.
 $(INSTALLED): pyproject.toml CMakeLists.txt $(shell find cpp kernels -type f)
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
