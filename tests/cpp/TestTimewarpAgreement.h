@@ -178,6 +178,7 @@ void testReorderedAtoms(Platform& platform) {
         system->addForce(watch);
         TimewarpMCMCIntegrator integrator(modelPath("affine", 4));
         integrator.setParticles(liquid.particles);
+        integrator.setTemperature(2000.0); // so that proposals are accepted often
         integrator.setRandomNumberSeed(3);
         Context context(*system, integrator, *p);
         context.setPositions(start);
@@ -191,12 +192,13 @@ void testReorderedAtoms(Platform& platform) {
 
         // What the model does not move stays where it is, to the rounding of moves from one image to another.
 
-        double tolerance = (precision == "single" ? 2e-6 : 1e-12);
+        double tolerance = (precision == "double" || p != &platform ? 1e-12 : 3e-6);
         for (size_t i = 0; i < start.size(); i++)
             if (std::find(liquid.particles.begin(), liquid.particles.end(), i) == liquid.particles.end())
                 ASSERT_EQUAL_VEC(start[i], records.back().positions[i], tolerance);
-        if (p == &platform)
-            ASSERT(order != firstOrder);
+        if (p == &platform && order == firstOrder)
+            throw OpenMMException("the atoms were not sorted anew in a chain that accepted " +
+                                  std::to_string(records.back().rate()));
     }
     ASSERT(records[0].rate() > 0.1 && records[0].rate() < 0.99);
     ASSERT(largestDifference(records[0].positions, start) > 0.1);
