@@ -51,10 +51,6 @@ double largestDifference(const std::vector<Vec3>& a, const std::vector<Vec3>& b)
     return difference;
 }
 
-std::string precisionOf(const Context& context) {
-    return context.getPlatform().getPropertyValue(context, "Precision");
-}
-
 /**
  * Assert that two chains agree.  In double precision they take the same decisions; otherwise a decision that
  * is close may turn out differently, and the chains part.
@@ -81,7 +77,6 @@ void checkAgreement(const Target& target, const std::string& model, int batchSiz
     std::mt19937 random(5);
     std::vector<Vec3> start = target.drawPositions(random);
     std::vector<Record> records;
-    std::string precision;
     for (Platform* p : {&reference, &platform}) {
         TimewarpMCMCIntegrator integrator(modelPath(model, target.numParticles));
         integrator.setBatchSize(batchSize);
@@ -89,10 +84,8 @@ void checkAgreement(const Target& target, const std::string& model, int batchSiz
         Context context(*system, integrator, *p);
         context.setPositions(start);
         records.push_back(record(context, integrator, 1000));
-        if (p == &platform)
-            precision = precisionOf(context);
     }
-    assertAgree(records[0], records[1], precision, 0.0);
+    assertAgree(records[0], records[1], precisionOf(platform), 0.0);
     ASSERT(records[0].rate() > 0.01 && records[0].rate() < 0.99);
 }
 
@@ -164,7 +157,6 @@ void testReorderedAtoms(Platform& platform) {
     std::vector<Vec3> start = liquid.createPositions();
     std::vector<Record> records;
     std::vector<int> order;
-    std::string precision;
     for (Platform* p : {&Platform::getPlatformByName("Reference"), &platform}) {
         auto system = liquid.createSystem();
         auto* watch = new WatchForce();
@@ -183,16 +175,14 @@ void testReorderedAtoms(Platform& platform) {
         Context context(*system, integrator, *p);
         context.setPositions(start);
         record(context, integrator, 1);
-        if (p == &platform) {
+        if (p == &platform)
             ASSERT(!std::is_sorted(order.begin(), order.end()));
-            precision = precisionOf(context);
-        }
         std::vector<int> firstOrder = order;
         records.push_back(record(context, integrator, 400));
 
         // What the model does not move stays where it is, to the rounding of moves from one image to another.
 
-        double tolerance = (precision == "double" || p != &platform ? 1e-12 : 3e-6);
+        double tolerance = toleranceOn(*p, 1e-12, 3e-6);
         for (size_t i = 0; i < start.size(); i++)
             if (std::find(liquid.particles.begin(), liquid.particles.end(), i) == liquid.particles.end())
                 ASSERT_EQUAL_VEC(start[i], records.back().positions[i], tolerance);
@@ -202,7 +192,7 @@ void testReorderedAtoms(Platform& platform) {
     }
     ASSERT(records[0].rate() > 0.1 && records[0].rate() < 0.99);
     ASSERT(largestDifference(records[0].positions, start) > 0.1);
-    assertAgree(records[0], records[1], precision, 1e-9);
+    assertAgree(records[0], records[1], precisionOf(platform), 1e-9);
 
     // The energy is that of the positions as others see them.
 
