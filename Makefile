@@ -15,10 +15,12 @@ test: lint test-cpp test-python
 
 # The plugin's own build requirements are installed first, because it must be built against the very torch and
 # openmm it will run with; torch first, so that nothing else picks a larger build of it.
-$(INSTALLED): pyproject.toml CMakeLists.txt $(shell find cpp -type f)
+# Of CUDA and of OpenMM's CUDA platform only what the library is compiled and linked with; that needs no GPU.
+$(INSTALLED): pyproject.toml CMakeLists.txt $(shell find cpp kernels -type f)
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet "openmm>=8.6,<8.7" scikit-build-core pybind11 nlohmann-json cmake ninja
+	$(BIN)/pip install --quiet --no-deps "openmm-cuda-13>=8.6,<8.7" "nvidia-cuda-runtime>=13,<14" "nvidia-cuda-crt>=13,<14"
 	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/pip install --quiet --no-build-isolation --editable ".[dev]"
 	touch $@
 
@@ -26,12 +28,15 @@ $(INSTALLED): pyproject.toml CMakeLists.txt $(shell find cpp -type f)
 test-cpp: $(INSTALLED)
 	$(BIN)/cmake $(BUILD) -DTIMEWARP_BUILD_TESTS=ON
 	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
-	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure
+	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure --parallel $(JOBS)
 
 test-python: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not long"
 
 test-long: $(INSTALLED)
+	$(BIN)/cmake $(BUILD) -DTIMEWARP_BUILD_TESTS=ON
+	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
+	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure -C long -R "models|Long"
 	$(BIN)/python -m pytest -m long
 
 # AddressSanitizer and UndefinedBehaviorSanitizer over the C++ tests, in a build folder of its own.
@@ -44,7 +49,11 @@ sanitize: $(INSTALLED)
 benchmark-overhead: $(INSTALLED)
 	$(BIN)/cmake $(BUILD) -DTIMEWARP_BUILD_BENCHMARKS=ON
 	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
-	$(BIN)/python benchmarks/chain_overhead.py $(BUILD)/chain_overhead $(BUILD)/libTimewarpOpenMMReference.so
+	$(BIN)/python benchmarks/chain_overhead.py $(BUILD)
+	for precision in single mixed double; do \
+		$(BIN)/python benchmarks/chain_overhead.py $(BUILD) --platform OpenCL --precision $$precision \
+			--iterations 2000 || exit 1; \
+	done
 
 docs: $(INSTALLED)
 	$(BIN)/mkdocs build --quiet

@@ -1,8 +1,9 @@
 /*
- * How much time the chain itself takes: iterations per second with a flow that costs nothing (identity),
- * against bare energy evaluations of the same System, both in C++ on the Reference platform and in turns.
+ * How much time the chain itself takes: everything but the flow and the energy.  Iterations with a flow that
+ * costs next to nothing (identity) against bare energy evaluations of the same System; and iterations with a
+ * real flow, which say what a whole step takes.  All in C++ on one platform, and in turns.
  *
- * chain_overhead SYSTEM.xml MODEL.pt PLATFORM_LIBRARY; chain_overhead.py makes the files and calls it.
+ * chain_overhead.py makes the files and calls it.
  */
 #include "OpenMM.h"
 #include "TimewarpMCMCIntegrator.h"
@@ -26,46 +27,71 @@ static vector<Vec3> readPositions(istream& stream) {
     return positions;
 }
 
-template <typename Work> double perSecond(int count, Work work) {
+/**
+ * Microseconds for each of some repetitions.
+ */
+template <typename Work> double microseconds(int count, Work work) {
     auto began = chrono::steady_clock::now();
     work(count);
-    return count / chrono::duration<double>(chrono::steady_clock::now() - began).count();
+    return 1e6 * chrono::duration<double>(chrono::steady_clock::now() - began).count() / count;
+}
+
+static double median(vector<double> values) {
+    sort(values.begin(), values.end());
+    return values[values.size() / 2];
 }
 
 int main(int argc, char* argv[]) {
-    if (argc != 5) {
-        cerr << "usage: chain_overhead SYSTEM.xml POSITIONS.txt MODEL.pt PLATFORM_LIBRARY" << endl;
+    if (argc < 9) {
+        cerr << "usage: chain_overhead SYSTEM.xml POSITIONS.txt IDENTITY.pt FLOW.pt ITERATIONS PLATFORM "
+                "PRECISION "
+                "LIBRARY..."
+             << endl;
         return 2;
     }
-    Platform::loadPluginLibrary(argv[4]);
-    Platform& platform = Platform::getPlatformByName("Reference");
+    int iterations = stoi(argv[5]);
+    string name = argv[6], precision = argv[7];
+    for (int i = 8; i < argc; i++)
+        Platform::loadPluginLibrary(argv[i]);
+    Platform& platform = Platform::getPlatformByName(name);
+    if (precision != "-")
+        platform.setPropertyDefaultValue("Precision", precision);
     ifstream systemFile(argv[1]), positionFile(argv[2]);
     unique_ptr<System> system(XmlSerializer::deserialize<System>(systemFile));
     vector<Vec3> positions = readPositions(positionFile);
-    TimewarpMCMCIntegrator timewarp(argv[3]);
-    timewarp.setBatchSize(64);
+    TimewarpMCMCIntegrator identity(argv[3]), flow(argv[4]);
+    identity.setBatchSize(64);
+    flow.setBatchSize(64);
+    flow.setRandomNumberSeed(1);
     VerletIntegrator verlet(0.001);
-    Context chain(*system, timewarp, platform), bare(*system, verlet, platform);
-    chain.setPositions(positions);
-    bare.setPositions(positions);
+    Context chain(*system, identity, platform), real(*system, flow, platform),
+            bare(*system, verlet, platform);
+    for (Context* context : {&chain, &real, &bare})
+        context->setPositions(positions);
+    identity.step(128);
+    flow.step(128);
 
-    vector<double> ratios, chainRates, energyRates;
+    vector<double> energyTimes, chainTimes, flowTimes, overheads, shares;
     for (int i = 0; i < 11; i++) {
-        double energies = perSecond(10000, [&](int count) {
+        energyTimes.push_back(microseconds(iterations, [&](int count) {
             for (int k = 0; k < count; k++)
                 bare.getState(State::Energy).getPotentialEnergy();
-        });
-        double iterations = perSecond(10000, [&](int count) { timewarp.step(count); });
-        chainRates.push_back(iterations);
-        energyRates.push_back(energies);
-        ratios.push_back(iterations / energies);
+        }));
+        chainTimes.push_back(microseconds(iterations, [&](int count) { identity.step(count); }));
+        flowTimes.push_back(microseconds(iterations, [&](int count) { flow.step(count); }));
+        overheads.push_back(chainTimes.back() - energyTimes.back());
+        shares.push_back(overheads.back() / flowTimes.back());
     }
-    for (auto* values : {&chainRates, &energyRates, &ratios})
-        sort(values->begin(), values->end());
-    cout << "accepted " << timewarp.getAcceptanceRate() << endl;
-    cout << "bare energies per second:    " << energyRates[5] << endl;
-    cout << "chain iterations per second: " << chainRates[5] << endl;
-    cout << "ratio, median of 11 pairs:   " << ratios[5] << " (" << ratios.front() << " to " << ratios.back()
+    cout << name << " " << precision << endl;
+    cout << "accepted, identity and flow: " << identity.getAcceptanceRate() << ", "
+         << flow.getAcceptanceRate() << endl;
+    cout << "bare energy / us:            " << median(energyTimes) << endl;
+    cout << "iteration, identity / us:    " << median(chainTimes) << endl;
+    cout << "iteration, flow / us:        " << median(flowTimes) << endl;
+    cout << "energy rate kept, identity:  " << median(energyTimes) / median(chainTimes) << endl;
+    cout << "chain overhead / us:         " << median(overheads) << endl;
+    cout << "... as a share of the step:  " << median(shares) << " (median of 11; "
+         << *min_element(shares.begin(), shares.end()) << " to " << *max_element(shares.begin(), shares.end())
          << ")" << endl;
     return 0;
 }

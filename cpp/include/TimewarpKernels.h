@@ -3,10 +3,12 @@
 
 #include "internal/windowsExportTimewarp.h"
 #include "openmm/KernelImpl.h"
+#include "openmm/OpenMMException.h"
 #include "openmm/Platform.h"
 #include "openmm/System.h"
 #include "openmm/Vec3.h"
 #include "openmm/internal/ContextImpl.h"
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -49,11 +51,47 @@ public:
      */
     virtual bool positionsAreSaved(OpenMM::ContextImpl& context) = 0;
     /**
-     * Set the positions of the model's atoms.
+     * Take the proposals of a batch, which replace those before.
      *
-     * @param positions   the positions (in nm)
+     * @param positions   proposed positions, size x 3N, relative to the origin (in nm)
+     * @param origin      the origin (in nm)
      */
-    virtual void setPositions(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions) = 0;
+    virtual void setProposals(OpenMM::ContextImpl& context, const std::vector<double>& positions,
+                              const OpenMM::Vec3& origin) = 0;
+    /**
+     * Get the index of the CUDA device that the model should run on, or -1 if it should run on the CPU.
+     */
+    virtual int getModelDevice() const {
+        return -1;
+    }
+    /**
+     * Hand that device to the model, until what is returned is destroyed.
+     */
+    virtual std::shared_ptr<void> lendDevice(OpenMM::ContextImpl& context) {
+        return nullptr;
+    }
+    /**
+     * As setProposals(), from the memory of the model's device.
+     *
+     * @param positions   the address of size x 3N floats or doubles
+     * @param isDouble    whether they are doubles
+     * @param size        the number of proposals
+     */
+    virtual void setDeviceProposals(OpenMM::ContextImpl& context, const void* positions, bool isDouble,
+                                    int size, const OpenMM::Vec3& origin) {
+        throw OpenMM::OpenMMException("This platform takes proposals from the host only");
+    }
+    /**
+     * Set the positions to those of a proposal, rounded to the platform's precision.
+     *
+     * @param proposal   its index in the batch
+     */
+    virtual void applyProposal(OpenMM::ContextImpl& context, int proposal) = 0;
+    /**
+     * Let the platform sort its atoms anew, after they have moved for good.  Positions may change in
+     * rounding.
+     */
+    virtual void reorderAtoms(OpenMM::ContextImpl& context) = 0;
     /**
      * Set the velocities of the model's atoms.
      *

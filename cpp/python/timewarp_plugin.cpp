@@ -82,6 +82,7 @@ PYBIND11_MODULE(_plugin, module) {
     });
     module.def("get_model_path", bindGetter(&TimewarpMCMCIntegrator::getModelPath));
     module.def("get_model_sha256", bindGetter(&TimewarpMCMCIntegrator::getModelSha256));
+    module.def("get_model_device", bindGetter(&TimewarpMCMCIntegrator::getModelDevice));
     module.def("get_embed_model", bindGetter(&TimewarpMCMCIntegrator::getEmbedModel));
     module.def("set_embed_model", bindSetter(&TimewarpMCMCIntegrator::setEmbedModel));
     module.def("get_lag_times", bindGetter(&TimewarpMCMCIntegrator::getLagTimes));

@@ -31,7 +31,6 @@ ProposalChain::ProposalChain(ProposalModel& model, Kernel kernel, int64_t seed, 
 void ProposalChain::run(ContextImpl& context, const ChainSettings& settings, int iterations) {
     using Clock = chrono::steady_clock;
     Clock::time_point nextCheck = Clock::now() + INTERRUPTION_CHECK_INTERVAL;
-    moved = false;
     try {
         for (int i = 0; i < iterations; i++) {
             // Positions, box and parameters may have changed unseen since the last call, so the first
@@ -128,12 +127,12 @@ vector<Vec3> ProposalChain::shifted(const vector<Vec3>& positions) const {
 void ProposalChain::iterate(ContextImpl& context, const ChainSettings& settings) {
     int64_t entry = counters.iteration - counters.lookAheadStart;
     if (counters.lookAheadSize > 0 && !lookAheadIsComputed)
-        makeLookAhead(counters.lookAheadStart, counters.lookAheadSize);
+        makeLookAhead(context, counters.lookAheadStart, counters.lookAheadSize);
     if (!entryIsUsable(entry)) {
         if (entry < counters.lookAheadSize)
             counters.numDiscarded++;
         lookAheadPositions = statePositions;
-        makeLookAhead(counters.iteration, chooseBatchSize(settings));
+        makeLookAhead(context, counters.iteration, chooseBatchSize(settings));
         counters.positionsMoved = 0;
         entry = 0;
     }
@@ -200,28 +199,31 @@ void ProposalChain::draw(int64_t start, int64_t size, Draws& draws) const {
     }
 }
 
-void ProposalChain::makeLookAhead(int64_t start, int64_t size) {
+void ProposalChain::makeLookAhead(ContextImpl& context, int64_t start, int64_t size) {
     // Until it is whole there is none, in case the model fails.
 
     counters.lookAheadSize = 0;
     draw(start, size, draws);
-    model.propose(shifted(lookAheadPositions), draws.velocities, draws.noise, draws.lags, batch);
+    {
+        shared_ptr<void> loan = state(kernel).lendDevice(context);
+        model.propose(shifted(lookAheadPositions), draws.velocities, draws.noise, draws.lags, batch);
+    }
+    if (batch.onDevice.address == NULL)
+        state(kernel).setProposals(context, batch.positions, origin());
+    else
+        state(kernel).setDeviceProposals(context, batch.onDevice.address, batch.onDevice.isDouble, batch.size,
+                                         origin());
     counters.lookAheadStart = start;
     counters.lookAheadSize = size;
     lookAheadIsComputed = true;
 }
 
 bool ProposalChain::proposalIsFinite(int64_t entry) const {
-    const double* y = &batch.positions[entry * 3 * numAtoms];
-    const double* w = &batch.velocities[entry * 3 * numAtoms];
-    auto finite = [](double value) { return isfinite(value); };
-
     // A way back of density zero is honest; it rejects.
 
     bool reverse = model.isIndependentDraw(draws.lags[entry]) ||
                    batch.logReverse[entry] < numeric_limits<double>::infinity();
-    return all_of(y, y + 3 * numAtoms, finite) && all_of(w, w + 3 * numAtoms, finite) &&
-           isfinite(batch.logForward[entry]) && reverse;
+    return batch.isFinite[entry] && isfinite(batch.logForward[entry]) && reverse;
 }
 
 double ProposalChain::independentLogDensity() {
@@ -262,11 +264,7 @@ bool ProposalChain::tryProposal(ContextImpl& context, const ChainSettings& setti
     }
     double newEnergy;
     try {
-        const double* y = &batch.positions[entry * 3 * numAtoms];
-        proposedPositions.resize(numAtoms);
-        for (int i = 0; i < numAtoms; i++)
-            proposedPositions[i] = origin() + Vec3(y[3 * i], y[3 * i + 1], y[3 * i + 2]);
-        state(kernel).setPositions(context, proposedPositions);
+        state(kernel).applyProposal(context, entry);
         newEnergy = computeEnergy(context, settings);
     }
     catch (...) {
@@ -286,14 +284,17 @@ bool ProposalChain::tryProposal(ContextImpl& context, const ChainSettings& setti
 }
 
 void ProposalChain::acceptProposal(ContextImpl& context, int64_t entry, double newEnergy) {
+    // The platform may have rounded the positions, and the next proposals must be made from those that it
+    // has.
+
+    state(kernel).reorderAtoms(context);
     state(kernel).savePositions(context);
     counters.numAccepted++;
     stateEnergy = newEnergy;
-    bool samePositions = (proposedPositions == statePositions);
-    statePositions.swap(proposedPositions);
-    if (samePositions)
+    statePositions.swap(previousPositions);
+    state(kernel).getPositions(context, statePositions);
+    if (statePositions == previousPositions)
         return;
-    moved = true;
     counters.stateLogDensityKnown = 0;
     if (model.isIndependentDraw(draws.lags[entry])) {
         counters.positionsMoved = 1;
@@ -325,10 +326,10 @@ void ProposalChain::finishRun(ContextImpl& context, const ChainSettings& setting
         state(kernel).setVelocities(context, lastVelocities.data(), BOLTZ * settings.temperature);
     lastVelocities.clear();
 
-    // Other integrators of a CompoundIntegrator keep forces that hold no more.
+    // Other integrators of a CompoundIntegrator keep forces that hold no more: because of new positions, or,
+    // on a GPU, because energies were computed in the same place.
 
-    if (moved)
-        context.systemChanged();
+    context.systemChanged();
 }
 
 ChainState ProposalChain::getState(ContextImpl& context) const {

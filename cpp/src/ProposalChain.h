@@ -108,7 +108,7 @@ private:
     void iterate(OpenMM::ContextImpl& context, const ChainSettings& settings);
     void refreshState(OpenMM::ContextImpl& context, const ChainSettings& settings);
     bool entryIsUsable(std::int64_t entry) const;
-    void makeLookAhead(std::int64_t start, std::int64_t size);
+    void makeLookAhead(OpenMM::ContextImpl& context, std::int64_t start, std::int64_t size);
     void discardLookAhead();
     bool drawsOnlyIndependently() const;
     int chooseBatchSize(const ChainSettings& settings) const;
@@ -136,10 +136,9 @@ private:
     bool streamIsKnown = false;
     ProposalBatch batch;
     Draws draws;
-    /** The current positions, and those proposed, in the Context's frame. */
-    std::vector<OpenMM::Vec3> statePositions, proposedPositions;
+    /** The current positions in the Context's frame, and those before the last acceptance. */
+    std::vector<OpenMM::Vec3> statePositions, previousPositions;
     double stateEnergy = 0;
-    bool moved = false;
     std::vector<float> lastVelocities;
 };
 

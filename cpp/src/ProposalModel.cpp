@@ -2,6 +2,7 @@
 #include "IterationNoise.h"
 #include "Sha256.h"
 #include "openmm/OpenMMException.h"
+#include <c10/core/StreamGuard.h>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -44,7 +45,7 @@ static Tensor floatTensor(const vector<float>& values, torch::IntArrayRef shape,
 }
 
 static void copyDoubles(const Tensor& tensor, vector<double>& values) {
-    Tensor converted = tensor.to(torch::kFloat64).contiguous();
+    Tensor converted = tensor.to(torch::kCPU, torch::kFloat64).contiguous();
     values.assign(converted.data_ptr<double>(), converted.data_ptr<double>() + converted.numel());
 }
 
@@ -54,7 +55,7 @@ static void copyDoubles(const Tensor& tensor, vector<double>& values) {
 class ProposalModel::Implementation {
 public:
     Implementation(const string& path, const string& content, ModelMetadata& metadata)
-            : path(path), noiseSize(0), real(torch::kFloat32) {
+            : path(path), noiseSize(0), real(torch::kFloat32), device(torch::kCPU) {
         istringstream file(content);
         torch::jit::ExtraFilesMap extra{{ModelMetadata::fileName, ""}};
         try {
@@ -80,9 +81,21 @@ public:
         check(metadata);
     }
 
+    /** Where the module runs, and the results of sample() are. */
+    torch::Device getDevice() const {
+        return device;
+    }
+
+    void moveTo(torch::Device newDevice) {
+        if (newDevice == device)
+            return;
+        module.to(newDevice);
+        device = newDevice;
+    }
+
     /** Call sample(x, noise, lag). */
     void sample(const Tensor& x, const Tensor& noise, const Tensor& lag, Tensor& y, Tensor& w, Tensor& logq) {
-        auto result = call("sample", {x, noise, lag});
+        auto result = call("sample", {x.to(device), noise.to(device), lag.to(device)});
         if (!result.isTuple() || result.toTupleRef().elements().size() != 3)
             fail("sample does not return a tuple (y, w, log_q)");
         const auto& elements = result.toTupleRef().elements();
@@ -92,9 +105,10 @@ public:
         logq = checked(elements[2], "log_q of sample", {batch}, torch::kFloat64);
     }
 
-    /** Call log_prob(y, w, x, lag). */
+    /** Call log_prob(y, w, x, lag), with its result on the CPU. */
     Tensor logProb(const Tensor& y, const Tensor& w, const Tensor& x, const Tensor& lag) {
-        return checked(call("log_prob", {y, w, x, lag}), "log_prob", {y.size(0)}, torch::kFloat64);
+        auto result = call("log_prob", {y.to(device), w.to(device), x.to(device), lag.to(device)});
+        return checked(result, "log_prob", {y.size(0)}, torch::kFloat64).to(torch::kCPU);
     }
 
     /** Call invert(y, w, x, lag). */
@@ -114,6 +128,8 @@ public:
             Tensor y, w, logq, y2, w2, logq2;
             sample(x, noise, lag, y, w, logq);
             sample(x + shift, noise, lag, y2, w2, logq2);
+            for (Tensor* result : {&y, &w, &logq, &y2, &w2, &logq2})
+                *result = result->to(torch::kCPU);
             Tensor back = logProb(y2, w2, (x + shift).unsqueeze(0), lag);
             for (const Tensor& change : {(y2 - y - shift).flatten(1), (w2 - w).flatten(1)})
                 requireInvariance(change, TRANSLATION_TOLERANCE);
@@ -268,6 +284,7 @@ private:
     string path;
     int noiseSize;
     torch::Dtype real;
+    torch::Device device;
     torch::jit::Module module;
 };
 
@@ -304,6 +321,15 @@ const string& ProposalModel::getSha256() const {
     return digest;
 }
 
+void ProposalModel::useDevice(int index) {
+    bool onCuda = (index >= 0 && at::hasCUDA());
+    implementation->moveTo(onCuda ? torch::Device(torch::kCUDA, index) : torch::Device(torch::kCPU));
+}
+
+string ProposalModel::getDevice() const {
+    return implementation->getDevice().str();
+}
+
 void ProposalModel::checkTranslationInvariance(const vector<Vec3>& x, const vector<Vec3>& shifts) {
     implementation->checkTranslationInvariance(x, shifts, metadata);
 }
@@ -315,6 +341,13 @@ bool ProposalModel::isIndependentDraw(double lag) const {
 void ProposalModel::propose(const vector<Vec3>& x, const vector<float>& v, const vector<float>& noise,
                             const vector<double>& lags, ProposalBatch& batch) {
     torch::InferenceMode inference;
+    torch::Device device = implementation->getDevice();
+    c10::OptionalStreamGuard stream;
+    if (device.is_cuda()) {
+        // The platform hands over at this stream, whichever the caller's is.
+
+        stream.reset_stream(c10::Stream(c10::Stream::DEFAULT, device));
+    }
     int64_t size = lags.size(), numAtoms = x.size();
     torch::Dtype type = realType(metadata);
     Tensor state = positionsTensor(x, type);
@@ -337,10 +370,20 @@ void ProposalModel::propose(const vector<Vec3>& x, const vector<float>& v, const
         Tensor back = state.unsqueeze(0).expand({count, numAtoms, 3});
         logReverse.index_copy_(0, rows,
                                implementation->logProb(back, velocities.index_select(0, rows),
-                                                       y.index_select(0, rows), lag.index_select(0, rows)));
+                                                       y.index_select(0, rows.to(device)),
+                                                       lag.index_select(0, rows)));
     }
+    Tensor finite = (y.isfinite() & w.isfinite()).flatten(1).all(1).to(torch::kCPU);
     batch.size = size;
-    copyDoubles(y, batch.positions);
+    batch.isFinite.assign(finite.data_ptr<bool>(), finite.data_ptr<bool>() + size);
+    if (device.is_cuda()) {
+        batch.positions.clear();
+        batch.onDevice = {y.data_ptr(), y.scalar_type() == torch::kFloat64, make_shared<Tensor>(y)};
+    }
+    else {
+        batch.onDevice = {};
+        copyDoubles(y, batch.positions);
+    }
     copyDoubles(w, batch.velocities);
     copyDoubles(logForward, batch.logForward);
     copyDoubles(logReverse, batch.logReverse);

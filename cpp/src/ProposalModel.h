@@ -17,6 +17,15 @@ struct ProposalBatch {
     int size = 0;
     /** Proposed positions y (nm) and velocities w (dimensionless), size x 3N. */
     std::vector<double> positions, velocities;
+    /** Where the model runs on a device, positions are not in the array above but there. */
+    struct {
+        const void* address = nullptr;
+        bool isDouble = false;
+        /** Keeps the memory. */
+        std::shared_ptr<void> owner;
+    } onDevice;
+    /** Whether all positions and velocities are finite. */
+    std::vector<char> isFinite;
     /** log q(y, w | x) */
     std::vector<double> logForward;
     /** log q(x, v | y), where v are the auxiliary velocities of the iteration; NaN for independent draws */
@@ -44,6 +53,16 @@ public:
     ProposalModel(const std::string& name, const std::string& content);
     ~ProposalModel();
     const ModelMetadata& getMetadata() const;
+    /**
+     * Run on a CUDA device if this build of torch can, else on the CPU.
+     *
+     * @param index   the index of the CUDA device, or -1 for the CPU
+     */
+    void useDevice(int index);
+    /**
+     * Get where it runs, in torch's words: "cpu", "cuda:0".
+     */
+    std::string getDevice() const;
     /**
      * Get the bytes of the TorchScript file, as they were when it was loaded.
      */

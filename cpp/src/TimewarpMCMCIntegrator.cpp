@@ -111,6 +111,10 @@ const string& TimewarpMCMCIntegrator::getModelSha256() const {
     return model->getSha256();
 }
 
+string TimewarpMCMCIntegrator::getModelDevice() const {
+    return model->getDevice();
+}
+
 bool TimewarpMCMCIntegrator::getEmbedModel() const {
     return embedModel;
 }
@@ -226,6 +230,7 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     owner = &contextRef.getOwner();
     Kernel kernel = contextRef.getPlatform().createKernel(TimewarpStateKernel::Name(), contextRef);
     kernel.getAs<TimewarpStateKernel>().initialize(system, moved);
+    model->useDevice(kernel.getAs<TimewarpStateKernel>().getModelDevice());
     int seed = (randomNumberSeed == 0 ? osrngseed() : randomNumberSeed);
     chain = make_unique<ProposalChain>(*model, kernel, seed, imageShifts(contextRef, moved));
     chain->setLagWeights(lagWeights);

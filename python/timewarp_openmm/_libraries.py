@@ -11,6 +11,11 @@ from types import ModuleType
 
 import openmm
 
+from ._opencl import has_platform, provide_opencl
+
+#: The platforms that have a library; that of Reference serves the CPU platform, too.
+PLATFORMS = ("Reference", "OpenCL", "CUDA")
+
 
 def _public(full_version: str) -> str:
     """Drop the local part: 2.13.0+cpu and 2.13.0+cu130 have one ABI."""
@@ -46,16 +51,23 @@ def _load_torch_libraries() -> None:
     torch would do it too, but takes seconds.
     """
     spec = find_spec("torch")
-    if spec is not None and spec.origin is not None:
-        for name in ("libc10.so", "libtorch_cpu.so"):
-            ctypes.CDLL(str(Path(spec.origin).parent / "lib" / name))
+    if spec is None or spec.origin is None:
+        return
+    folder = Path(spec.origin).parent / "lib"
+    if has_platform("CUDA") and (folder / "libtorch_cuda.so").exists():
+        # With all that its CUDA part needs, so that the flow can run on the GPU.
+        import_module("torch")
+    for name in ("libc10.so", "libtorch_cpu.so"):
+        ctypes.CDLL(str(folder / name))
 
 
 def load_plugin() -> ModuleType:
     """Load the integrator's libraries into OpenMM and return the compiled module.
 
     They are loaded from this package's own folder: in OpenMM's plugin folder every
-    ``import openmm`` would load libtorch, and a failure would go unseen.
+    ``import openmm`` would load libtorch, and a failure would go unseen. A platform's library is
+    loaded if OpenMM has that platform; on a machine without a GPU it has no CUDA, and
+    openmm.Platform.getPluginLoadFailures() says why.
 
     Raises
     ------
@@ -74,6 +86,9 @@ def load_plugin() -> ModuleType:
     _load_torch_libraries()
     plugin = import_module("._plugin", package)
     folder = Path(str(plugin.__file__)).parent
-    for library in sorted(folder.glob("libTimewarpOpenMM?*.so")):
-        openmm.Platform.loadPluginLibrary(str(library))
+    provide_opencl()
+    for name in PLATFORMS:
+        library = folder / f"libTimewarpOpenMM{name}.so"
+        if has_platform(name) and library.exists():
+            openmm.Platform.loadPluginLibrary(str(library))
     return plugin

@@ -97,6 +97,13 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         """Get the SHA-256 digest of the model file, as 64 hexadecimal digits."""
         return str(_plugin.get_model_sha256(self._address()))
 
+    def getModelDevice(self) -> str:
+        """Get where the flow runs, in torch's words: "cpu", or "cuda:0".
+
+        It is on the GPU in a Context of the CUDA platform, if the installed torch can use CUDA.
+        """
+        return str(_plugin.get_model_device(self._address()))
+
     def getEmbedModel(self) -> bool:
         """Get whether the model itself is stored when the integrator is serialized."""
         return bool(_plugin.get_embed_model(self._address()))

@@ -62,6 +62,22 @@ inline void assertSameDistribution(std::vector<double> a, std::vector<double> b)
 }
 
 /**
+ * Get the precision that Contexts of a platform have by default: "single", "mixed" or "double".
+ */
+inline std::string precisionOf(const Platform& platform) {
+    const std::vector<std::string>& names = platform.getPropertyNames();
+    bool hasPrecision = std::find(names.begin(), names.end(), "Precision") != names.end();
+    return hasPrecision ? platform.getPropertyDefaultValue("Precision") : "double";
+}
+
+/**
+ * Get the tolerance for results that a platform computes in double precision, or else in single.
+ */
+inline double toleranceOn(const Platform& platform, double inDouble, double inSingle) {
+    return precisionOf(platform) == "double" ? inDouble : inSingle;
+}
+
+/**
  * Put the origin that the model is shown at zero: it is the centroid of a chain's first state.
  */
 inline void startAtZero(Context& context) {

@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("CL_CONFIG_CPU_TBB_NUM_WORKERS", "1")
 
+
+def keep_compiled_kernels() -> None:
+    """Have the kernels of OpenCL Contexts compiled once, here and in processes that tests start.
+
+    See tests/cpp/OpenCLProgramCache.cpp, which is built with the C++ tests; without it, tests only
+    take longer.
+    """
+    built = Path(__file__).parents[2] / "build" / "plugin" / "tests" / "cpp"
+    library = built / "libopencl_program_cache.so"
+    if library.exists():
+        os.environ.setdefault("TIMEWARP_OPENCL_CACHE", str(built / "opencl-programs"))
+        os.environ["LD_PRELOAD"] = str(library)
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+
+
+def platforms_to_test() -> tuple[str, ...]:
+    """Return those in TIMEWARP_TEST_PLATFORMS (comma-separated), or all that need no GPU."""
+    named = os.environ.get("TIMEWARP_TEST_PLATFORMS")
+    if named:
+        return tuple(named.split(","))
+    from timewarp_openmm._opencl import has_platform, provide_opencl
+
+    provide_opencl()
+    return ("Reference", "CPU", "OpenCL") if has_platform("OpenCL") else ("Reference", "CPU")
+
+
+keep_compiled_kernels()
 #: The platforms that the integrator has kernels for; its tests run on each of them.
-PLATFORMS = ("Reference", "CPU")
+PLATFORMS = platforms_to_test()
 
 
 @pytest.fixture(params=PLATFORMS)

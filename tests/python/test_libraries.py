@@ -1,11 +1,14 @@
 """Loading the compiled plugin."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import openmm
+import pytest
 from reference_models import write_all
 
 import timewarp_openmm
@@ -37,3 +40,35 @@ def test_the_package_may_lie_in_another_folder_than_torch_and_openmm(tmp_path: P
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(str(copy.parent))
+
+
+def symbols(library: Path, which: str) -> set[str]:
+    """Return the names of a library's dynamic symbols, defined or undefined."""
+    listed = subprocess.run(
+        ["nm", "-D", f"--{which}-only", str(library)], check=True, capture_output=True, text=True
+    ).stdout
+    return {line.split()[-1].split("@")[0] for line in listed.splitlines()}
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm, of binutils")
+def test_cuda_stays_in_the_cuda_library() -> None:
+    """All else loads without CUDA; and the CUDA library needs nothing but OpenMM's and the driver.
+
+    The linker does not look for what it lacks, since there is no driver where it is built.
+    """
+    folder = Path(load_plugin().__file__).parent
+    for library in folder.glob("*.so"):
+        if library.name != "libTimewarpOpenMMCUDA.so":
+            assert not any(
+                re.match(r"cu[A-Z]|cuda[A-Z]|_ZN3c104cuda", name)
+                for name in symbols(library, "undefined")
+            ), library.name
+    openmm_folder = Path(openmm.version.openmm_library_path)
+    libraries = [openmm_folder / "libOpenMM.so", openmm_folder / "plugins" / "libOpenMMCUDA.so"]
+    cuda = folder / "libTimewarpOpenMMCUDA.so"
+    if not cuda.exists() or not libraries[1].exists():
+        pytest.skip("the CUDA library is not built, or OpenMM's is not installed")
+    defined = set().union(*(symbols(library, "defined") for library in libraries))
+    lacking = symbols(cuda, "undefined") - defined
+    assert not [name for name in lacking if "OpenMM" in name or "Timewarp" in name]
+    assert not [name for name in lacking if name.startswith("cuda")], "only the driver's functions"

@@ -53,10 +53,20 @@ bool ReferenceTimewarpStateKernel::positionsAreSaved(ContextImpl& context) {
     return true;
 }
 
-void ReferenceTimewarpStateKernel::setPositions(ContextImpl& context, const vector<Vec3>& positions) {
+void ReferenceTimewarpStateKernel::setProposals(ContextImpl& context, const vector<double>& positions,
+                                                const Vec3& origin) {
+    proposals.resize(positions.size() / 3);
+    for (size_t i = 0; i < proposals.size(); i++)
+        proposals[i] = origin + Vec3(positions[3 * i], positions[3 * i + 1], positions[3 * i + 2]);
+}
+
+void ReferenceTimewarpStateKernel::applyProposal(ContextImpl& context, int proposal) {
     vector<Vec3>& all = extractPositions(context);
     for (size_t i = 0; i < particles.size(); i++)
-        all[particles[i]] = positions[i];
+        all[particles[i]] = proposals[proposal * particles.size() + i];
+}
+
+void ReferenceTimewarpStateKernel::reorderAtoms(ContextImpl& context) {
 }
 
 void ReferenceTimewarpStateKernel::setVelocities(ContextImpl& context, const float* velocities, double kT) {

@@ -20,14 +20,17 @@ public:
     void savePositions(OpenMM::ContextImpl& context) override;
     void restorePositions(OpenMM::ContextImpl& context) override;
     bool positionsAreSaved(OpenMM::ContextImpl& context) override;
-    void setPositions(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions) override;
+    void setProposals(OpenMM::ContextImpl& context, const std::vector<double>& positions,
+                      const OpenMM::Vec3& origin) override;
+    void applyProposal(OpenMM::ContextImpl& context, int proposal) override;
+    void reorderAtoms(OpenMM::ContextImpl& context) override;
     void setVelocities(OpenMM::ContextImpl& context, const float* velocities, double kT) override;
     double computeKineticEnergy(OpenMM::ContextImpl& context) override;
 
 private:
     std::vector<int> particles;
     std::vector<double> masses;
-    std::vector<OpenMM::Vec3> saved;
+    std::vector<OpenMM::Vec3> saved, proposals;
 };
 
 } // namespace TimewarpPlugin

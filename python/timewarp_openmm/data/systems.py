@@ -12,6 +12,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app
 
+from .._opencl import provide_opencl
 from ..units import NANOMETER
 
 #: amber99sbildn with the OBC implicit solvent: what the published alanine dipeptide data used.
@@ -208,6 +209,7 @@ def make_platform(name: str) -> tuple[openmm.Platform, dict[str, str]]:
     ValueError
         If there is no platform of this name.
     """
+    provide_opencl()
     names = [
         openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())
     ]

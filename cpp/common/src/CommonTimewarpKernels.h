@@ -1,0 +1,88 @@
+#ifndef COMMON_TIMEWARP_KERNELS_H_
+#define COMMON_TIMEWARP_KERNELS_H_
+
+#include "TimewarpKernels.h"
+#include "openmm/common/ComputeArray.h"
+#include "openmm/common/ComputeContext.h"
+#include <vector>
+
+namespace TimewarpPlugin {
+
+/**
+ * TimewarpStateKernel for the platforms of OpenMM's common compute framework (OpenCL, CUDA).  Positions,
+ * velocities and the proposals of a batch stay on the device; kernels/timewarpState.cc moves them.
+ *
+ * In a periodic System OpenMM may store a molecule in another image than the one it is in, and remembers by
+ * how many cells it is off (posCellOffsets).  What the chain sees are the true positions.
+ */
+class CommonTimewarpStateKernel : public TimewarpStateKernel {
+public:
+    CommonTimewarpStateKernel(const std::string& name, const OpenMM::Platform& platform,
+                              OpenMM::ComputeContext& cc)
+            : TimewarpStateKernel(name, platform), cc(cc) {
+    }
+    void initialize(const OpenMM::System& system, const std::vector<int>& particles) override;
+    void getPositions(OpenMM::ContextImpl& context, std::vector<OpenMM::Vec3>& positions) override;
+    void savePositions(OpenMM::ContextImpl& context) override;
+    void restorePositions(OpenMM::ContextImpl& context) override;
+    bool positionsAreSaved(OpenMM::ContextImpl& context) override;
+    void setProposals(OpenMM::ContextImpl& context, const std::vector<double>& positions,
+                      const OpenMM::Vec3& origin) override;
+    void applyProposal(OpenMM::ContextImpl& context, int proposal) override;
+    void reorderAtoms(OpenMM::ContextImpl& context) override;
+    void setVelocities(OpenMM::ContextImpl& context, const float* velocities, double kT) override;
+    double computeKineticEnergy(OpenMM::ContextImpl& context) override;
+
+protected:
+    int getNumModelAtoms() const {
+        return numModelAtoms;
+    }
+    /**
+     * Get the array of proposals, size x 3N of type mixed.
+     */
+    OpenMM::ComputeArray& getProposalArray() {
+        return proposals;
+    }
+    /**
+     * Make room for a batch of proposals.
+     */
+    void reserveProposals(int size);
+
+private:
+    OpenMM::ComputeContext& cc;
+    void createKernels();
+    void addStateArgs(OpenMM::ComputeKernel kernel, bool saved);
+    void initializeMixed(OpenMM::ComputeArray& array, int size, const char* name);
+    void uploadMixed(OpenMM::ComputeArray& array, const double* values, int count);
+    int useDisplacements(const std::vector<OpenMM::mm_int4>& cells);
+    bool imagesMayDiffer();
+    void findCells();
+
+    std::vector<int> particles;
+    std::vector<double> masses;
+    int numModelAtoms = 0;
+    /** Whether the arrays of type mixed hold doubles. */
+    bool mixedIsDouble = false;
+    bool hasSaved = false;
+    int token = 0;
+    double scalesKT = 0;
+
+    OpenMM::ComputeArray modelAtom, positions, saved, savedCorrection, mismatch, proposals, displacements,
+            velocities, scales;
+    OpenMM::ComputeKernel gatherKernel, saveKernel, restoreKernel, compareKernel, applyKernel, velocityKernel;
+    // Places among the arguments of those that change.
+    int restoreDisplaced = 0, compareToken = 0, applyProposals = 0, applyDisplaced = 0, applyIndex = 0;
+
+    // Host copies, kept so that nothing is allocated in a step.
+    std::vector<float> floats;
+    std::vector<double> doubles, uploadedDisplacements;
+    /** Where each of the model's atoms is in OpenMM's order. */
+    std::vector<int> slots;
+    /** By how many cells each of the model's atoms is stored off its position: now, when saved, and their
+     * difference. */
+    std::vector<OpenMM::mm_int4> cells, savedCells, cellChanges;
+};
+
+} // namespace TimewarpPlugin
+
+#endif /*COMMON_TIMEWARP_KERNELS_H_*/

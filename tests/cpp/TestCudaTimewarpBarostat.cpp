@@ -1,0 +1,13 @@
+#include "TestTimewarpBarostat.h"
+#include "TimewarpTestMain.h"
+
+void runPlatformTests(Platform& platform) {
+    testBarostat(platform);
+    testBarostatCanFail(platform);
+    testPeriodicImages(platform);
+    testModelMustBeInvariantToTranslation(platform);
+}
+
+int main() {
+    return runOnPlatform("CUDA", {"single", "mixed", "double"});
+}

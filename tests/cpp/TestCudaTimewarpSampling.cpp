@@ -1,0 +1,15 @@
+#include "TestTimewarpSampling.h"
+#include "TimewarpTestMain.h"
+
+void runPlatformTests(Platform& platform) {
+    testTemperature(platform);
+    testRandomSeed(platform);
+    testInitialTemperature(platform);
+    testForceGroups(platform);
+    testBoltzmannHistogram(platform);
+    testUpdateContextState(platform);
+}
+
+int main() {
+    return runOnPlatform("CUDA", {"single", "mixed", "double"});
+}

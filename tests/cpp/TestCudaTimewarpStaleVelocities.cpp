@@ -1,0 +1,11 @@
+#include "TestTimewarpStaleVelocities.h"
+#include "TimewarpTestMain.h"
+
+void runPlatformTests(Platform& platform) {
+    testStaleVelocitiesAreSeen(platform);
+    testFreshVelocities(platform);
+}
+
+int main() {
+    return runOnPlatform("CUDA", {"single", "mixed", "double"});
+}

@@ -1,0 +1,31 @@
+#include "TestTimewarpAgreement.h"
+#include "TimewarpTestMain.h"
+#include "openmm/common/ComputeContext.h"
+#include "openmm/opencl/OpenCLPlatform.h"
+
+/**
+ * Its own header needs those of the device's vendor; see OpenCLTimewarpKernelFactory.cpp.
+ */
+static ComputeContext& deviceOf(ContextImpl& context) {
+    auto* data = static_cast<OpenCLPlatform::PlatformData*>(context.getPlatformData());
+    return *reinterpret_cast<ComputeContext*>(data->contexts[0]);
+}
+
+std::vector<int> atomOrder(ContextImpl& context) {
+    return deviceOf(context).getAtomIndex();
+}
+
+void askForReordering(ContextImpl& context) {
+    deviceOf(context).setStepsSinceReorder(250);
+}
+
+void runPlatformTests(Platform& platform) {
+    testReorderedAtoms(platform);
+    testSameDecisions(platform);
+    if (platform.getPropertyDefaultValue("Precision") == "mixed")
+        testMemoryDoesNotGrow(platform);
+}
+
+int main() {
+    return runOnPlatform("OpenCL", {"double", "mixed", "single"});
+}

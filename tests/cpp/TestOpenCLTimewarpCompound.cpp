@@ -1,0 +1,13 @@
+#include "TestTimewarpCompound.h"
+#include "TimewarpTestMain.h"
+
+void runPlatformTests(Platform& platform) {
+    testChangingIntegrator(platform);
+    testNoStaleForces(platform);
+    testSamplesWithDynamicsBetween(platform);
+    testCompoundCheckpoint(platform);
+}
+
+int main() {
+    return runOnPlatform("OpenCL", {"single", "mixed", "double"});
+}

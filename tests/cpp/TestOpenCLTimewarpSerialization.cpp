@@ -1,0 +1,10 @@
+#include "TestTimewarpSerialization.h"
+#include "TimewarpTestMain.h"
+
+void runPlatformTests(Platform& platform) {
+    testEmbeddedModelRuns(platform);
+}
+
+int main() {
+    return runOnPlatform("OpenCL", {"single", "mixed", "double"});
+}

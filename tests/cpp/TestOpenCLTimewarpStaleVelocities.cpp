@@ -1,0 +1,13 @@
+#include "TestTimewarpStaleVelocities.h"
+#include "TimewarpTestMain.h"
+
+void runPlatformTests(Platform& platform) {
+    testStaleVelocitiesAreSeen(platform);
+    testFreshVelocities(platform);
+}
+
+int main(int argc, char* argv[]) {
+    // In all precisions with `make test-long`.
+
+    return runOnPlatform("OpenCL", argumentsOr({"mixed"}, argc, argv));
+}
