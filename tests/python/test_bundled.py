@@ -12,7 +12,7 @@ import pytest
 from timewarp_openmm import TimewarpMCMCIntegrator, pretrained, read_metadata
 from timewarp_openmm.data.systems import MolecularSystem, named_molecule
 
-MODELS = ("alanine-dipeptide", "alanine-dipeptide-cartesian")
+MODELS = ("alanine-dipeptide", "alanine-dipeptide-lags", "alanine-dipeptide-cartesian")
 
 
 @pytest.fixture(scope="module")

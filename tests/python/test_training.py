@@ -297,6 +297,7 @@ def test_training_learns_resumes_bit_for_bit_and_exports(data_folder: Path, tmp_
     assert metadata.temperature == 310.0
     assert metadata.lag_times == [0.5]
     assert metadata.molecule == load_trajectories(data_folder).molecule
+    assert f"folder: {data_folder.name}" in metadata.provenance["config"]
     assert metadata.provenance["test_log_likelihood"] == whole.best_log_likelihood
     with pytest.raises(FileExistsError):
         export_run(tmp_path / "whole", path)

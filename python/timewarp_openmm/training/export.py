@@ -10,6 +10,7 @@ from .. import __version__
 from ..contract import ModelMetadata
 from ..flows.build import Flow, build_flow
 from ..flows.export import export_model
+from .config import TrainingConfig
 from .run_folder import TrainedFlow, load_trained
 
 
@@ -72,7 +73,7 @@ def make_metadata(trained: TrainedFlow, flow: Flow, licence: str) -> ModelMetada
             "data": provenance.data,
             "versions": provenance.versions,
             "seed": trained.config.seed,
-            "config": trained.config.to_yaml(),
+            "config": _without_folders(trained.config).to_yaml(),
             "step": trained.step,
             "training_seconds": round(trained.seconds, 1),
             "train_log_likelihood": trained.train_log_likelihood,
@@ -81,3 +82,12 @@ def make_metadata(trained: TrainedFlow, flow: Flow, licence: str) -> ModelMetada
         licence=licence,
         package_version=__version__,
     )
+
+
+def _without_folders(config: TrainingConfig) -> TrainingConfig:
+    # Where things lie on the disk of whoever trained a model does not travel with it.
+    values = {
+        name: getattr(config.data, name) for name in ("folder", "frame_weights", "independent")
+    }
+    names = {name: Path(value.name) for name, value in values.items() if value is not None}
+    return config.model_copy(update={"data": config.data.model_copy(update=names)})
