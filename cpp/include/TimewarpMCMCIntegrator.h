@@ -133,8 +133,8 @@ public:
      */
     void setParticles(const std::vector<int>& particles);
     /**
-     * Get where the model runs, in torch's words: "cpu", or "cuda:0" in a Context of the CUDA platform if this
-     * build of torch can use CUDA.
+     * Get where the model runs, in torch's words: "cpu", or "cuda:0" in a Context of the CUDA platform if
+     * this build of torch can use CUDA.
      */
     std::string getModelDevice() const;
     /**
