@@ -301,7 +301,7 @@ def test_a_state_of_another_integrator_is_gone_on_with(
 def test_runs_branch_from_one_state_by_their_seeds(
     models: dict[str, str], platform: str, tmp_path: Path
 ) -> None:
-    chain = Chain("wells", models["lags"], platform, 64)
+    chain = Chain("wells", models["lags"], platform, 64, seed=5)
     first = chain.simulation()
     first.step(20)
     first.saveState(str(tmp_path / "state.xml"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import math
 import os
 import signal
 import threading
@@ -29,13 +30,22 @@ def ctrl_c_is_not_ignored() -> Iterator[None]:
 
 
 @contextmanager
-def signal_after(seconds: float, number: int = signal.SIGINT) -> Iterator[list[float]]:
-    """Send this process a signal; yields a list that will hold when. Aborts a run that hangs."""
+def signal_after(
+    seconds: float, number: int = signal.SIGINT, again: float = math.inf
+) -> Iterator[list[float]]:
+    """Send this process a signal, and once more after each `again` seconds until the end.
+
+    Yields a list that will hold when. Aborts a run that hangs.
+    """
     sent: list[float] = []
+    ended = threading.Event()
 
     def send() -> None:
-        sent.append(time.monotonic())
-        os.kill(os.getpid(), number)
+        while not ended.is_set():
+            sent.append(time.monotonic())
+            os.kill(os.getpid(), number)
+            if ended.wait(min(again, 60.0)) or again == math.inf:
+                return
 
     faulthandler.dump_traceback_later(60, exit=True)
     timer = threading.Timer(seconds, send)
@@ -43,6 +53,7 @@ def signal_after(seconds: float, number: int = signal.SIGINT) -> Iterator[list[f
     try:
         yield sent
     finally:
+        ended.set()
         timer.join()
         faulthandler.cancel_dump_traceback_later()
 

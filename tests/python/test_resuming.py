@@ -42,7 +42,7 @@ def test_in_the_same_process(
     models: dict[str, str], platform: str, batch_size: int, kind: str, tmp_path: Path
 ) -> None:
     # The seed is picked, so that whoever resumes must take it from the file.
-    chain = Chain("wells", models["lags"], platform, batch_size)
+    chain = Chain("wells", models["lags"], platform, batch_size, seed=0)
     simulation, expected, counters = uninterrupted(chain, tmp_path / kind)
     for resumed in (simulation, chain.simulation()):
         resume(resumed, str(tmp_path / kind))
