@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import math
 import os
 import signal
 import threading
@@ -21,31 +20,16 @@ from timewarp_openmm import TimewarpMCMCIntegrator
 FOREVER = 10**9
 
 
-@pytest.fixture(autouse=True)
-def ctrl_c_is_not_ignored() -> Iterator[None]:
-    """A shell starts its background jobs, and so the tests in one, with Ctrl-C ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @contextmanager
-def signal_after(
-    seconds: float, number: int = signal.SIGINT, again: float = math.inf
-) -> Iterator[list[float]]:
-    """Send this process a signal, and once more after each `again` seconds until the end.
-
-    Yields a list that will hold when. Aborts a run that hangs.
-    """
+def signal_after(seconds: float, number: int = signal.SIGINT) -> Iterator[list[float]]:
+    """Send this process a signal; yields a list that will hold when. Aborts a run that hangs."""
     sent: list[float] = []
-    ended = threading.Event()
+    # A shell starts its background jobs, and so the tests in one, with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def send() -> None:
-        while not ended.is_set():
-            sent.append(time.monotonic())
-            os.kill(os.getpid(), number)
-            if ended.wait(min(again, 60.0)) or again == math.inf:
-                return
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), number)
 
     faulthandler.dump_traceback_later(60, exit=True)
     timer = threading.Timer(seconds, send)
@@ -53,9 +37,9 @@ def signal_after(
     try:
         yield sent
     finally:
-        ended.set()
         timer.join()
         faulthandler.cancel_dump_traceback_later()
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("through", ["integrator", "simulation", "compound"])
