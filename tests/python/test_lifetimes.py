@@ -45,7 +45,7 @@ def test_seed_zero_picks_a_seed_for_each_context(models: dict[str, str], platfor
 
 
 def test_seed_zero_picks_anew_when_reinitialized(models: dict[str, str], platform: str) -> None:
-    simulation = Chain("wells", models["walk"], platform, 64).simulation()
+    simulation = Chain("wells", models["walk"], platform, 64, seed=0).simulation()
     start = positions_of(simulation.context)
     results = []
     for _ in range(2):

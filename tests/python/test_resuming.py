@@ -58,7 +58,7 @@ def test_in_a_new_process(
     chain = (
         Chain("alanine-dipeptide", chains.bundled(), platform, 0)
         if bundled
-        else Chain("wells", models["lags"], platform, 64)
+        else Chain("wells", models["lags"], platform, 64, seed=0)
     )
     _, expected, counters = uninterrupted(chain, tmp_path / kind)
     todo = chains.specification(chain, tmp_path / kind, AFTER, tmp_path / "resumed.npz")
@@ -75,7 +75,7 @@ def test_in_a_new_process(
 def test_within_a_compound_integrator(
     models: dict[str, str], platform: str, kind: str, tmp_path: Path
 ) -> None:
-    chain = Chain("wells", models["lags"], platform, 64)
+    chain = Chain("wells", models["lags"], platform, 64, seed=0)
 
     def make() -> app.Simulation:
         compound = openmm.CompoundIntegrator()
