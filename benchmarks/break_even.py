@@ -3,10 +3,11 @@
     python benchmarks/break_even.py MODEL --population P --population-error E [--runs 24] [--out F]
 
 MODEL is one that `timewarp-openmm fit` has made for alanine dipeptide: it says how long it took.
+``--measured F`` in its place takes what an earlier run has measured, for another population.
 Dynamics cross phi so seldom that counting would take days. Its rate is that of equilibrium: as many
 leave the basin 0 < phi < 2.4 rad as enter it, so that there are 2 p k transitions per time, with p
-the basin's population (umbrella sampling, benchmarks/umbrella_phi.py) and k the rate of leaving it,
-measured by dynamics that start inside and run until phi is well outside. The interval is that of k
+the basin's population (benchmarks/umbrella_sampling.py) and k the rate of leaving it, measured by
+dynamics that start inside and run until phi is well outside. The interval is that of k
 (exponential waiting times: chi-squared, 95 %) and of p (2 standard errors) together.
 """
 
@@ -18,6 +19,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openmm
@@ -141,48 +143,70 @@ def sampling_seconds(molecule: MolecularSystem, model: Path) -> tuple[float, int
     return time.perf_counter() - began, len(phi) - 1, integrator.getAcceptanceRate()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--population", type=float, required=True, help="of 0 < phi < 2.4 rad")
-    parser.add_argument("--population-error", type=float, required=True)
-    parser.add_argument("--runs", type=int, default=24)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    options = parser.parse_args()
-    made = read_metadata(options.model).provenance.get("fit")
+def measure(model: Path, runs: int, workers: int) -> dict[str, Any]:
+    """Return what takes time to measure: speeds, the model's cost, and the rate of dynamics."""
+    made = read_metadata(model).provenance.get("fit")
     if made is None:
-        raise SystemExit(f"{options.model} was not made by timewarp-openmm fit")
+        raise SystemExit(f"{model} was not made by timewarp-openmm fit")
     molecule = named_molecule("alanine-dipeptide")
     speeds = {setting.name: md_speed(molecule, setting) for setting in SETTINGS}
     fastest = max(SETTINGS, key=lambda setting: speeds[setting.name])
     print(json.dumps({"ps_per_second": speeds}, indent=1), flush=True)
-    sampling, iterations, acceptance = sampling_seconds(molecule, options.model)
-    timewarp = 60 * made["total_minutes"] + sampling
-    rate, interval, events, total = leaving_rate(fastest, options.runs, options.workers)
-
-    def md_seconds(k: float, p: float) -> float:
-        return TRANSITIONS / (2 * p * k) / speeds[fastest.name]
-
-    p, error = options.population, 2 * options.population_error
-    best, worst = md_seconds(interval[1], p + error), md_seconds(interval[0], max(p - error, 1e-4))
-    result = {
+    sampling, iterations, acceptance = sampling_seconds(molecule, model)
+    rate, interval, events, total = leaving_rate(fastest, runs, workers)
+    return {
         "ps_per_second": speeds,
         "md_setting": fastest.name,
         "mean_stay_ns": 1e-3 / rate,
         "mean_stay_ns_95": [1e-3 / interval[1], 1e-3 / interval[0]],
         "stays_ended": events,
         "simulated_ns": total / 1000,
-        "ns_per_transition": 1e-3 / (2 * p * rate),
-        "md_hours_to_100": md_seconds(rate, p) / 3600,
-        "md_hours_to_100_95": [best / 3600, worst / 3600],
         "fit_minutes": made["total_minutes"],
         "sampling_seconds_to_100": sampling,
         "sampling_iterations_to_100": iterations,
         "acceptance": acceptance,
-        "ratio": md_seconds(rate, p) / timewarp,
+    }
+
+
+def compare(measured: dict[str, Any], p: float, error: float) -> dict[str, Any]:
+    """Return the times to 100 transitions, where the basin's population is p +- error."""
+    speed = measured["ps_per_second"][measured["md_setting"]]
+    timewarp = 60 * measured["fit_minutes"] + measured["sampling_seconds_to_100"]
+
+    def md_seconds(mean_stay_ns: float, p: float) -> float:
+        return TRANSITIONS * 1000 * mean_stay_ns / (2 * p) / speed
+
+    stay, (shortest, longest) = measured["mean_stay_ns"], measured["mean_stay_ns_95"]
+    best = md_seconds(shortest, p + 2 * error)
+    worst = md_seconds(longest, max(p - 2 * error, 1e-4))
+    return {
+        "population": p,
+        "population_error": error,
+        "ns_per_transition": stay / (2 * p),
+        "md_hours_to_100": md_seconds(stay, p) / 3600,
+        "md_hours_to_100_95": [best / 3600, worst / 3600],
+        "timewarp_seconds_to_100": timewarp,
+        "ratio": md_seconds(stay, p) / timewarp,
         "ratio_95": [best / timewarp, worst / timewarp],
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("model", type=Path, nargs="?")
+    source.add_argument("--measured", type=Path, help="JSON file of an earlier run")
+    parser.add_argument("--population", type=float, required=True, help="of 0 < phi < 2.4 rad")
+    parser.add_argument("--population-error", type=float, required=True)
+    parser.add_argument("--runs", type=int, default=24)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    options = parser.parse_args()
+    if options.measured is not None:
+        measured = json.loads(options.measured.read_text())
+    else:
+        measured = measure(options.model, options.runs, options.workers)
+    result = measured | compare(measured, options.population, options.population_error)
     text = json.dumps(result, indent=1)
     print(text)
     if options.out:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -59,7 +60,7 @@ class Recording:
     frames: list[NDArray[np.float32]] = field(default_factory=list)
 
 
-class Sampler:
+class Sampler(ABC):
     """A sampler with its own Context; `advance` runs it for a number of seconds of stepping."""
 
     def __init__(self) -> None:
@@ -74,13 +75,13 @@ class Sampler:
             self.recording.seconds += time.perf_counter() - began
             self.record()
 
+    @abstractmethod
     def step(self) -> None:
         """Step to the next frame."""
-        raise NotImplementedError
 
+    @abstractmethod
     def record(self) -> None:
         """Count what was done and keep the frame."""
-        raise NotImplementedError
 
 
 def _positions(context: openmm.Context) -> NDArray[np.float32]:

@@ -1,0 +1,71 @@
+"""What `timewarp-openmm fit` reaches for the molecules in examples/molecules, as in the README.
+
+    python benchmarks/fit_molecules.py --work FOLDER [NAME ...]
+
+Takes the sum of the minutes below on two cores that do nothing else; less is reached beside other
+programs. What FOLDER holds already is gone on with. Acceptance is that of 8 true chains from
+different basins.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from timewarp_openmm.data.systems import MolecularSystem, load_molecule, named_molecule
+from timewarp_openmm.training.fit import FitSettings, fit
+
+MOLECULES = Path(__file__).parent.parent / "examples" / "molecules"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A molecule and the time it is given / minutes."""
+
+    name: str
+    minutes: float
+
+    def load(self) -> MolecularSystem:
+        structure = MOLECULES / f"{self.name}.pdb"
+        if not structure.exists():
+            return named_molecule(self.name)
+        system = structure.with_suffix(".system.xml")
+        return load_molecule(structure, None, system if system.exists() else None)
+
+
+EXAMPLES = (
+    Example("alanine-dipeptide", 2),
+    Example("alanine-dipeptide", 4),
+    Example("leucine-dipeptide", 15),
+    Example("valproic-acid", 26),
+    Example("glycine-proline", 36),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True)
+    known = sorted({example.name for example in EXAMPLES})
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}")
+    options = parser.parse_args()
+    unknown = sorted(set(options.names) - set(known))
+    if unknown:
+        parser.error(f"no example is called {', '.join(unknown)}; there are {', '.join(known)}")
+    options.work.mkdir(parents=True, exist_ok=True)
+    print("| molecule | atoms | minutes | acceptance | lowest chain |\n" + "| --- " * 5 + "|")
+    for example in EXAMPLES:
+        if options.names and example.name not in options.names:
+            continue
+        molecule = example.load()
+        out = options.work / f"{example.name}-{example.minutes:g}.pt"
+        found = fit(molecule, out, FitSettings(minutes=example.minutes), force=True)
+        print(
+            f"| {example.name} | {len(molecule.positions)} | {example.minutes:g} "
+            f"| {found.acceptance:.1%} +- {found.error:.1%} | {found.lowest:.1%} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
