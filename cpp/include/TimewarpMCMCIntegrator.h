@@ -12,6 +12,7 @@ namespace TimewarpPlugin {
 
 class ProposalChain;
 class ProposalModel;
+class SurrogateEnergy;
 struct ChainIdentity;
 struct ChainState;
 
@@ -138,19 +139,53 @@ public:
      */
     std::string getModelDevice() const;
     /**
-     * Get the number of proposals that have been accepted or rejected so far.
+     * Get the surrogate energy.  See setSurrogate() for details.
+     */
+    const std::string& getSurrogate() const;
+    /**
+     * Set an approximation to the potential energy with which proposals are tested first: a TorchScript
+     * module that computes the energies of a whole batch of proposals at once.  The potential energy itself
+     * is then computed once in every getSubchainLength() proposals, and only if any of them passed.
+     *
+     * The sampled distribution is that of the potential energy whatever the surrogate is.  How good it is
+     * determines only how many steps are accepted.
+     *
+     * This must be called before a Context is created.
+     *
+     * @param content    the bytes of the TorchScript file, whose forward() takes positions (B x N x 3, in nm)
+     * of the model's atoms and returns B energies (in kJ/mol); an empty string (the default) for none
+     */
+    void setSurrogate(const std::string& content);
+    /**
+     * Get the number of proposals that make up a step when there is a surrogate.
+     */
+    int getSubchainLength() const;
+    /**
+     * Set the number of proposals that make up a step when there is a surrogate (the default is 1).  They
+     * are accepted or rejected one after the other with the surrogate's energy, and where this ends is
+     * accepted or rejected with the potential energy.  Without a surrogate, a step is always one proposal.
+     */
+    void setSubchainLength(int length);
+    /**
+     * Get the fraction of proposals that the surrogate has accepted so far (0 before the first, and without
+     * a surrogate).
+     */
+    double getSurrogateAcceptanceRate() const;
+    /**
+     * Get the number of Metropolis-Hastings iterations performed so far.
      */
     long long getNumProposed() const;
     /**
-     * Get the number of proposals that have been accepted so far.
+     * Get the number of them that have moved the state.
      */
     long long getNumAccepted() const;
     /**
-     * Get the number of proposals that were rejected because the model returned a value that is not finite.
+     * Get the number of proposals that were rejected because the model, or the surrogate, returned a value
+     * that is not finite.
      */
     long long getNumNonFinite() const;
     /**
-     * Get the fraction of proposals that have been accepted so far (0 before the first).
+     * Get the fraction of iterations that have moved the state so far (0 before the first).
      */
     double getAcceptanceRate() const;
     /**
@@ -187,14 +222,16 @@ private:
     bool embedModel;
     double temperature;
     std::vector<double> lagWeights;
-    int batchSize, randomNumberSeed;
+    int batchSize, randomNumberSeed, subchainLength;
     // Of the last chain, after its Context is gone.
     long long numProposed, numAccepted, numNonFinite;
+    double surrogateAcceptanceRate;
     std::vector<int> particles;
     // Of the System that the integrator is bound to.
     std::string systemSha256;
     std::size_t numAtoms;
     std::unique_ptr<ProposalModel> model;
+    std::unique_ptr<SurrogateEnergy> surrogate;
     std::unique_ptr<ProposalChain> chain;
 };
 

@@ -96,6 +96,16 @@ PYBIND11_MODULE(_plugin, module) {
     module.def("set_random_number_seed", bindSetter(&TimewarpMCMCIntegrator::setRandomNumberSeed));
     module.def("get_particles", bindGetter(&TimewarpMCMCIntegrator::getParticles));
     module.def("set_particles", bindSetter(&TimewarpMCMCIntegrator::setParticles));
+    // The content is bytes in Python, which a string of C++ would not become by itself.
+    module.def("get_surrogate",
+               [](std::uintptr_t address) { return py::bytes(integratorAt(address).getSurrogate()); });
+    module.def("set_surrogate", [](std::uintptr_t address, const py::bytes& content) {
+        integratorAt(address).setSurrogate(content);
+    });
+    module.def("get_subchain_length", bindGetter(&TimewarpMCMCIntegrator::getSubchainLength));
+    module.def("set_subchain_length", bindSetter(&TimewarpMCMCIntegrator::setSubchainLength));
+    module.def("get_surrogate_acceptance_rate",
+               bindGetter(&TimewarpMCMCIntegrator::getSurrogateAcceptanceRate));
     module.def("get_num_proposed", bindGetter(&TimewarpMCMCIntegrator::getNumProposed));
     module.def("get_num_accepted", bindGetter(&TimewarpMCMCIntegrator::getNumAccepted));
     module.def("get_num_non_finite", bindGetter(&TimewarpMCMCIntegrator::getNumNonFinite));

@@ -12,7 +12,7 @@ using namespace OpenMM;
 using namespace std;
 
 // Marks this integrator's part of a checkpoint, and its version.
-static const string CHECKPOINT_MAGIC = "TWMCMC02";
+static const string CHECKPOINT_MAGIC = "TWMCMC03";
 static const size_t DIGEST_SIZE = 64;
 // More than anybody computes ahead; a larger number is a damaged one.
 static const int64_t MAX_LOOK_AHEAD = 1 << 20;
@@ -38,8 +38,10 @@ static void checkIdentity(const string& modelSha256, const string& systemSha256,
  */
 static void checkState(const ChainState& state, const ChainIdentity& identity) {
     const ChainCounters& c = state.counters;
-    bool counts = c.iteration >= 0 && c.numAccepted >= 0 && c.numAccepted <= c.iteration &&
-                  c.numNonFinite >= 0 && c.numNonFinite <= c.iteration && c.numDiscarded >= 0;
+    auto within = [](int64_t count, int64_t all) { return count >= 0 && count <= all; };
+    bool counts = within(c.numAccepted, c.numSteps) && within(c.numSteps, c.iteration) &&
+                  within(c.numNonFinite, c.iteration) && within(c.numSurrogateAccepted, c.iteration) &&
+                  c.numDiscarded >= 0;
     bool lookAhead = c.lookAheadSize >= 0 && c.lookAheadSize <= MAX_LOOK_AHEAD && c.lookAheadStart >= 0 &&
                      c.lookAheadStart <= c.iteration &&
                      state.lookAheadPositions.size() == (c.lookAheadSize > 0 ? identity.numAtoms : 0);
@@ -74,7 +76,7 @@ static void extract(const string& bytes, size_t& offset, Value* values, size_t c
 }
 
 static size_t bodySize(size_t numLags, size_t numPositions) {
-    return sizeof(ChainCounters) + numLags * sizeof(double) + DIGEST_SIZE + numPositions * sizeof(Vec3);
+    return sizeof(ChainCounters) + numLags * sizeof(double) + 2 * DIGEST_SIZE + numPositions * sizeof(Vec3);
 }
 
 void TimewarpPlugin::writeCheckpoint(ostream& stream, const ChainState& state,
@@ -84,7 +86,7 @@ void TimewarpPlugin::writeCheckpoint(ostream& stream, const ChainState& state,
     append(bytes, &numPositions, 1);
     append(bytes, &state.counters, 1);
     append(bytes, state.lagWeights.data(), state.lagWeights.size());
-    bytes += state.positionsDigest;
+    bytes += state.positionsDigest + state.surrogateDigest;
     append(bytes, state.lookAheadPositions.data(), state.lookAheadPositions.size());
     stream << CHECKPOINT_MAGIC << bytes << sha256(bytes);
 }
@@ -108,8 +110,10 @@ ChainState TimewarpPlugin::readCheckpoint(istream& stream, const ChainIdentity& 
     extract(body, offset, &state.counters, 1);
     state.lagWeights.resize(identity.numLags);
     extract(body, offset, state.lagWeights.data(), identity.numLags);
-    state.positionsDigest = body.substr(offset, DIGEST_SIZE);
-    offset += DIGEST_SIZE;
+    for (string* text : {&state.positionsDigest, &state.surrogateDigest}) {
+        *text = body.substr(offset, DIGEST_SIZE);
+        offset += DIGEST_SIZE;
+    }
     state.lookAheadPositions.resize(numPositions);
     extract(body, offset, state.lookAheadPositions.data(), numPositions);
     checkState(state, identity);
@@ -119,13 +123,16 @@ ChainState TimewarpPlugin::readCheckpoint(istream& stream, const ChainIdentity& 
 void TimewarpPlugin::writeNode(SerializationNode& node, const ChainState& state,
                                const ChainIdentity& identity) {
     const ChainCounters& counters = state.counters;
-    node.setIntProperty("version", 1);
+    node.setIntProperty("version", 2);
     node.setStringProperty("modelSha256", identity.modelSha256);
     node.setStringProperty("systemSha256", identity.systemSha256);
     node.setStringProperty("positionsDigest", state.positionsDigest);
+    node.setStringProperty("surrogateDigest", state.surrogateDigest);
     node.setLongProperty("seed", counters.seed);
     node.setLongProperty("iteration", counters.iteration);
+    node.setLongProperty("numSteps", counters.numSteps);
     node.setLongProperty("numAccepted", counters.numAccepted);
+    node.setLongProperty("numSurrogateAccepted", counters.numSurrogateAccepted);
     node.setLongProperty("numNonFinite", counters.numNonFinite);
     node.setLongProperty("numDiscarded", counters.numDiscarded);
     node.setLongProperty("lookAheadStart", counters.lookAheadStart);
@@ -133,6 +140,8 @@ void TimewarpPlugin::writeNode(SerializationNode& node, const ChainState& state,
     node.setLongProperty("positionsMoved", counters.positionsMoved);
     node.setLongProperty("stateLogDensityKnown", counters.stateLogDensityKnown);
     node.setDoubleProperty("stateLogDensity", counters.stateLogDensity);
+    node.setLongProperty("stateSurrogateKnown", counters.stateSurrogateKnown);
+    node.setDoubleProperty("stateSurrogate", counters.stateSurrogate);
     node.setLongProperty("originKnown", counters.originKnown);
     for (int j = 0; j < 3; j++)
         node.setDoubleProperty("origin" + to_string(j), counters.origin[j]);
@@ -148,15 +157,18 @@ void TimewarpPlugin::writeNode(SerializationNode& node, const ChainState& state,
 }
 
 ChainState TimewarpPlugin::readNode(const SerializationNode& node, const ChainIdentity& identity) {
-    if (node.getIntProperty("version") != 1)
+    if (node.getIntProperty("version") != 2)
         throw OpenMMException("Unsupported version number");
     checkIdentity(node.getStringProperty("modelSha256"), node.getStringProperty("systemSha256"), identity);
     ChainState state;
     ChainCounters& counters = state.counters;
     state.positionsDigest = node.getStringProperty("positionsDigest");
+    state.surrogateDigest = node.getStringProperty("surrogateDigest");
     counters.seed = node.getLongProperty("seed");
     counters.iteration = node.getLongProperty("iteration");
+    counters.numSteps = node.getLongProperty("numSteps");
     counters.numAccepted = node.getLongProperty("numAccepted");
+    counters.numSurrogateAccepted = node.getLongProperty("numSurrogateAccepted");
     counters.numNonFinite = node.getLongProperty("numNonFinite");
     counters.numDiscarded = node.getLongProperty("numDiscarded");
     counters.lookAheadStart = node.getLongProperty("lookAheadStart");
@@ -164,6 +176,8 @@ ChainState TimewarpPlugin::readNode(const SerializationNode& node, const ChainId
     counters.positionsMoved = node.getLongProperty("positionsMoved");
     counters.stateLogDensityKnown = node.getLongProperty("stateLogDensityKnown");
     counters.stateLogDensity = node.getDoubleProperty("stateLogDensity");
+    counters.stateSurrogateKnown = node.getLongProperty("stateSurrogateKnown");
+    counters.stateSurrogate = node.getDoubleProperty("stateSurrogate");
     counters.originKnown = node.getLongProperty("originKnown");
     for (int j = 0; j < 3; j++)
         counters.origin[j] = node.getDoubleProperty("origin" + to_string(j));

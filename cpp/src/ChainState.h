@@ -15,8 +15,14 @@ namespace TimewarpPlugin {
  */
 struct ChainCounters {
     std::int64_t seed = 0;
-    std::int64_t iteration = 0;
+    /** Metropolis-Hastings iterations, and those that have moved the state. */
+    std::int64_t numSteps = 0;
     std::int64_t numAccepted = 0;
+    /** Proposals that have been accepted or rejected; more than steps where these test with a surrogate
+     * first. */
+    std::int64_t iteration = 0;
+    /** Proposals that the surrogate has accepted. */
+    std::int64_t numSurrogateAccepted = 0;
     std::int64_t numNonFinite = 0;
     /** Times that an acceptance made the look-ahead worthless; the batch size adapts to their frequency. */
     std::int64_t numDiscarded = 0;
@@ -29,6 +35,9 @@ struct ChainCounters {
     /** 1 if stateLogDensity is that of the current positions. */
     std::int64_t stateLogDensityKnown = 0;
     double stateLogDensity = 0;
+    /** 1 if stateSurrogate is the surrogate's energy of the current positions (kJ/mol). */
+    std::int64_t stateSurrogateKnown = 0;
+    double stateSurrogate = 0;
     /** 1 if the origin has been chosen. */
     std::int64_t originKnown = 0;
     /** Where the model's origin lies (nm); see ProposalChain. */
@@ -47,6 +56,8 @@ struct ChainState {
     std::vector<OpenMM::Vec3> lookAheadPositions;
     /** Tells whether the Context has the positions that this state belongs to. */
     std::string positionsDigest;
+    /** Tells whether stateSurrogate is of the surrogate that there is. */
+    std::string surrogateDigest;
 };
 
 /**

@@ -1,6 +1,7 @@
 #include "ProposalChain.h"
 #include "IterationNoise.h"
 #include "RandomStream.h"
+#include "Sha256.h"
 #include "TimewarpKernels.h"
 #include "openmm/OpenMMException.h"
 #include <algorithm>
@@ -84,7 +85,7 @@ void ProposalChain::refreshState(ContextImpl& context, const ChainSettings& sett
         numAtoms = statePositions.size();
         state(kernel).savePositions(context);
         discardLookAhead();
-        counters.stateLogDensityKnown = 0;
+        counters.stateLogDensityKnown = counters.stateSurrogateKnown = 0;
     }
     stateEnergy = computeEnergy(context, settings);
 
@@ -125,25 +126,143 @@ vector<Vec3> ProposalChain::shifted(const vector<Vec3>& positions) const {
 }
 
 void ProposalChain::iterate(ContextImpl& context, const ChainSettings& settings) {
-    int64_t entry = counters.iteration - counters.lookAheadStart;
-    if (counters.lookAheadSize > 0 && !lookAheadIsComputed)
-        makeLookAhead(context, counters.lookAheadStart, counters.lookAheadSize);
-    if (!entryIsUsable(entry)) {
-        if (entry < counters.lookAheadSize)
-            counters.numDiscarded++;
-        lookAheadPositions = statePositions;
-        makeLookAhead(context, counters.iteration, chooseBatchSize(settings));
-        counters.positionsMoved = 0;
-        entry = 0;
-    }
-    bool accepted = tryProposal(context, settings, entry);
-    int offset = entry * 3 * numAtoms;
-    lastVelocities.resize(3 * numAtoms);
-    for (int i = 0; i < 3 * numAtoms; i++)
-        lastVelocities[i] = (accepted ? batch.velocities[offset + i] : draws.velocities[offset + i]);
-    counters.iteration++;
+    if (surrogate == NULL)
+        tryNextProposal(context, settings);
+    else
+        tryNextSubchain(context, settings);
+    counters.numSteps++;
     context.setTime(context.getTime() + settings.stepSize);
     context.setStepCount(context.getStepCount() + 1);
+}
+
+void ProposalChain::tryNextProposal(ContextImpl& context, const ChainSettings& settings) {
+    int64_t entry = nextEntry(context, settings, NULL);
+    bool accepted = tryProposal(context, settings, entry);
+    keepVelocities(entry, accepted);
+    counters.iteration++;
+}
+
+template <typename Real>
+static void copyRow(const vector<Real>& rows, int64_t row, size_t size, vector<float>& copy) {
+    copy.assign(rows.begin() + row * size, rows.begin() + (row + 1) * size);
+}
+
+int64_t ProposalChain::nextEntry(ContextImpl& context, const ChainSettings& settings, Subchain* subchain) {
+    if (counters.lookAheadSize > 0 && !lookAheadIsComputed)
+        makeLookAhead(context, counters.lookAheadStart, counters.lookAheadSize);
+    int64_t entry = counters.iteration - counters.lookAheadStart;
+    if (entryIsUsable(entry))
+        return entry;
+    if (entry < counters.lookAheadSize)
+        counters.numDiscarded++;
+    if (subchain != NULL && subchain->moved) {
+        bringToContext(context, *subchain);
+        state(kernel).getPositions(context, lookAheadPositions);
+    }
+    else
+        lookAheadPositions = statePositions;
+    makeLookAhead(context, counters.iteration, chooseBatchSize(settings));
+    counters.positionsMoved = 0;
+    return 0;
+}
+
+void ProposalChain::tryNextSubchain(ContextImpl& context, const ChainSettings& settings) {
+    Subchain subchain = beginSubchain();
+    bool accepted;
+    try {
+        for (int i = 0; i < settings.subchainLength; i++)
+            growSubchain(context, settings, subchain);
+        accepted = subchain.moved && acceptsSubchain(context, settings, subchain);
+    }
+    catch (...) {
+        undoSubchain(context, subchain);
+        throw;
+    }
+    if (!subchain.moved)
+        return;
+    if (accepted)
+        counters.stateSurrogate = subchain.surrogate;
+    else {
+        // The rejected move began with the first auxiliary velocities, so they are what it returns to.
+
+        undoSubchain(context, subchain);
+        lastVelocities = firstVelocities;
+    }
+}
+
+ProposalChain::Subchain ProposalChain::beginSubchain() {
+    if (!counters.stateSurrogateKnown) {
+        counters.stateSurrogate = surrogate->compute(statePositions);
+        counters.stateSurrogateKnown = 1;
+    }
+    double energy = counters.stateSurrogate;
+    if (!isfinite(energy))
+        throw OpenMMException("Timewarp: the surrogate's energy of the current state is not finite, so no "
+                              "proposal could ever be accepted from it; start from another conformation, "
+                              "or do without a surrogate");
+    firstVelocities.clear();
+    return {energy, energy, counters.stateLogDensityKnown, counters.stateLogDensity};
+}
+
+void ProposalChain::growSubchain(ContextImpl& context, const ChainSettings& settings, Subchain& subchain) {
+    int64_t entry = nextEntry(context, settings, &subchain);
+    double kT = BOLTZ * settings.temperature, energy = surrogateEnergies[entry];
+    bool possible = proposalIsFinite(entry) && isfinite(energy);
+    counters.numNonFinite += !possible;
+    bool accepted =
+            possible && draws.logUniform[entry] < logAcceptance(entry, energy - subchain.surrogate, kT);
+    if (firstVelocities.empty())
+        copyRow(draws.velocities, entry, 3 * numAtoms, firstVelocities);
+    keepVelocities(entry, accepted);
+    subchain.secondLogUniform = draws.secondLogUniform[entry];
+    counters.iteration++;
+    if (!accepted)
+        return;
+    subchain.surrogate = energy;
+    subchain.pending = entry;
+    subchain.moved = true;
+    counters.numSurrogateAccepted++;
+    leaveStateFor(entry);
+}
+
+double ProposalChain::logSecondAcceptance(double energyChange, double surrogateChange, double kT) const {
+    return -(energyChange - surrogateChange) / kT;
+}
+
+bool ProposalChain::acceptsSubchain(ContextImpl& context, const ChainSettings& settings, Subchain& subchain) {
+    bringToContext(context, subchain);
+    double newEnergy = computeEnergy(context, settings);
+    double logRatio =
+            logSecondAcceptance(newEnergy - stateEnergy, subchain.surrogate - subchain.startSurrogate,
+                                BOLTZ * settings.temperature);
+    if (!isfinite(newEnergy) || !(subchain.secondLogUniform < logRatio))
+        return false;
+    settle(context, newEnergy);
+    return true;
+}
+
+void ProposalChain::bringToContext(ContextImpl& context, Subchain& subchain) {
+    // Only the last one accepted, and before the look-ahead that holds it is replaced.
+
+    if (subchain.pending >= 0)
+        state(kernel).applyProposal(context, subchain.pending);
+    subchain.pending = -1;
+}
+
+void ProposalChain::undoSubchain(ContextImpl& context, const Subchain& subchain) {
+    restorePositions(context);
+    if (!subchain.moved)
+        return;
+    counters.stateLogDensityKnown = subchain.startLogDensityKnown;
+    counters.stateLogDensity = subchain.startLogDensity;
+    counters.positionsMoved = (counters.lookAheadSize > 0 && lookAheadPositions != statePositions);
+}
+
+void ProposalChain::keepVelocities(int64_t entry, bool accepted) {
+    if (accepted)
+        copyRow(batch.velocities, entry, 3 * numAtoms, lastVelocities);
+    else
+        copyRow(draws.velocities, entry, 3 * numAtoms, lastVelocities);
 }
 
 bool ProposalChain::entryIsUsable(int64_t entry) const {
@@ -155,6 +274,11 @@ bool ProposalChain::entryIsUsable(int64_t entry) const {
 void ProposalChain::discardLookAhead() {
     counters.lookAheadSize = 0;
     lookAheadPositions.clear();
+}
+
+void ProposalChain::setSurrogate(SurrogateEnergy* newSurrogate) {
+    surrogate = newSurrogate;
+    counters.stateSurrogateKnown = 0;
 }
 
 void ProposalChain::setLagWeights(const vector<double>& weights) {
@@ -187,6 +311,7 @@ void ProposalChain::draw(int64_t start, int64_t size, Draws& draws) const {
     const ModelMetadata& metadata = model.getMetadata();
     int velocitySize = 3 * numAtoms, noiseSize = metadata.noiseSize;
     draws.logUniform.resize(size);
+    draws.secondLogUniform.resize(size);
     draws.lags.resize(size);
     draws.velocities.resize(size * velocitySize);
     draws.noise.resize(size * noiseSize);
@@ -196,6 +321,7 @@ void ProposalChain::draw(int64_t start, int64_t size, Draws& draws) const {
         draws.lags[i] = metadata.pickLag(random.uniform(), lagWeights);
         random.normal(draws.velocities.data() + i * velocitySize, velocitySize);
         random.normal(draws.noise.data() + i * noiseSize, noiseSize);
+        draws.secondLogUniform[i] = log(random.uniform());
     }
 }
 
@@ -207,6 +333,8 @@ void ProposalChain::makeLookAhead(ContextImpl& context, int64_t start, int64_t s
     {
         shared_ptr<void> loan = state(kernel).lendDevice(context);
         model.propose(shifted(lookAheadPositions), draws.velocities, draws.noise, draws.lags, batch);
+        if (surrogate != NULL)
+            surrogate->compute(batch, numAtoms, origin(), surrogateEnergies);
     }
     if (batch.onDevice.address == NULL)
         state(kernel).setProposals(context, batch.positions, origin());
@@ -247,8 +375,8 @@ double ProposalChain::independentLogDensity() {
     return -numeric_limits<double>::infinity();
 }
 
-double ProposalChain::logAcceptance(int64_t entry, double newEnergy, double kT) {
-    double logRatio = -(newEnergy - stateEnergy) / kT;
+double ProposalChain::logAcceptance(int64_t entry, double energyChange, double kT) {
+    double logRatio = -energyChange / kT;
     int offset = entry * 3 * numAtoms;
     double logW = standardNormalLogDensity(&batch.velocities[offset], 3 * numAtoms);
     if (model.isIndependentDraw(draws.lags[entry]))
@@ -274,16 +402,20 @@ bool ProposalChain::tryProposal(ContextImpl& context, const ChainSettings& setti
 
     // A comparison with NaN is false, so whatever cannot be computed is rejected.
 
+    double kT = BOLTZ * settings.temperature;
     bool accept = isfinite(newEnergy) &&
-                  draws.logUniform[entry] < logAcceptance(entry, newEnergy, BOLTZ * settings.temperature);
-    if (accept)
-        acceptProposal(context, entry, newEnergy);
-    else
+                  draws.logUniform[entry] < logAcceptance(entry, newEnergy - stateEnergy, kT);
+    if (!accept) {
         restorePositions(context);
-    return accept;
+        return false;
+    }
+    settle(context, newEnergy);
+    if (statePositions != previousPositions)
+        leaveStateFor(entry);
+    return true;
 }
 
-void ProposalChain::acceptProposal(ContextImpl& context, int64_t entry, double newEnergy) {
+void ProposalChain::settle(ContextImpl& context, double newEnergy) {
     // The platform may have rounded the positions, and the next proposals must be made from those that it
     // has.
 
@@ -293,8 +425,9 @@ void ProposalChain::acceptProposal(ContextImpl& context, int64_t entry, double n
     stateEnergy = newEnergy;
     statePositions.swap(previousPositions);
     state(kernel).getPositions(context, statePositions);
-    if (statePositions == previousPositions)
-        return;
+}
+
+void ProposalChain::leaveStateFor(int64_t entry) {
     counters.stateLogDensityKnown = 0;
     if (model.isIndependentDraw(draws.lags[entry])) {
         counters.positionsMoved = 1;
@@ -333,10 +466,11 @@ void ProposalChain::finishRun(ContextImpl& context, const ChainSettings& setting
 }
 
 ChainState ProposalChain::getState(ContextImpl& context) const {
-    ChainState current{counters, lagWeights, lookAheadPositions, digestOfPositions(statePositions)};
+    ChainState current{counters, lagWeights, lookAheadPositions, digestOfPositions(statePositions),
+                       surrogateDigest()};
     if (!state(kernel).positionsAreSaved(context)) {
         current.counters.lookAheadSize = 0;
-        current.counters.stateLogDensityKnown = 0;
+        current.counters.stateLogDensityKnown = current.counters.stateSurrogateKnown = 0;
     }
     if (current.counters.lookAheadSize == 0)
         current.lookAheadPositions.clear();
@@ -354,8 +488,14 @@ void ProposalChain::setState(ContextImpl& context, const ChainState& newState) {
     state(kernel).savePositions(context);
     if (digestOfPositions(statePositions) != newState.positionsDigest) {
         discardLookAhead();
-        counters.stateLogDensityKnown = 0;
+        counters.stateLogDensityKnown = counters.stateSurrogateKnown = 0;
     }
+    if (newState.surrogateDigest != surrogateDigest())
+        counters.stateSurrogateKnown = 0;
+}
+
+string ProposalChain::surrogateDigest() const {
+    return surrogate == NULL ? sha256(string()) : surrogate->getSha256();
 }
 
 void ProposalChain::setSeed(int64_t seed) {

@@ -3,12 +3,14 @@
 
 #include "ChainState.h"
 #include "ProposalModel.h"
+#include "SurrogateEnergy.h"
 #include "internal/windowsExportTimewarp.h"
 #include "openmm/Kernel.h"
 #include "openmm/Vec3.h"
 #include "openmm/internal/ContextImpl.h"
 #include <cstdint>
 #include <iosfwd>
+#include <string>
 #include <vector>
 
 namespace TimewarpPlugin {
@@ -25,6 +27,8 @@ struct ChainSettings {
     double stepSize;
     /** Asked now and then whether to stop before all iterations are done; may be NULL. */
     bool (*interrupted)();
+    /** Number of proposals of one iteration, where a surrogate tests them first. */
+    int subchainLength = 1;
 };
 
 /**
@@ -35,6 +39,12 @@ struct ChainSettings {
  * be used if the state it was made from is still the current one.  The first acceptance throws the rest away.
  * Only where it accepts an independent draw (infinite lag time) do the other independent draws hold, which do
  * not depend on the state: a flow of shapes places all of them in one and the same frame.
+ *
+ * With a surrogate an iteration has two stages (delayed acceptance; Christen and Fox, J. Comput. Graph. Stat.
+ * 14, 795 (2005); with more than one proposal Liu's surrogate transition method).  Proposals are first
+ * accepted or rejected with the surrogate's energy; where that subchain ends is then a proposal of its own,
+ * which the System's energy accepts with probability min(1, exp(-(dU - dS)/kT)), dS being the change of the
+ * surrogate.
  *
  * The model works in single precision, which is finest near the origin, so it is shown positions relative to
  * the centroid of the first state.  That origin never changes again: one that followed the state would be
@@ -64,6 +74,11 @@ public:
      */
     void setLagWeights(const std::vector<double>& weights);
     /**
+     * Set the surrogate that proposals are tested with first, or NULL for none.  Call it before anything
+     * else.
+     */
+    void setSurrogate(SurrogateEnergy* surrogate);
+    /**
      * Get what a checkpoint must hold.
      */
     ChainState getState(OpenMM::ContextImpl& context) const;
@@ -88,6 +103,8 @@ protected:
     /** The randomness of the iterations of a batch, one row each. */
     struct Draws {
         std::vector<double> logUniform;
+        /** For the second test, where there is a surrogate. */
+        std::vector<double> secondLogUniform;
         std::vector<double> lags;
         /** Auxiliary velocities v, and the noise of which the model makes a proposal. */
         std::vector<float> velocities, noise;
@@ -99,13 +116,41 @@ protected:
     virtual void draw(std::int64_t start, std::int64_t size, Draws& draws) const;
     /**
      * Compute the logarithm of the acceptance ratio of a proposal.
+     *
+     * @param energyChange   of the energy that decides, the System's or the surrogate's (kJ/mol)
      */
-    virtual double logAcceptance(std::int64_t entry, double newEnergy, double kT);
+    virtual double logAcceptance(std::int64_t entry, double energyChange, double kT);
+    /**
+     * Compute the logarithm of the acceptance ratio of a subchain.
+     *
+     * @param energyChange      of the System's energy (kJ/mol)
+     * @param surrogateChange   of the surrogate's energy (kJ/mol)
+     */
+    virtual double logSecondAcceptance(double energyChange, double surrogateChange, double kT) const;
 
 private:
     void chooseOrigin(const std::vector<OpenMM::Vec3>& positions);
     void chooseStream(OpenMM::ContextImpl& context, const ChainSettings& settings);
+    /** What a subchain starts from, and where it has got to. */
+    struct Subchain {
+        double startSurrogate, surrogate;
+        std::int64_t startLogDensityKnown;
+        double startLogDensity;
+        /** The last proposal that was accepted and is not in the Context yet, or -1. */
+        std::int64_t pending = -1;
+        bool moved = false;
+        double secondLogUniform = 0;
+    };
     void iterate(OpenMM::ContextImpl& context, const ChainSettings& settings);
+    void tryNextProposal(OpenMM::ContextImpl& context, const ChainSettings& settings);
+    void tryNextSubchain(OpenMM::ContextImpl& context, const ChainSettings& settings);
+    Subchain beginSubchain();
+    void growSubchain(OpenMM::ContextImpl& context, const ChainSettings& settings, Subchain& subchain);
+    bool acceptsSubchain(OpenMM::ContextImpl& context, const ChainSettings& settings, Subchain& subchain);
+    void bringToContext(OpenMM::ContextImpl& context, Subchain& subchain);
+    void undoSubchain(OpenMM::ContextImpl& context, const Subchain& subchain);
+    void keepVelocities(std::int64_t entry, bool accepted);
+    std::int64_t nextEntry(OpenMM::ContextImpl& context, const ChainSettings& settings, Subchain* subchain);
     void refreshState(OpenMM::ContextImpl& context, const ChainSettings& settings);
     bool entryIsUsable(std::int64_t entry) const;
     void makeLookAhead(OpenMM::ContextImpl& context, std::int64_t start, std::int64_t size);
@@ -117,12 +162,15 @@ private:
     std::vector<OpenMM::Vec3> shifted(const std::vector<OpenMM::Vec3>& positions) const;
     OpenMM::Vec3 origin() const;
     bool tryProposal(OpenMM::ContextImpl& context, const ChainSettings& settings, std::int64_t entry);
-    void acceptProposal(OpenMM::ContextImpl& context, std::int64_t entry, double newEnergy);
+    void settle(OpenMM::ContextImpl& context, double newEnergy);
+    void leaveStateFor(std::int64_t entry);
     double computeEnergy(OpenMM::ContextImpl& context, const ChainSettings& settings) const;
+    std::string surrogateDigest() const;
     void restorePositions(OpenMM::ContextImpl& context);
     void finishRun(OpenMM::ContextImpl& context, const ChainSettings& settings);
 
     ProposalModel& model;
+    SurrogateEnergy* surrogate = nullptr;
     mutable OpenMM::Kernel kernel;
     std::vector<OpenMM::Vec3> shifts;
     int numAtoms;
@@ -135,11 +183,12 @@ private:
     std::uint64_t stream = 0;
     bool streamIsKnown = false;
     ProposalBatch batch;
+    std::vector<double> surrogateEnergies;
     Draws draws;
     /** The current positions in the Context's frame, and those before the last acceptance. */
     std::vector<OpenMM::Vec3> statePositions, previousPositions;
     double stateEnergy = 0;
-    std::vector<float> lastVelocities;
+    std::vector<float> lastVelocities, firstVelocities;
 };
 
 } // namespace TimewarpPlugin

@@ -1,8 +1,8 @@
 #include "ProposalModel.h"
 #include "IterationNoise.h"
 #include "Sha256.h"
+#include "TorchConversions.h"
 #include "openmm/OpenMMException.h"
-#include <c10/core/StreamGuard.h>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -23,30 +23,12 @@ static const double TRANSLATION_TOLERANCE = 1e-4;
 static const double TRANSLATION_DENSITY_TOLERANCE = 0.05;
 static const int CHECK_BATCH = 8;
 
-/**
- * Torch errors carry a stack trace; the first line says what is wrong.
- */
-static string firstLine(const string& text) {
-    return text.substr(0, text.find('\n'));
-}
-
 static torch::Dtype realType(const ModelMetadata& metadata) {
     return metadata.doublePrecision ? torch::kFloat64 : torch::kFloat32;
 }
 
-static Tensor positionsTensor(const vector<Vec3>& x, torch::Dtype type) {
-    static_assert(sizeof(Vec3) == 3 * sizeof(double), "Vec3 is three doubles");
-    void* data = const_cast<Vec3*>(x.data());
-    return torch::from_blob(data, {(int64_t)x.size(), 3}, torch::kFloat64).to(type, false, true);
-}
-
 static Tensor floatTensor(const vector<float>& values, torch::IntArrayRef shape, torch::Dtype type) {
     return torch::from_blob(const_cast<float*>(values.data()), shape, torch::kFloat32).to(type);
-}
-
-static void copyDoubles(const Tensor& tensor, vector<double>& values) {
-    Tensor converted = tensor.to(torch::kCPU, torch::kFloat64).contiguous();
-    values.assign(converted.data_ptr<double>(), converted.data_ptr<double>() + converted.numel());
 }
 
 /**
@@ -322,8 +304,7 @@ const string& ProposalModel::getSha256() const {
 }
 
 void ProposalModel::useDevice(int index) {
-    bool onCuda = (index >= 0 && at::hasCUDA());
-    implementation->moveTo(onCuda ? torch::Device(torch::kCUDA, index) : torch::Device(torch::kCPU));
+    implementation->moveTo(torchDevice(index));
 }
 
 string ProposalModel::getDevice() const {
@@ -342,12 +323,7 @@ void ProposalModel::propose(const vector<Vec3>& x, const vector<float>& v, const
                             const vector<double>& lags, ProposalBatch& batch) {
     torch::InferenceMode inference;
     torch::Device device = implementation->getDevice();
-    c10::OptionalStreamGuard stream;
-    if (device.is_cuda()) {
-        // The platform hands over at this stream, whichever the caller's is.
-
-        stream.reset_stream(c10::Stream(c10::Stream::DEFAULT, device));
-    }
+    OnDefaultStream stream(device);
     int64_t size = lags.size(), numAtoms = x.size();
     torch::Dtype type = realType(metadata);
     Tensor state = positionsTensor(x, type);

@@ -2,6 +2,7 @@
 #include "ProposalChain.h"
 #include "ProposalModel.h"
 #include "Sha256.h"
+#include "SurrogateEnergy.h"
 #include "TimewarpKernels.h"
 #include "openmm/Context.h"
 #include "openmm/Force.h"
@@ -85,8 +86,8 @@ TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath, const st
 
 TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath, unique_ptr<ProposalModel> newModel,
                                                bool embed)
-        : modelPath(modelPath), numProposed(0), numAccepted(0), numNonFinite(0), numAtoms(0),
-          model(move(newModel)) {
+        : modelPath(modelPath), numProposed(0), numAccepted(0), numNonFinite(0), surrogateAcceptanceRate(0),
+          numAtoms(0), model(move(newModel)) {
     setEmbedModel(embed);
     setTemperature(model->getMetadata().temperature);
     setLagWeights(model->getMetadata().lagWeights);
@@ -94,6 +95,7 @@ TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath, unique_p
     setConstraintTolerance(1e-5);
     setBatchSize(0);
     setRandomNumberSeed(0);
+    setSubchainLength(1);
 }
 
 TimewarpMCMCIntegrator::~TimewarpMCMCIntegrator() {
@@ -186,6 +188,27 @@ void TimewarpMCMCIntegrator::setParticles(const vector<int>& newParticles) {
     particles = newParticles;
 }
 
+const string& TimewarpMCMCIntegrator::getSurrogate() const {
+    static const string none;
+    return surrogate == nullptr ? none : surrogate->getContent();
+}
+
+void TimewarpMCMCIntegrator::setSurrogate(const string& content) {
+    if (context != NULL)
+        throw OpenMMException("setSurrogate() cannot be called after the Integrator is bound to a context");
+    surrogate = (content.empty() ? nullptr : make_unique<SurrogateEnergy>(content));
+}
+
+int TimewarpMCMCIntegrator::getSubchainLength() const {
+    return subchainLength;
+}
+
+void TimewarpMCMCIntegrator::setSubchainLength(int length) {
+    if (length < 1)
+        throw OpenMMException("Subchain length must be positive");
+    subchainLength = length;
+}
+
 const ProposalChain& TimewarpMCMCIntegrator::requireChain() const {
     if (chain == nullptr)
         throw OpenMMException("This Integrator is not bound to a context!");
@@ -193,7 +216,7 @@ const ProposalChain& TimewarpMCMCIntegrator::requireChain() const {
 }
 
 long long TimewarpMCMCIntegrator::getNumProposed() const {
-    return chain == nullptr ? numProposed : chain->getCounters().iteration;
+    return chain == nullptr ? numProposed : chain->getCounters().numSteps;
 }
 
 long long TimewarpMCMCIntegrator::getNumAccepted() const {
@@ -202,6 +225,13 @@ long long TimewarpMCMCIntegrator::getNumAccepted() const {
 
 long long TimewarpMCMCIntegrator::getNumNonFinite() const {
     return chain == nullptr ? numNonFinite : chain->getCounters().numNonFinite;
+}
+
+double TimewarpMCMCIntegrator::getSurrogateAcceptanceRate() const {
+    if (chain == nullptr)
+        return surrogateAcceptanceRate;
+    const ChainCounters& counters = chain->getCounters();
+    return counters.iteration == 0 ? 0.0 : counters.numSurrogateAccepted / (double)counters.iteration;
 }
 
 double TimewarpMCMCIntegrator::getAcceptanceRate() const {
@@ -230,10 +260,14 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     owner = &contextRef.getOwner();
     Kernel kernel = contextRef.getPlatform().createKernel(TimewarpStateKernel::Name(), contextRef);
     kernel.getAs<TimewarpStateKernel>().initialize(system, moved);
-    model->useDevice(kernel.getAs<TimewarpStateKernel>().getModelDevice());
+    int device = kernel.getAs<TimewarpStateKernel>().getModelDevice();
+    model->useDevice(device);
+    if (surrogate != nullptr)
+        surrogate->useDevice(device);
     int seed = (randomNumberSeed == 0 ? osrngseed() : randomNumberSeed);
     chain = make_unique<ProposalChain>(*model, kernel, seed, imageShifts(contextRef, moved));
     chain->setLagWeights(lagWeights);
+    chain->setSurrogate(surrogate.get());
     systemSha256 = digestOfSystem(system, moved);
     numAtoms = moved.size();
 }
@@ -242,6 +276,7 @@ void TimewarpMCMCIntegrator::cleanup() {
     numProposed = getNumProposed();
     numAccepted = getNumAccepted();
     numNonFinite = getNumNonFinite();
+    surrogateAcceptanceRate = getSurrogateAcceptanceRate();
     chain.reset();
 }
 
@@ -261,7 +296,8 @@ bool TimewarpMCMCIntegrator::kineticEnergyRequiresForce() const {
 void TimewarpMCMCIntegrator::step(int steps) {
     requireChain();
     chain->run(*context,
-               {temperature, batchSize, getIntegrationForceGroups(), getStepSize(), interruptionCheck},
+               {temperature, batchSize, getIntegrationForceGroups(), getStepSize(), interruptionCheck,
+                subchainLength},
                steps);
 }
 

@@ -26,6 +26,9 @@ void TimewarpMCMCIntegratorProxy::serialize(const void* object, SerializationNod
     node.setIntProperty("batchSize", integrator.getBatchSize());
     node.setIntProperty("randomSeed", integrator.getRandomNumberSeed());
     node.setIntProperty("integrationForceGroups", integrator.getIntegrationForceGroups());
+    node.setIntProperty("subchainLength", integrator.getSubchainLength());
+    if (!integrator.getSurrogate().empty())
+        node.setStringProperty("surrogate", encodeBase64(integrator.getSurrogate()));
     SerializationNode& lags = node.createChildNode("LagWeights");
     for (double weight : integrator.getLagWeights())
         lags.createChildNode("Lag").setDoubleProperty("weight", weight);
@@ -75,6 +78,8 @@ void* TimewarpMCMCIntegratorProxy::deserialize(const SerializationNode& node) co
     integrator->setBatchSize(node.getIntProperty("batchSize", 0));
     integrator->setRandomNumberSeed(node.getIntProperty("randomSeed", 0));
     integrator->setIntegrationForceGroups(node.getIntProperty("integrationForceGroups", 0xFFFFFFFF));
+    integrator->setSubchainLength(node.getIntProperty("subchainLength", 1));
+    integrator->setSurrogate(decodeBase64(node.getStringProperty("surrogate", "")));
     vector<int> particles;
     vector<double> weights;
     for (const SerializationNode& child : node.getChildren()) {

@@ -64,8 +64,8 @@ public:
     std::vector<double> ratios;
 
 protected:
-    double logAcceptance(std::int64_t entry, double newEnergy, double kT) override {
-        double logRatio = ProposalChain::logAcceptance(entry, newEnergy, kT);
+    double logAcceptance(std::int64_t entry, double energyChange, double kT) override {
+        double logRatio = ProposalChain::logAcceptance(entry, energyChange, kT);
         ratios.push_back(std::exp(logRatio));
         return logRatio;
     }

@@ -13,13 +13,6 @@ using TimewarpPlugin::decodeBase64;
 using TimewarpPlugin::encodeBase64;
 using TimewarpPlugin::sha256;
 
-std::string readFile(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    std::stringstream content;
-    content << file.rdbuf();
-    return content.str();
-}
-
 void writeFile(const std::string& path, const std::string& content) {
     std::ofstream(path, std::ios::binary) << content;
 }
@@ -71,6 +64,8 @@ void testSettingsAreSerialized() {
     integrator.setParticles({3, 1, 0, 2});
     integrator.setIntegrationForceGroups(5);
     integrator.setLagWeights({0.1, 0.7, 0.3});
+    integrator.setSurrogate(surrogateContent("poor"));
+    integrator.setSubchainLength(12);
     for (bool embed : {false, true}) {
         integrator.setEmbedModel(embed);
         auto copy = fromXml(toXml(integrator));
@@ -84,6 +79,8 @@ void testSettingsAreSerialized() {
         ASSERT_EQUAL(integrator.getIntegrationForceGroups(), copy->getIntegrationForceGroups());
         ASSERT(integrator.getParticles() == copy->getParticles());
         ASSERT(integrator.getLagWeights() == copy->getLagWeights());
+        ASSERT(integrator.getSurrogate() == copy->getSurrogate());
+        ASSERT_EQUAL(integrator.getSubchainLength(), copy->getSubchainLength());
     }
 }
 

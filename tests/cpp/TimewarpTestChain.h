@@ -9,6 +9,7 @@
 using TimewarpPlugin::ChainSettings;
 using TimewarpPlugin::ProposalChain;
 using TimewarpPlugin::ProposalModel;
+using TimewarpPlugin::SurrogateEnergy;
 using TimewarpPlugin::TimewarpStateKernel;
 
 /**
@@ -20,11 +21,17 @@ public:
             : model(modelPath), batchSize(batchSize), seed(seed) {
         setStepSize(1.0);
     }
+    void setSurrogate(const std::string& content, int length) {
+        surrogate = std::make_unique<SurrogateEnergy>(content);
+        subchainLength = length;
+    }
     Chain& getChain() {
         return *chain;
     }
     void step(int steps) override {
-        chain->run(*context, {TEMPERATURE, batchSize, getIntegrationForceGroups(), getStepSize()}, steps);
+        chain->run(*context,
+                   {TEMPERATURE, batchSize, getIntegrationForceGroups(), getStepSize(), NULL, subchainLength},
+                   steps);
     }
 
 protected:
@@ -36,6 +43,7 @@ protected:
         Kernel kernel = contextRef.getPlatform().createKernel(TimewarpStateKernel::Name(), contextRef);
         kernel.getAs<TimewarpStateKernel>().initialize(contextRef.getSystem(), particles);
         chain = std::make_unique<Chain>(model, kernel, seed);
+        chain->setSurrogate(surrogate.get());
     }
     void cleanup() override {
         chain.reset();
@@ -52,7 +60,8 @@ protected:
 
 private:
     ProposalModel model;
-    int batchSize, seed;
+    int batchSize, seed, subchainLength = 1;
+    std::unique_ptr<SurrogateEnergy> surrogate;
     std::unique_ptr<Chain> chain;
 };
 

@@ -7,11 +7,13 @@
 #include "openmm/reference/SimTKOpenMMRealType.h"
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <functional>
 #include <iostream>
 #include <memory>
 #include <numeric>
 #include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -23,6 +25,20 @@ const double KT = BOLTZ * TEMPERATURE;
 
 inline std::string modelPath(const std::string& name, int numParticles) {
     return std::string(TIMEWARP_MODELS) + "/" + name + "_" + std::to_string(numParticles) + ".pt";
+}
+
+inline std::string readFile(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    std::stringstream content;
+    content << file.rdbuf();
+    return content.str();
+}
+
+/**
+ * Get the content of one of the surrogates.
+ */
+inline std::string surrogateContent(const std::string& name) {
+    return readFile(std::string(TIMEWARP_MODELS) + "/surrogate_" + name + ".pt");
 }
 
 /**

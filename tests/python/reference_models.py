@@ -395,6 +395,38 @@ class Broken(torch.nn.Module):
         return torch.stack([(y - x) / self.scale, w], 1).flatten(1)
 
 
+class PolynomialEnergy(torch.nn.Module):
+    """A surrogate: k/2 r^2 + c (x^4 + y^4 + z^4) of each particle, NaN beyond a bound of x."""
+
+    def __init__(self, k: float, c: float, bound: float = math.inf) -> None:
+        super().__init__()
+        self.k = k
+        self.c = c
+        self.bound = bound
+
+    def forward(self, positions: Tensor) -> Tensor:
+        p = positions.to(torch.float64)
+        energy = (0.5 * self.k * p**2 + self.c * p**4).sum([1, 2])
+        beyond = (p[..., 0] > self.bound).any(1)
+        return torch.where(beyond, torch.full_like(energy, math.nan), energy)
+
+
+class SinglePrecisionEnergy(torch.nn.Module):
+    """A surrogate that returns float32, which is refused."""
+
+    def forward(self, positions: Tensor) -> Tensor:
+        return positions.square().sum([1, 2])
+
+
+#: Surrogate energies of the C++ tests. The first is that of AnharmonicWell, the second is far off.
+SURROGATES = {
+    "true": PolynomialEnergy(50.0, 200.0),
+    "poor": PolynomialEnergy(90.0, 0.0),
+    "bounded": PolynomialEnergy(50.0, 0.0, 0.3),
+    "single": SinglePrecisionEnergy(),
+}
+
+
 def save_model(module: torch.nn.Module, metadata: ModelMetadata, path: Path) -> None:
     """Write a scripted module with its metadata, unchecked."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -465,6 +497,8 @@ def write_all(folder: Path) -> None:
         for name, (module, metadata) in reference_models(n).items():
             if n == 4 or name in OTHER_SIZES[n]:
                 save_model(module, metadata, folder / f"{name}_{n}.pt")
+    for name, module in SURROGATES.items():
+        torch.jit.save(torch.jit.script(module.eval()), str(folder / f"surrogate_{name}.pt"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,61 @@
+#ifndef TIMEWARP_SURROGATE_ENERGY_H_
+#define TIMEWARP_SURROGATE_ENERGY_H_
+
+#include "internal/windowsExportTimewarp.h"
+#include "openmm/Vec3.h"
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace TimewarpPlugin {
+
+struct ProposalBatch;
+
+/**
+ * An approximation to the potential energy, computed for a whole batch of proposals at once: a TorchScript
+ * module whose forward() takes positions (size x N x 3, in nm, single precision) and returns energies (size,
+ * in kJ/mol, double precision).
+ */
+class EXPORT_TIMEWARP SurrogateEnergy {
+public:
+    /**
+     * @param content   the bytes of the TorchScript file
+     */
+    explicit SurrogateEnergy(const std::string& content);
+    ~SurrogateEnergy();
+    /**
+     * Get the bytes of the TorchScript file.
+     */
+    const std::string& getContent() const;
+    /**
+     * Get the SHA-256 digest of the content.
+     */
+    const std::string& getSha256() const;
+    /**
+     * Run on a CUDA device if this build of torch can, else on the CPU.
+     *
+     * @param index   the index of the CUDA device, or -1 for the CPU
+     */
+    void useDevice(int index);
+    /**
+     * Compute the energies of proposals (in kJ/mol).
+     *
+     * @param origin     what the positions of the batch are relative to (nm)
+     * @param energies   on exit, the energy of each
+     */
+    void compute(const ProposalBatch& batch, int numAtoms, const OpenMM::Vec3& origin,
+                 std::vector<double>& energies);
+    /**
+     * Compute the energy of one state (in kJ/mol).
+     */
+    double compute(const std::vector<OpenMM::Vec3>& positions);
+
+private:
+    class Implementation;
+    std::string content, digest;
+    std::unique_ptr<Implementation> implementation;
+};
+
+} // namespace TimewarpPlugin
+
+#endif /*TIMEWARP_SURROGATE_ENERGY_H_*/

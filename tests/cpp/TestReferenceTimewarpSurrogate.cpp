@@ -1,0 +1,10 @@
+#include "TestTimewarpSurrogate.h"
+#include "TimewarpTestMain.h"
+
+void runPlatformTests(Platform& platform) {
+    runSurrogateTests(platform);
+}
+
+int main() {
+    return runOnPlatform("Reference");
+}

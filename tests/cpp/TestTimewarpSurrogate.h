@@ -1,0 +1,274 @@
+/*
+ * Two stages: proposals are tested with a surrogate energy first, and the System's energy decides on where
+ * they have led.  Invariance as in TestTimewarpInvariance.h, with a false-alarm rate of 1e-5 for each
+ * comparison.
+ */
+#include "TimewarpTestChain.h"
+#include "TimewarpTestTargets.h"
+
+/**
+ * What is compared: some positions, auxiliary velocities, and products of both, in which it would show if
+ * the velocities after a step were not independent of the positions.
+ */
+struct Observations {
+    std::vector<std::vector<double>> columns{6};
+
+    void add(const Target& target, const std::vector<Vec3>& positions, const std::vector<Vec3>& velocities) {
+        columns[0].push_back(target.energy(positions));
+        columns[1].push_back(positions.front()[0]);
+        columns[2].push_back(positions.back()[2]);
+        columns[3].push_back(velocities.front()[0]);
+        columns[4].push_back(velocities.back()[2]);
+        columns[5].push_back(positions.front()[0] * velocities.front()[0]);
+    }
+};
+
+/**
+ * Draw velocities of particles of 10 dalton from the Maxwell-Boltzmann distribution.
+ */
+std::vector<Vec3> drawVelocities(int count, std::mt19937& random) {
+    std::normal_distribution<double> normal(0.0, std::sqrt(KT / 10.0));
+    std::vector<Vec3> velocities(count);
+    for (Vec3& v : velocities) {
+        double x = normal(random), y = normal(random), z = normal(random);
+        v = Vec3(x, y, z);
+    }
+    return velocities;
+}
+
+/**
+ * Apply steps to exact draws and compare with other exact draws.
+ */
+template <class Chain>
+void checkTwoStages(const Target& target, const std::string& model, const std::string& surrogate, int length,
+                    int batchSize, Platform& platform, int steps = 3) {
+    const int numDraws = 400, numExact = 6000;
+    auto system = target.createSystem();
+    ChainIntegrator<Chain> integrator(modelPath(model, target.numParticles), batchSize, 23);
+    integrator.setSurrogate(surrogateContent(surrogate), length);
+    Context context(*system, integrator, platform);
+    startAtZero(context);
+    std::mt19937 random(batchSize + length);
+    Observations found, exact;
+    for (int i = 0; i < numDraws; i++) {
+        context.setPositions(target.drawPositions(random));
+        integrator.step(steps);
+        State state = context.getState(State::Positions | State::Velocities);
+        found.add(target, state.getPositions(), state.getVelocities());
+    }
+    for (int i = 0; i < numExact; i++)
+        exact.add(target, target.drawPositions(random), drawVelocities(target.numParticles, random));
+    for (size_t i = 0; i < exact.columns.size(); i++)
+        assertSameDistribution(found.columns[i], exact.columns[i]);
+
+    // Both tests must have had something to decide.
+
+    auto& counters = integrator.getChain().getCounters();
+    ASSERT_EQUAL(steps * numDraws + 1, counters.numSteps);
+    ASSERT_EQUAL(length * counters.numSteps, counters.iteration);
+    ASSERT(counters.numAccepted > 20);
+    ASSERT(counters.numSurrogateAccepted > counters.numAccepted);
+}
+
+void testInvariance(Platform& platform) {
+    for (int length : {1, 6}) {
+        for (int batchSize : {1, 64})
+            for (const char* model : {"affine", "lags"})
+                checkTwoStages<ProposalChain>(AnharmonicWell(4), model, "poor", length, batchSize, platform);
+        checkTwoStages<ProposalChain>(DoubleWell(1), "sided", "poor", length, 64, platform, 10);
+        checkTwoStages<ProposalChain>(CoupledOscillators(4), "random", "poor", length, 64, platform, 8);
+    }
+}
+
+/**
+ * The fault: the second test lets everything pass, so that the surrogate's distribution is sampled.
+ */
+class CarelessChain : public ProposalChain {
+public:
+    using ProposalChain::ProposalChain;
+
+protected:
+    double logSecondAcceptance(double energyChange, double surrogateChange, double kT) const override {
+        return 0;
+    }
+};
+
+void testInvarianceCanFail(Platform& platform) {
+    assertThrows([&] { checkTwoStages<CarelessChain>(AnharmonicWell(4), "lags", "poor", 6, 64, platform); },
+                 "distributions differ");
+}
+
+/**
+ * With the System's own energy as a surrogate the second test has nothing to reject, and the decisions are
+ * those of a chain without one.
+ */
+void testTrueSurrogate(Platform& platform) {
+    AnharmonicWell target(4);
+    auto system = target.createSystem();
+    for (const char* model : {"affine", "lags"}) {
+        std::mt19937 random(6);
+        std::vector<Vec3> start = target.drawPositions(random);
+        TimewarpMCMCIntegrator plain(modelPath(model, 4)), once(modelPath(model, 4)),
+                many(modelPath(model, 4));
+        once.setSurrogate(surrogateContent("true"));
+        many.setSurrogate(surrogateContent("true"));
+        many.setSubchainLength(10);
+        std::vector<std::vector<Vec3>> ends;
+        for (TimewarpMCMCIntegrator* integrator : {&plain, &once, &many}) {
+            integrator->setRandomNumberSeed(8);
+            Context context(*system, *integrator, platform);
+            context.setPositions(start);
+            integrator->step(400 / integrator->getSubchainLength());
+            ends.push_back(context.getState(State::Positions).getPositions());
+        }
+        ASSERT_EQUAL(plain.getNumAccepted(), once.getNumAccepted());
+        ASSERT_EQUAL_TOL(plain.getAcceptanceRate(), many.getSurrogateAcceptanceRate(), 1e-12);
+        for (size_t end : {1, 2})
+            for (int i = 0; i < 4; i++)
+                ASSERT_EQUAL_VEC(ends[0][i], ends[end][i], toleranceOn(platform, 1e-5, 1e-4));
+    }
+}
+
+/**
+ * The chain does not depend on how far it looks ahead.
+ */
+void testBatchSizes(Platform& platform) {
+    AnharmonicWell target(4);
+    auto system = target.createSystem();
+    for (const char* model : {"affine", "lags", "framed"}) {
+        std::vector<long long> accepted;
+        std::vector<Vec3> first;
+        for (int batchSize : {1, 7, 64}) {
+            TimewarpMCMCIntegrator integrator(modelPath(model, 4));
+            integrator.setSurrogate(surrogateContent("poor"));
+            integrator.setSubchainLength(5);
+            integrator.setBatchSize(batchSize);
+            integrator.setRandomNumberSeed(9);
+            Context context(*system, integrator, platform);
+            std::mt19937 random(6);
+            context.setPositions(target.drawPositions(random));
+            integrator.step(200);
+            std::vector<Vec3> positions = context.getState(State::Positions).getPositions();
+            if (first.empty())
+                first = positions;
+            for (int i = 0; i < 4; i++)
+                ASSERT_EQUAL_VEC(first[i], positions[i], toleranceOn(platform, 1e-5, 1e-4));
+            accepted.push_back(integrator.getNumAccepted());
+        }
+        ASSERT(accepted[0] > 5);
+        ASSERT_EQUAL(accepted[0], accepted[1]);
+        ASSERT_EQUAL(accepted[0], accepted[2]);
+    }
+}
+
+/**
+ * From a checkpoint and from a State the chain goes on bit for bit.
+ */
+void testResume(Platform& platform) {
+    AnharmonicWell target(4);
+    auto system = target.createSystem();
+    for (const char* model : {"affine", "lags", "framed"}) {
+        TimewarpMCMCIntegrator first(modelPath(model, 4)), second(modelPath(model, 4));
+        int seed = 10;
+        for (TimewarpMCMCIntegrator* integrator : {&first, &second}) {
+            integrator->setSurrogate(surrogateContent("poor"));
+            integrator->setSubchainLength(3);
+            integrator->setRandomNumberSeed(seed++);
+        }
+        Context context1(*system, first, platform), context2(*system, second, platform);
+        std::mt19937 random(6);
+        context1.setPositions(target.drawPositions(random));
+        for (int steps : {1, 7, 20}) {
+            first.step(steps);
+            std::stringstream checkpoint;
+            context1.createCheckpoint(checkpoint);
+            State state =
+                    context1.getState(State::Positions | State::Velocities | State::IntegratorParameters);
+            first.step(50);
+            State expected = context1.getState(State::Positions | State::Velocities);
+            for (bool fromCheckpoint : {true, false}) {
+                if (fromCheckpoint)
+                    context2.loadCheckpoint(checkpoint);
+                else
+                    context2.setState(state);
+                second.step(50);
+                State found = context2.getState(State::Positions | State::Velocities);
+                ASSERT(expected.getPositions() == found.getPositions());
+                ASSERT(expected.getVelocities() == found.getVelocities());
+                ASSERT_EQUAL(first.getNumAccepted(), second.getNumAccepted());
+                ASSERT_EQUAL(first.getSurrogateAcceptanceRate(), second.getSurrogateAcceptanceRate());
+            }
+        }
+        ASSERT(first.getNumAccepted() > 5);
+    }
+}
+
+/**
+ * A checkpoint can be loaded with another surrogate: what was known of the old one is forgotten.
+ */
+void testAnotherSurrogate(Platform& platform) {
+    AnharmonicWell target(4);
+    auto system = target.createSystem();
+    TimewarpMCMCIntegrator first(modelPath("lags", 4)), second(modelPath("lags", 4));
+    first.setSurrogate(surrogateContent("poor"));
+    second.setSurrogate(surrogateContent("true"));
+    first.setRandomNumberSeed(12);
+    second.setRandomNumberSeed(13);
+    Context context1(*system, first, platform), context2(*system, second, platform);
+    std::mt19937 random(6);
+    context1.setPositions(target.drawPositions(random));
+    first.step(20);
+    std::stringstream checkpoint;
+    context1.createCheckpoint(checkpoint);
+    context2.loadCheckpoint(checkpoint);
+    long long moved = second.getNumAccepted();
+    double before = second.getSurrogateAcceptanceRate() * 20;
+    second.step(200);
+
+    // Every proposal that the true energy accepts is accepted again.
+
+    ASSERT_EQUAL_TOL(second.getSurrogateAcceptanceRate() * 220 - before, second.getNumAccepted() - moved,
+                     1e-9);
+}
+
+void testRefusals(Platform& platform) {
+    AnharmonicWell target(4);
+    auto system = target.createSystem();
+    TimewarpMCMCIntegrator integrator(modelPath("lags", 4));
+    assertThrows([&] { integrator.setSubchainLength(0); }, "Subchain length must be positive");
+    assertThrows([&] { integrator.setSurrogate("nothing"); }, "not a TorchScript module, or is damaged");
+    ASSERT(integrator.getSurrogate().empty());
+    integrator.setSurrogate(surrogateContent("single"));
+    {
+        Context context(*system, integrator, platform);
+        assertThrows([&] { integrator.setSurrogate(""); }, "cannot be called after");
+        context.setPositions(std::vector<Vec3>(4));
+        assertThrows([&] { integrator.step(1); }, "one float64 energy for each");
+    }
+    TimewarpMCMCIntegrator other(modelPath("lags", 4));
+    other.setSurrogate(surrogateContent("bounded"));
+    Context context(*system, other, platform);
+    context.setPositions(std::vector<Vec3>(4, Vec3(0.5, 0, 0)));
+    assertThrows([&] { other.step(1); }, "the surrogate's energy of the current state is not finite");
+
+    // Proposals of which the surrogate knows nothing are rejected, and the Context can still be used.
+
+    context.setPositions(std::vector<Vec3>(4));
+    for (int i = 0; i < 500; i++) {
+        other.step(1);
+        for (const Vec3& p : context.getState(State::Positions).getPositions())
+            ASSERT(p[0] <= 0.3 + 1e-6);
+    }
+    ASSERT_EQUAL(500, other.getNumProposed());
+    ASSERT(other.getNumNonFinite() > 0 && other.getNumAccepted() > 0);
+}
+
+void runSurrogateTests(Platform& platform) {
+    testInvariance(platform);
+    testInvarianceCanFail(platform);
+    testTrueSurrogate(platform);
+    testBatchSizes(platform);
+    testResume(platform);
+    testAnotherSurrogate(platform);
+    testRefusals(platform);
+}
