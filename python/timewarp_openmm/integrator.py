@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
@@ -16,6 +18,7 @@ from .units import KELVIN, value_in
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from openmm import app
 
 _plugin = load_plugin()
@@ -187,18 +190,93 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         """Set the particle of the System for each atom of the model, before a Context is made."""
         _plugin.set_particles(self._address(), list(particles))
 
+    def getSurrogate(self) -> bytes:
+        """Get the surrogate energy as the content of a TorchScript file; empty if there is none."""
+        return bytes(_plugin.get_surrogate(self._address()))
+
+    def setSurrogate(
+        self,
+        surrogate: torch.jit.ScriptModule | str | os.PathLike[str] | bytes | None,
+        subchainLength: int | None = None,
+    ) -> None:
+        """Set an approximate energy with which proposals are tested first, or None for none.
+
+        It computes the energies of a whole batch of proposals at once. The System's own energy is
+        then asked for once in every `subchainLength` proposals, and accepts or rejects where these
+        have led (delayed acceptance; Christen and Fox, J. Comput. Graph. Stat. 14, 795 (2005), and
+        for more than one proposal Liu's surrogate transition method). The samples are those of the
+        System's energy whatever the surrogate is; a poor one costs acceptance.
+
+        Call it before a Context is made. ``timewarp_openmm.surrogate.surrogate_energy(system)``
+        makes one of the System itself.
+
+        Parameters
+        ----------
+        surrogate : ScriptModule, path-like, bytes or None
+            Takes positions [B, N, 3] / nm of the model's atoms in float32, and returns energies [B]
+            / kJ/mol in float64. Bytes are the content of a TorchScript file.
+        subchainLength : int, optional
+            As for `setSubchainLength`.
+
+        Raises
+        ------
+        openmm.OpenMMException
+            If it is no TorchScript module, or there is a Context already.
+        """
+        _plugin.set_surrogate(self._address(), _script_content(surrogate))
+        if subchainLength is not None:
+            self.setSubchainLength(subchainLength)
+
+    def getSubchainLength(self) -> int:
+        """Get the number of proposals that make up a step when there is a surrogate."""
+        return int(_plugin.get_subchain_length(self._address()))
+
+    def setSubchainLength(self, length: int) -> None:
+        """Set the number of proposals that make up a step when there is a surrogate (default 1).
+
+        They are accepted or rejected one after the other with the surrogate's energy, and where
+        this ends is accepted or rejected with the System's. Without a surrogate a step is always
+        one proposal.
+        """
+        _plugin.set_subchain_length(self._address(), length)
+
+    def getSurrogateAcceptanceRate(self) -> float:
+        """Get the fraction of proposals that the surrogate has accepted so far."""
+        return float(_plugin.get_surrogate_acceptance_rate(self._address()))
+
     def getNumProposed(self) -> int:
         """Get the number of iterations performed so far."""
         return int(_plugin.get_num_proposed(self._address()))
 
     def getNumAccepted(self) -> int:
-        """Get the number of proposals accepted so far."""
+        """Get the number of iterations so far that have moved the state."""
         return int(_plugin.get_num_accepted(self._address()))
 
     def getNumNonFinite(self) -> int:
-        """Get the number of proposals rejected because the model returned NaN or infinity."""
+        """Get the number of proposals rejected because model or surrogate gave NaN or infinity."""
         return int(_plugin.get_num_non_finite(self._address()))
 
     def getAcceptanceRate(self) -> float:
-        """Get the fraction of proposals accepted so far; 0 before the first."""
+        """Get the fraction of iterations that have moved the state; 0 before the first."""
         return float(_plugin.get_acceptance_rate(self._address()))
+
+
+def _script_content(
+    module: torch.jit.ScriptModule | str | os.PathLike[str] | bytes | None,
+) -> bytes:
+    if module is None:
+        return b""
+    if isinstance(module, bytes):
+        return module
+    if isinstance(module, (str, os.PathLike)):
+        return Path(module).read_bytes()
+    import torch
+
+    if not isinstance(module, torch.jit.ScriptModule):
+        raise TypeError(
+            f"a surrogate is a torch.jit.ScriptModule, not a {type(module).__name__}; make one "
+            "with timewarp_openmm.surrogate.surrogate_energy(system) or torch.jit.script(module)"
+        )
+    buffer = io.BytesIO()
+    torch.jit.save(module, buffer)
+    return buffer.getvalue()

@@ -55,6 +55,10 @@ def run(
         ("sample --model {tmp}/bad.pt --pdb {pdb} --steps 1 --out {tmp}/bad.pt", "exists"),
         ("sample --model {tmp}/bad.pt --pdb {pdb} --steps 0 --out {tmp}/t.dcd", "--steps"),
         (
+            "sample --model {tmp}/bad.pt --pdb {pdb} --steps 1 --subchain -1 --out {tmp}/t.dcd",
+            "--subchain",
+        ),
+        (
             "import {tmp}/none.pt --config {tmp}/c.json --topology {pdb} --out {tmp}/m.pt",
             "No such file or directory: {tmp}/c.json",
         ),

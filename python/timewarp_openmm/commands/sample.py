@@ -17,6 +17,13 @@ def sample(
     platform: Annotated[str, typer.Option(help="OpenMM platform.")] = "Reference",
     interval: Annotated[int, typer.Option(help="Iterations between frames.", min=1)] = 10,
     temperature: Annotated[float | None, typer.Option(help="K; default: the model's.")] = None,
+    subchain: Annotated[
+        int,
+        typer.Option(
+            help="Proposals tested with a surrogate energy before OpenMM's own decides; 0: none.",
+            min=0,
+        ),
+    ] = 0,
     seed: Annotated[int | None, typer.Option(help="Random number seed.")] = None,
     force_field: Annotated[
         list[str] | None, typer.Option(help="OpenMM files; default: the model's.")
@@ -43,6 +50,11 @@ def sample(
     integrator = TimewarpMCMCIntegrator(
         str(model), topology=molecule.topology, temperature=temperature
     )
+    if subchain > 0:
+        from ..surrogate import surrogate_energy
+
+        energy = surrogate_energy(molecule.system, particles=integrator.getParticles())
+        integrator.setSurrogate(energy, subchain)
     if seed is not None:
         integrator.setRandomNumberSeed(seed)
     simulation = app.Simulation(
