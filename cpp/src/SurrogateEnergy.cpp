@@ -17,9 +17,8 @@ using torch::Tensor;
 class SurrogateEnergy::Implementation {
 public:
     explicit Implementation(const string& content) : device(torch::kCPU) {
-        istringstream file(content);
         try {
-            module = torch::jit::load(file, torch::kCPU);
+            load(content, torch::kCPU);
         }
         catch (const exception& error) {
             throw OpenMMException("Timewarp: the surrogate is not a TorchScript module, or is damaged: " +
@@ -28,18 +27,16 @@ public:
         if (!module.find_method("forward"))
             throw OpenMMException("Timewarp: the surrogate has no method forward(positions); make it with "
                                   "timewarp_openmm.surrogate.surrogate_energy");
-        module.eval();
     }
 
     torch::Device getDevice() const {
         return device;
     }
 
-    void moveTo(torch::Device newDevice) {
-        if (newDevice == device)
-            return;
-        module.to(newDevice);
-        device = newDevice;
+    void moveTo(torch::Device newDevice, const string& content) {
+        // Module::to() would leave constants behind, such as the parameters of a frozen module.
+        if (newDevice != device)
+            load(content, newDevice);
     }
 
     Tensor energies(const Tensor& positions) {
@@ -63,6 +60,13 @@ public:
     }
 
 private:
+    void load(const string& content, torch::Device newDevice) {
+        istringstream file(content);
+        module = torch::jit::load(file, newDevice);
+        module.eval();
+        device = newDevice;
+    }
+
     torch::Device device;
     torch::jit::Module module;
 };
@@ -83,7 +87,7 @@ const string& SurrogateEnergy::getSha256() const {
 }
 
 void SurrogateEnergy::useDevice(int index) {
-    implementation->moveTo(torchDevice(index));
+    implementation->moveTo(torchDevice(index), content);
 }
 
 void SurrogateEnergy::compute(const ProposalBatch& batch, int numAtoms, const Vec3& origin,

@@ -186,33 +186,23 @@ def _constants(force: Any) -> dict[str, float]:
     }
 
 
-def _custom_bonds(force: openmm.CustomBondForce, order: _Order) -> list[nn.Module]:
-    rows = [force.getBondParameters(i) for i in range(force.getNumBonds())]
-    names = [force.getPerBondParameterName(i) for i in range(force.getNumPerBondParameters())]
-    parameters = _columns(names, [row[2] for row in rows])
-    expression = force.getEnergyFunction()
-    return _coordinate_terms(Distances, "r", expression, rows, parameters, order, _constants(force))
+def _custom_terms(
+    kind: type[Distances] | type[Angles] | type[Torsions], name: str, word: str
+) -> Callable[[Any, _Order], list[nn.Module]]:
+    """Return the translation of a custom force; OpenMM's methods have `word` in their names."""
 
+    def translate(force: Any, order: _Order) -> list[nn.Module]:
+        count = getattr(force, f"getNum{word}s")()
+        rows = [getattr(force, f"get{word}Parameters")(i) for i in range(count)]
+        names = [
+            getattr(force, f"getPer{word}ParameterName")(i)
+            for i in range(getattr(force, f"getNumPer{word}Parameters")())
+        ]
+        parameters = _columns(names, [row[-1] for row in rows])
+        expression = force.getEnergyFunction()
+        return _coordinate_terms(kind, name, expression, rows, parameters, order, _constants(force))
 
-def _custom_angles(force: openmm.CustomAngleForce, order: _Order) -> list[nn.Module]:
-    rows = [force.getAngleParameters(i) for i in range(force.getNumAngles())]
-    names = [force.getPerAngleParameterName(i) for i in range(force.getNumPerAngleParameters())]
-    parameters = _columns(names, [row[3] for row in rows])
-    expression = force.getEnergyFunction()
-    return _coordinate_terms(
-        Angles, "theta", expression, rows, parameters, order, _constants(force)
-    )
-
-
-def _custom_torsions(force: openmm.CustomTorsionForce, order: _Order) -> list[nn.Module]:
-    rows = [force.getTorsionParameters(i) for i in range(force.getNumTorsions())]
-    count = force.getNumPerTorsionParameters()
-    names = [force.getPerTorsionParameterName(i) for i in range(count)]
-    parameters = _columns(names, [row[4] for row in rows])
-    expression = force.getEnergyFunction()
-    return _coordinate_terms(
-        Torsions, "theta", expression, rows, parameters, order, _constants(force)
-    )
+    return translate
 
 
 def _custom_external(force: openmm.CustomExternalForce, order: _Order) -> list[nn.Module]:
@@ -331,11 +321,11 @@ def _tables(force: openmm.CustomGBForce) -> dict[str, Tensor]:
 
 
 _TRANSLATIONS: dict[str, Callable[[Any, _Order], list[nn.Module]]] = {
-    "CustomAngleForce": _custom_angles,
-    "CustomBondForce": _custom_bonds,
+    "CustomAngleForce": _custom_terms(Angles, "theta", "Angle"),
+    "CustomBondForce": _custom_terms(Distances, "r", "Bond"),
     "CustomExternalForce": _custom_external,
     "CustomGBForce": _custom_born,
-    "CustomTorsionForce": _custom_torsions,
+    "CustomTorsionForce": _custom_terms(Torsions, "theta", "Torsion"),
     "GBSAOBCForce": _born,
     "HarmonicAngleForce": _harmonic_angles,
     "HarmonicBondForce": _harmonic_bonds,
