@@ -180,7 +180,11 @@ int ProposalChain::chooseBatchSize(const ChainSettings& settings) const {
     // (1-(1-p)^B)/p iterations and costs CALL_COST+B.  For small p the best B is near sqrt(2 CALL_COST/p).
 
     double p = (counters.numDiscarded + 1.0) / (counters.iteration + 2.0);
-    return min(MAX_BATCH, max(1, (int)lround(sqrt(2 * CALL_COST / p) - CALL_COST * p)));
+    double best = min<double>(MAX_BATCH, max(1.0, sqrt(2 * CALL_COST / p) - CALL_COST * p));
+
+    // Every size that is used costs the recording of a graph, so that there are few: the powers of two.
+
+    return model.usesGraphs() ? 1 << lround(log2(best)) : lround(best);
 }
 
 void ProposalChain::draw(int64_t start, int64_t size, Draws& draws) const {

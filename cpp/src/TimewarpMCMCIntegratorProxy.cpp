@@ -26,6 +26,7 @@ void TimewarpMCMCIntegratorProxy::serialize(const void* object, SerializationNod
     node.setIntProperty("batchSize", integrator.getBatchSize());
     node.setIntProperty("randomSeed", integrator.getRandomNumberSeed());
     node.setIntProperty("integrationForceGroups", integrator.getIntegrationForceGroups());
+    node.setBoolProperty("useCudaGraphs", integrator.getUseCudaGraphs());
     SerializationNode& lags = node.createChildNode("LagWeights");
     for (double weight : integrator.getLagWeights())
         lags.createChildNode("Lag").setDoubleProperty("weight", weight);
@@ -75,6 +76,7 @@ void* TimewarpMCMCIntegratorProxy::deserialize(const SerializationNode& node) co
     integrator->setBatchSize(node.getIntProperty("batchSize", 0));
     integrator->setRandomNumberSeed(node.getIntProperty("randomSeed", 0));
     integrator->setIntegrationForceGroups(node.getIntProperty("integrationForceGroups", 0xFFFFFFFF));
+    integrator->setUseCudaGraphs(node.getBoolProperty("useCudaGraphs", false));
     vector<int> particles;
     vector<double> weights;
     for (const SerializationNode& child : node.getChildren()) {

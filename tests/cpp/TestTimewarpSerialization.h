@@ -71,6 +71,7 @@ void testSettingsAreSerialized() {
     integrator.setParticles({3, 1, 0, 2});
     integrator.setIntegrationForceGroups(5);
     integrator.setLagWeights({0.1, 0.7, 0.3});
+    integrator.setUseCudaGraphs(true);
     for (bool embed : {false, true}) {
         integrator.setEmbedModel(embed);
         auto copy = fromXml(toXml(integrator));
@@ -82,6 +83,7 @@ void testSettingsAreSerialized() {
         ASSERT_EQUAL(integrator.getBatchSize(), copy->getBatchSize());
         ASSERT_EQUAL(integrator.getRandomNumberSeed(), copy->getRandomNumberSeed());
         ASSERT_EQUAL(integrator.getIntegrationForceGroups(), copy->getIntegrationForceGroups());
+        ASSERT(copy->getUseCudaGraphs());
         ASSERT(integrator.getParticles() == copy->getParticles());
         ASSERT(integrator.getLagWeights() == copy->getLagWeights());
     }

@@ -20,6 +20,9 @@ public:
             : model(modelPath), batchSize(batchSize), seed(seed) {
         setStepSize(1.0);
     }
+    ProposalModel& getModel() {
+        return model;
+    }
     Chain& getChain() {
         return *chain;
     }
