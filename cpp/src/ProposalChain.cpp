@@ -72,7 +72,7 @@ void ProposalChain::chooseStream(ContextImpl& context, const ChainSettings& sett
 void ProposalChain::refreshState(ContextImpl& context, const ChainSettings& settings) {
     chooseStream(context, settings);
     if (!state(kernel).positionsAreSaved(context)) {
-        vector<Vec3> positions;
+        vector<Vec3>& positions = previousPositions;
         state(kernel).getPositions(context, positions);
         for (size_t i = 0; i < positions.size(); i++)
             for (int j = 0; j < 3; j++)
@@ -117,11 +117,11 @@ Vec3 ProposalChain::origin() const {
     return Vec3(counters.origin[0], counters.origin[1], counters.origin[2]);
 }
 
-vector<Vec3> ProposalChain::shifted(const vector<Vec3>& positions) const {
-    vector<Vec3> result = positions;
-    for (Vec3& position : result)
+const vector<Vec3>& ProposalChain::shifted(const vector<Vec3>& positions) {
+    shiftedPositions = positions;
+    for (Vec3& position : shiftedPositions)
         position -= origin();
-    return result;
+    return shiftedPositions;
 }
 
 void ProposalChain::iterate(ContextImpl& context, const ChainSettings& settings) {
