@@ -22,6 +22,10 @@ BUILD = ROOT / "build" / "gpu"
 BATCH_SIZES = (1, 4, 16, 64, 256)
 #: Of the Langevin dynamics that is measured for comparison / ps.
 LANGEVIN_STEP = 0.002
+#: Steps over which device memory must not grow by more than so much / MB, after others to warm up.
+MEMORY_STEPS = 100_000
+MEMORY_WARM_UP = 5_000
+MEMORY_GROWTH = 8.0
 
 
 def run(title: str, command: list[str], environment: dict[str, str]) -> str:
@@ -86,6 +90,26 @@ def flow_rate(model: Path, device: str, batch: int) -> float:
     return batch * rate(propose)
 
 
+def device_memory(work: Callable[[int], None], graphs: bool) -> str:
+    """Return a line for the table: by how much device memory grows in many steps."""
+    import torch
+
+    which = " with CUDA graphs" if graphs else ""
+    title = f"| device memory over {MEMORY_STEPS:,} steps{which} |"
+    if not torch.cuda.is_available():
+        return f"{title} not measured: torch has no CUDA here |"
+    work(MEMORY_WARM_UP)
+    before = torch.cuda.mem_get_info()[0]
+    work(MEMORY_STEPS)
+    after = torch.cuda.mem_get_info()[0]
+    growth = (before - after) / 1e6
+    result = "passed" if growth <= MEMORY_GROWTH else "FAILED"
+    return (
+        f"{title} {result}: free {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB after; "
+        f"{MEMORY_GROWTH:g} MB allowed |"
+    )
+
+
 def measure(platform: str, precision: str) -> list[str]:
     """Measure alanine dipeptide with the bundled flow."""
     import openmm
@@ -120,26 +144,57 @@ def measure(platform: str, precision: str) -> list[str]:
         f"| OpenMM, torch | {openmm.__version__}, {torch.__version__} |",
         f"| LangevinMiddleIntegrator, steps/s | {steps:,.0f} |",
         f"| energies/s (from Python) | {energy_rate:,.0f} |",
-        "",
-        "| batch | iterations/s | flow alone, proposals/s | flow | energy | rest | flow on |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for batch in BATCH_SIZES:
-        integrator = TimewarpMCMCIntegrator(pretrained("alanine-dipeptide"))
-        integrator.setBatchSize(batch)
-        integrator.setRandomNumberSeed(1)
+
+    def sampler(batch: int, graphs: bool) -> TimewarpMCMCIntegrator:
+        made = TimewarpMCMCIntegrator(pretrained("alanine-dipeptide"))
+        made.setBatchSize(batch)
+        made.setRandomNumberSeed(1)
+        made.setUseCudaGraphs(graphs)
+        return made
+
+    def measured(batch: int) -> str:
+        integrator = sampler(batch, False)
         kept = context(integrator)
         iterations = rate(integrator.step)
         device = integrator.getModelDevice()
         flow = flow_rate(Path(integrator.getModelPath()), device, batch)
+        del kept
         flow_share, energy_share = iterations / flow, iterations / energy_rate
         rest = 1 - flow_share - energy_share
-        lines.append(
-            f"| {batch} | {iterations:,.0f} | {flow:,.0f} | {flow_share:.0%} | {energy_share:.0%} "
-            f"| {rest:.0%} | {device} |"
+        return (
+            f"| {batch} | {iterations:,.0f} | {with_graphs(batch, device)} | {flow:,.0f} "
+            f"| {flow_share:.0%} | {energy_share:.0%} | {rest:.0%} | {device} |"
         )
+
+    def with_graphs(batch: int, device: str) -> str:
+        if device == "cpu":
+            return "-"
+        integrator = sampler(batch, True)
+        kept = context(integrator)
+        try:
+            return f"{rate(integrator.step):,.0f}"
+        except openmm.OpenMMException as error:
+            print(error)
+            return "FAILED"
+        finally:
+            del kept
+
+    table = [measured(batch) for batch in BATCH_SIZES]
+    graphs_work = "cuda" in table[0] and "FAILED" not in table[0]
+    for graphs in (False, True) if graphs_work else (False,):
+        integrator = sampler(64, graphs)
+        kept = context(integrator)
+        lines.append(device_memory(integrator.step, graphs))
         del kept
-    return lines
+    return [
+        *lines,
+        "",
+        "| batch | iterations/s | with CUDA graphs | flow alone, proposals/s | flow | energy "
+        "| rest | flow on |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        *table,
+    ]
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 #ifndef TIMEWARP_KERNELS_H_
 #define TIMEWARP_KERNELS_H_
 
+#include "TimewarpGraphRecorder.h"
 #include "internal/windowsExportTimewarp.h"
 #include "openmm/KernelImpl.h"
 #include "openmm/OpenMMException.h"
@@ -63,6 +64,12 @@ public:
      */
     virtual int getModelDevice() const {
         return -1;
+    }
+    /**
+     * Create what records the model's work on that device.  Throws an exception if it cannot.
+     */
+    virtual std::unique_ptr<TimewarpGraphRecorder> createGraphRecorder() const {
+        throw OpenMM::OpenMMException("This platform cannot record the work of a model");
     }
     /**
      * Hand that device to the model, until what is returned is destroyed.

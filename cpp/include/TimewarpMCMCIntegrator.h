@@ -13,6 +13,7 @@ namespace TimewarpPlugin {
 class ProposalChain;
 class ProposalModel;
 class SurrogateEnergy;
+class TimewarpStateKernel;
 struct ChainIdentity;
 struct ChainState;
 
@@ -134,6 +135,21 @@ public:
      */
     void setParticles(const std::vector<int>& particles);
     /**
+     * Get whether the model's work is recorded as a CUDA graph.  See setUseCudaGraphs() for details.
+     */
+    bool getUseCudaGraphs() const;
+    /**
+     * Set whether the model's work is recorded as a CUDA graph (by default it is not).  A batch of proposals
+     * is then made by one instruction to the GPU instead of thousands.  There is one graph for each batch
+     * size, recorded at the first batch of that size and compared with the model's own results; a batch size
+     * that adapts takes powers of two only.  The sampled chain is the same, apart from rounding.
+     *
+     * This must be called before a Context is created.  It needs a model that runs on a CUDA device
+     * (otherwise creating the Context throws an exception) and that neither waits for the GPU nor decides by
+     * the values of tensors (otherwise step() throws one).
+     */
+    void setUseCudaGraphs(bool use);
+    /**
      * Get where the model runs, in torch's words: "cpu", or "cuda:0" in a Context of the CUDA platform if
      * this build of torch can use CUDA.
      */
@@ -216,10 +232,11 @@ protected:
 private:
     TimewarpMCMCIntegrator(const std::string& modelPath, std::unique_ptr<ProposalModel> model, bool embed);
     const ProposalChain& requireChain() const;
+    void chooseDevice(const TimewarpStateKernel& kernel);
     ChainIdentity getIdentity() const;
     void setChainState(const ChainState& state);
     std::string modelPath;
-    bool embedModel;
+    bool embedModel, useCudaGraphs;
     double temperature;
     std::vector<double> lagWeights;
     int batchSize, randomNumberSeed, subchainLength;

@@ -85,6 +85,8 @@ PYBIND11_MODULE(_plugin, module) {
     module.def("get_model_device", bindGetter(&TimewarpMCMCIntegrator::getModelDevice));
     module.def("get_embed_model", bindGetter(&TimewarpMCMCIntegrator::getEmbedModel));
     module.def("set_embed_model", bindSetter(&TimewarpMCMCIntegrator::setEmbedModel));
+    module.def("get_use_cuda_graphs", bindGetter(&TimewarpMCMCIntegrator::getUseCudaGraphs));
+    module.def("set_use_cuda_graphs", bindSetter(&TimewarpMCMCIntegrator::setUseCudaGraphs));
     module.def("get_lag_times", bindGetter(&TimewarpMCMCIntegrator::getLagTimes));
     module.def("get_lag_weights", bindGetter(&TimewarpMCMCIntegrator::getLagWeights));
     module.def("set_lag_weights", bindSetter(&TimewarpMCMCIntegrator::setLagWeights));

@@ -73,7 +73,7 @@ void ProposalChain::chooseStream(ContextImpl& context, const ChainSettings& sett
 void ProposalChain::refreshState(ContextImpl& context, const ChainSettings& settings) {
     chooseStream(context, settings);
     if (!state(kernel).positionsAreSaved(context)) {
-        vector<Vec3> positions;
+        vector<Vec3>& positions = previousPositions;
         state(kernel).getPositions(context, positions);
         for (size_t i = 0; i < positions.size(); i++)
             for (int j = 0; j < 3; j++)
@@ -118,11 +118,11 @@ Vec3 ProposalChain::origin() const {
     return Vec3(counters.origin[0], counters.origin[1], counters.origin[2]);
 }
 
-vector<Vec3> ProposalChain::shifted(const vector<Vec3>& positions) const {
-    vector<Vec3> result = positions;
-    for (Vec3& position : result)
+const vector<Vec3>& ProposalChain::shifted(const vector<Vec3>& positions) {
+    shiftedPositions = positions;
+    for (Vec3& position : shiftedPositions)
         position -= origin();
-    return result;
+    return shiftedPositions;
 }
 
 void ProposalChain::iterate(ContextImpl& context, const ChainSettings& settings) {
@@ -304,7 +304,11 @@ int ProposalChain::chooseBatchSize(const ChainSettings& settings) const {
     // (1-(1-p)^B)/p iterations and costs CALL_COST+B.  For small p the best B is near sqrt(2 CALL_COST/p).
 
     double p = (counters.numDiscarded + 1.0) / (counters.iteration + 2.0);
-    return min(MAX_BATCH, max(1, (int)lround(sqrt(2 * CALL_COST / p) - CALL_COST * p)));
+    double best = min<double>(MAX_BATCH, max(1.0, sqrt(2 * CALL_COST / p) - CALL_COST * p));
+
+    // Every size that is used costs the recording of a graph, so that there are few: the powers of two.
+
+    return model.usesGraphs() ? 1 << lround(log2(best)) : lround(best);
 }
 
 void ProposalChain::draw(int64_t start, int64_t size, Draws& draws) const {

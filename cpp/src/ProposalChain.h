@@ -159,7 +159,7 @@ private:
     int chooseBatchSize(const ChainSettings& settings) const;
     double independentLogDensity();
     bool proposalIsFinite(std::int64_t entry) const;
-    std::vector<OpenMM::Vec3> shifted(const std::vector<OpenMM::Vec3>& positions) const;
+    const std::vector<OpenMM::Vec3>& shifted(const std::vector<OpenMM::Vec3>& positions);
     OpenMM::Vec3 origin() const;
     bool tryProposal(OpenMM::ContextImpl& context, const ChainSettings& settings, std::int64_t entry);
     void settle(OpenMM::ContextImpl& context, double newEnergy);
@@ -185,8 +185,10 @@ private:
     ProposalBatch batch;
     std::vector<double> surrogateEnergies;
     Draws draws;
-    /** The current positions in the Context's frame, and those before the last acceptance. */
+    /** The current positions in the Context's frame, and those before them. */
     std::vector<OpenMM::Vec3> statePositions, previousPositions;
+    /** What shifted() returns; kept, as all arrays here, so that a step need not allocate any. */
+    std::vector<OpenMM::Vec3> shiftedPositions;
     double stateEnergy = 0;
     std::vector<float> lastVelocities, firstVelocities;
 };

@@ -1,11 +1,13 @@
 #include "ProposalModel.h"
 #include "IterationNoise.h"
+#include "RecordedFlow.h"
 #include "Sha256.h"
 #include "TorchConversions.h"
 #include "openmm/OpenMMException.h"
 #include <cmath>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <sstream>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/script.h>
@@ -28,7 +30,7 @@ static torch::Dtype realType(const ModelMetadata& metadata) {
 }
 
 static Tensor floatTensor(const vector<float>& values, torch::IntArrayRef shape, torch::Dtype type) {
-    return torch::from_blob(const_cast<float*>(values.data()), shape, torch::kFloat32).to(type);
+    return at::from_blob(const_cast<float*>(values.data()), shape, torch::kFloat32).to(type);
 }
 
 /**
@@ -38,10 +40,9 @@ class ProposalModel::Implementation {
 public:
     Implementation(const string& path, const string& content, ModelMetadata& metadata)
             : path(path), noiseSize(0), real(torch::kFloat32), device(torch::kCPU) {
-        istringstream file(content);
         torch::jit::ExtraFilesMap extra{{ModelMetadata::fileName, ""}};
         try {
-            module = torch::jit::load(file, torch::kCPU, extra);
+            load(content, torch::kCPU, extra);
         }
         catch (const exception& error) {
             throw OpenMMException("Timewarp: " + path +
@@ -56,7 +57,6 @@ public:
         metadata = ModelMetadata::parse(text, path);
         noiseSize = metadata.noiseSize;
         real = realType(metadata);
-        module.eval();
         for (const char* method : {"sample", "log_prob", "invert"})
             if (!module.find_method(method))
                 fail(string("it has no method ") + method);
@@ -68,11 +68,23 @@ public:
         return device;
     }
 
-    void moveTo(torch::Device newDevice) {
+    void moveTo(torch::Device newDevice, const string& content) {
         if (newDevice == device)
             return;
-        module.to(newDevice);
-        device = newDevice;
+
+        // Module::to() would not move the weights of a frozen module, which are constants.
+
+        torch::jit::ExtraFilesMap none;
+        load(content, newDevice, none);
+    }
+
+    void setGraphRecorder(unique_ptr<TimewarpGraphRecorder> newRecorder) {
+        graphs.clear();
+        recorder = move(newRecorder);
+    }
+
+    bool usesGraphs() const {
+        return recorder != nullptr;
     }
 
     /** Call sample(x, noise, lag). */
@@ -87,10 +99,38 @@ public:
         logq = checked(elements[2], "log_q of sample", {batch}, torch::kFloat64);
     }
 
-    /** Call log_prob(y, w, x, lag), with its result on the CPU. */
+    /** Call log_prob(y, w, x, lag). */
     Tensor logProb(const Tensor& y, const Tensor& w, const Tensor& x, const Tensor& lag) {
         auto result = call("log_prob", {y.to(device), w.to(device), x.to(device), lag.to(device)});
-        return checked(result, "log_prob", {y.size(0)}, torch::kFloat64).to(torch::kCPU);
+        return checked(result, "log_prob", {y.size(0)}, torch::kFloat64);
+    }
+
+    /**
+     * Make proposals with their densities, and those of the way back for the given rows.
+     */
+    FlowOutputs propose(const FlowInputs& in, const Tensor& rows) {
+        FlowOutputs out = evaluate(in, false);
+        if (rows.size(0) == 0)
+            return out;
+        Tensor chosen = rows.to(device);
+        Tensor back = in.x.unsqueeze(0).expand({rows.size(0), in.x.size(0), 3});
+        out.logReverse =
+                torch::full({in.lag.size(0)}, numeric_limits<double>::quiet_NaN(),
+                            torch::TensorOptions().dtype(torch::kFloat64).device(device))
+                        .index_copy_(0, chosen,
+                                     logProb(back, in.v.index_select(0, rows), out.y.index_select(0, chosen),
+                                             in.lag.index_select(0, rows)));
+        return out;
+    }
+
+    /**
+     * As propose() for all rows or none, by a graph that is recorded when it is needed for the first time.
+     */
+    const FlowOutputs& replay(const FlowInputs& in, bool reverse, const vector<double>& lagTimes) {
+        unique_ptr<RecordedFlow>& flow = graphs[{in.lag.size(0), reverse}];
+        if (flow == nullptr)
+            flow = recordedFlow(in, reverse, lagTimes);
+        return flow->run(in);
     }
 
     /** Call invert(y, w, x, lag). */
@@ -112,7 +152,7 @@ public:
             sample(x + shift, noise, lag, y2, w2, logq2);
             for (Tensor* result : {&y, &w, &logq, &y2, &w2, &logq2})
                 *result = result->to(torch::kCPU);
-            Tensor back = logProb(y2, w2, (x + shift).unsqueeze(0), lag);
+            Tensor back = logProb(y2, w2, (x + shift).unsqueeze(0), lag).to(torch::kCPU);
             for (const Tensor& change : {(y2 - y - shift).flatten(1), (w2 - w).flatten(1)})
                 requireInvariance(change, TRANSLATION_TOLERANCE);
             for (const Tensor& change : {logq2 - logq, back - logq})
@@ -121,6 +161,50 @@ public:
     }
 
 private:
+    void load(const string& content, torch::Device newDevice, torch::jit::ExtraFilesMap& extra) {
+        graphs.clear();
+        istringstream file(content);
+        module = torch::jit::load(file, newDevice, extra);
+        module.eval();
+        device = newDevice;
+    }
+
+    FlowOutputs evaluate(const FlowInputs& in, bool reverse) {
+        FlowOutputs out;
+        sample(in.x, in.noise, in.lag, out.y, out.w, out.logForward);
+        if (reverse)
+            out.logReverse = logProb(in.x.unsqueeze(0).expand_as(out.y), in.v, out.y, in.lag);
+        return out;
+    }
+
+    /**
+     * Record a graph, and compare it with the model's own results for two different inputs.
+     */
+    unique_ptr<RecordedFlow> recordedFlow(const FlowInputs& in, bool reverse,
+                                          const vector<double>& lagTimes) {
+        const string remedy = "; call setUseCudaGraphs(False) before the Context is created";
+        unique_ptr<RecordedFlow> flow;
+        try {
+            flow = make_unique<RecordedFlow>(
+                    *recorder, device, in,
+                    [this, reverse](const FlowInputs& inputs) { return evaluate(inputs, reverse); });
+        }
+        catch (const exception& error) {
+            throw OpenMMException("Timewarp: the model " + path +
+                                  " cannot be recorded as a CUDA graph, for which it must not wait for the "
+                                  "GPU nor decide by the values of tensors" +
+                                  remedy + ". " + error.what());
+        }
+        for (const FlowInputs& inputs : {in, otherInputs(in, lagTimes)}) {
+            string difference = flow->findDifference(inputs, INVERTIBILITY_TOLERANCE, DENSITY_TOLERANCE);
+            if (!difference.empty())
+                throw OpenMMException("Timewarp: a CUDA graph of the model " + path +
+                                      " gives other results than the model itself: " + difference +
+                                      " (tolerance 1e-5 for y and w, 1e-4 for log densities)" + remedy);
+        }
+        return flow;
+    }
+
     void requireInvariance(const Tensor& change, double tolerance) const {
         // What is not finite is rejected wherever it is.
         Tensor finite = change.index({change.isfinite()}).abs();
@@ -153,15 +237,15 @@ private:
         }
     }
 
-    Tensor checked(const c10::IValue& value, const string& what, vector<int64_t> shape,
+    Tensor checked(const c10::IValue& value, const char* what, torch::IntArrayRef shape,
                    torch::Dtype type) const {
         if (!value.isTensor())
-            fail(what + " is not a tensor");
+            fail(string(what) + " is not a tensor");
         Tensor tensor = value.toTensor();
         if (tensor.sizes() != shape || tensor.scalar_type() != type) {
             stringstream message;
             message << what << " has shape " << tensor.sizes() << " and type " << tensor.scalar_type()
-                    << ", expected " << torch::IntArrayRef(shape) << " and " << type;
+                    << ", expected " << shape << " and " << type;
             fail(message.str());
         }
         return tensor.contiguous();
@@ -268,6 +352,9 @@ private:
     torch::Dtype real;
     torch::Device device;
     torch::jit::Module module;
+    unique_ptr<TimewarpGraphRecorder> recorder;
+    /** By batch size, and whether they compute the densities of the way back. */
+    map<pair<int64_t, bool>, unique_ptr<RecordedFlow>> graphs;
 };
 
 static string readFile(const string& path) {
@@ -304,11 +391,19 @@ const string& ProposalModel::getSha256() const {
 }
 
 void ProposalModel::useDevice(int index) {
-    implementation->moveTo(torchDevice(index));
+    implementation->moveTo(torchDevice(index), content);
 }
 
 string ProposalModel::getDevice() const {
     return implementation->getDevice().str();
+}
+
+void ProposalModel::setGraphRecorder(unique_ptr<TimewarpGraphRecorder> recorder) {
+    implementation->setGraphRecorder(move(recorder));
+}
+
+bool ProposalModel::usesGraphs() const {
+    return implementation->usesGraphs();
 }
 
 void ProposalModel::checkTranslationInvariance(const vector<Vec3>& x, const vector<Vec3>& shifts) {
@@ -326,43 +421,36 @@ void ProposalModel::propose(const vector<Vec3>& x, const vector<float>& v, const
     OnDefaultStream stream(device);
     int64_t size = lags.size(), numAtoms = x.size();
     torch::Dtype type = realType(metadata);
-    Tensor state = positionsTensor(x, type);
-    Tensor lag = torch::tensor(lags, torch::kFloat64).to(type);
-    Tensor deviates = floatTensor(noise, {size, metadata.noiseSize}, type);
-    Tensor velocities = floatTensor(v, {size, numAtoms, 3}, type);
-    Tensor y, w, logForward;
-    implementation->sample(state, deviates, lag, y, w, logForward);
+    FlowInputs inputs{positionsTensor(x, type), floatTensor(v, {size, numAtoms, 3}, type),
+                      floatTensor(noise, {size, metadata.noiseSize}, type), doubleTensor(lags, type)};
 
     // The way back from an independent draw does not depend on it, so its density is not needed here.
 
-    vector<int64_t> conditional;
+    conditional.clear();
     for (int64_t i = 0; i < size; i++)
         if (!isIndependentDraw(lags[i]))
             conditional.push_back(i);
-    Tensor logReverse = torch::full({size}, numeric_limits<double>::quiet_NaN(), torch::kFloat64);
-    int64_t count = conditional.size();
-    if (count > 0) {
-        Tensor rows = torch::tensor(conditional, torch::kInt64);
-        Tensor back = state.unsqueeze(0).expand({count, numAtoms, 3});
-        logReverse.index_copy_(0, rows,
-                               implementation->logProb(back, velocities.index_select(0, rows),
-                                                       y.index_select(0, rows.to(device)),
-                                                       lag.index_select(0, rows)));
-    }
-    Tensor finite = (y.isfinite() & w.isfinite()).flatten(1).all(1).to(torch::kCPU);
+    Tensor rows = at::from_blob(conditional.data(), {(int64_t)conditional.size()}, torch::kInt64);
+    FlowOutputs out = usesGraphs() ? implementation->replay(inputs, !conditional.empty(), metadata.lagTimes)
+                                   : implementation->propose(inputs, rows);
+    Tensor finite = (out.y.isfinite() & out.w.isfinite()).flatten(1).all(1).to(torch::kCPU);
     batch.size = size;
     batch.isFinite.assign(finite.data_ptr<bool>(), finite.data_ptr<bool>() + size);
     if (device.is_cuda()) {
         batch.positions.clear();
-        batch.onDevice = {y.data_ptr(), y.scalar_type() == torch::kFloat64, make_shared<Tensor>(y)};
+        batch.onDevice = {out.y.data_ptr(), out.y.scalar_type() == torch::kFloat64,
+                          make_shared<Tensor>(out.y)};
     }
     else {
         batch.onDevice = {};
-        copyDoubles(y, batch.positions);
+        copyDoubles(out.y, batch.positions);
     }
-    copyDoubles(w, batch.velocities);
-    copyDoubles(logForward, batch.logForward);
-    copyDoubles(logReverse, batch.logReverse);
+    copyDoubles(out.w, batch.velocities);
+    copyDoubles(out.logForward, batch.logForward);
+    if (out.logReverse.defined())
+        copyDoubles(out.logReverse, batch.logReverse);
+    else
+        batch.logReverse.assign(size, numeric_limits<double>::quiet_NaN());
 }
 
 double ProposalModel::independentLogDensity(const vector<Vec3>& x) {
@@ -371,7 +459,7 @@ double ProposalModel::independentLogDensity(const vector<Vec3>& x) {
     Tensor state = positionsTensor(x, type).unsqueeze(0);
     Tensor velocities = torch::zeros_like(state);
     Tensor lag = torch::full({1}, numeric_limits<double>::infinity(), type);
-    vector<float> zeros(3 * x.size(), 0.0f);
-    return implementation->logProb(state, velocities, state, lag).item<double>() -
-           standardNormalLogDensity(zeros.data(), zeros.size());
+    const float zero = 0;
+    double logVelocities = 3 * x.size() * standardNormalLogDensity(&zero, 1);
+    return implementation->logProb(state, velocities, state, lag).item<double>() - logVelocities;
 }

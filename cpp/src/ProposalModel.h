@@ -2,7 +2,9 @@
 #define TIMEWARP_PROPOSAL_MODEL_H_
 
 #include "ModelMetadata.h"
+#include "TimewarpGraphRecorder.h"
 #include "internal/windowsExportTimewarp.h"
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,7 +30,8 @@ struct ProposalBatch {
     std::vector<char> isFinite;
     /** log q(y, w | x) */
     std::vector<double> logForward;
-    /** log q(x, v | y), where v are the auxiliary velocities of the iteration; NaN for independent draws */
+    /** log q(x, v | y), where v are the auxiliary velocities of the iteration; of no meaning for independent
+     * draws */
     std::vector<double> logReverse;
 };
 
@@ -63,6 +66,18 @@ public:
      * Get where it runs, in torch's words: "cpu", "cuda:0".
      */
     std::string getDevice() const;
+    /**
+     * Set whether proposals are made by repeating a recording of the model's work, one for each batch size.
+     * Each is compared with the model itself when it is made.
+     *
+     * @param recorder   records work of the device that the model runs on, or is NULL (the default) if the
+     *                   model is to be called each time
+     */
+    void setGraphRecorder(std::unique_ptr<TimewarpGraphRecorder> recorder);
+    /**
+     * Get whether it has a recorder.
+     */
+    bool usesGraphs() const;
     /**
      * Get the bytes of the TorchScript file, as they were when it was loaded.
      */
@@ -106,6 +121,8 @@ private:
     std::string content, digest;
     std::unique_ptr<Implementation> implementation;
     ModelMetadata metadata;
+    /** Which proposals of the last batch depend on the state. */
+    std::vector<std::int64_t> conditional;
 };
 
 /**

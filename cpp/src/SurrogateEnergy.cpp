@@ -99,11 +99,11 @@ void SurrogateEnergy::compute(const ProposalBatch& batch, int numAtoms, const Ve
     Tensor shift = positionsTensor({origin}, torch::kFloat64).to(device);
     Tensor relative;
     if (batch.onDevice.address == NULL)
-        relative = torch::from_blob(const_cast<double*>(batch.positions.data()), shape, torch::kFloat64);
+        relative = at::from_blob(const_cast<double*>(batch.positions.data()), shape, torch::kFloat64);
     else {
         auto options = torch::TensorOptions(device).dtype(batch.onDevice.isDouble ? torch::kFloat64
                                                                                   : torch::kFloat32);
-        relative = torch::from_blob(const_cast<void*>(batch.onDevice.address), shape, options);
+        relative = at::from_blob(const_cast<void*>(batch.onDevice.address), shape, options);
     }
     copyDoubles(implementation->energies((relative + shift).to(torch::kFloat32)), energies);
 }

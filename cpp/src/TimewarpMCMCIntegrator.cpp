@@ -96,6 +96,7 @@ TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath, unique_p
     setBatchSize(0);
     setRandomNumberSeed(0);
     setSubchainLength(1);
+    setUseCudaGraphs(false);
 }
 
 TimewarpMCMCIntegrator::~TimewarpMCMCIntegrator() {
@@ -123,6 +124,17 @@ bool TimewarpMCMCIntegrator::getEmbedModel() const {
 
 void TimewarpMCMCIntegrator::setEmbedModel(bool embed) {
     embedModel = embed;
+}
+
+bool TimewarpMCMCIntegrator::getUseCudaGraphs() const {
+    return useCudaGraphs;
+}
+
+void TimewarpMCMCIntegrator::setUseCudaGraphs(bool use) {
+    if (context != NULL)
+        throw OpenMMException(
+                "setUseCudaGraphs() cannot be called after the Integrator is bound to a context");
+    useCudaGraphs = use;
 }
 
 double TimewarpMCMCIntegrator::getTemperature() const {
@@ -256,14 +268,11 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
         for (auto& bond : force->getBondedParticles())
             bonds.push_back(bond);
     model->getMetadata().checkSystem(system, moved, bonds);
+    Kernel kernel = contextRef.getPlatform().createKernel(TimewarpStateKernel::Name(), contextRef);
+    chooseDevice(kernel.getAs<TimewarpStateKernel>());
     context = &contextRef;
     owner = &contextRef.getOwner();
-    Kernel kernel = contextRef.getPlatform().createKernel(TimewarpStateKernel::Name(), contextRef);
     kernel.getAs<TimewarpStateKernel>().initialize(system, moved);
-    int device = kernel.getAs<TimewarpStateKernel>().getModelDevice();
-    model->useDevice(device);
-    if (surrogate != nullptr)
-        surrogate->useDevice(device);
     int seed = (randomNumberSeed == 0 ? osrngseed() : randomNumberSeed);
     chain = make_unique<ProposalChain>(*model, kernel, seed, imageShifts(contextRef, moved));
     chain->setLagWeights(lagWeights);
@@ -272,7 +281,28 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     numAtoms = moved.size();
 }
 
+void TimewarpMCMCIntegrator::chooseDevice(const TimewarpStateKernel& kernel) {
+    int device = kernel.getModelDevice();
+    model->useDevice(device);
+    if (surrogate != nullptr)
+        surrogate->useDevice(device);
+    if (!useCudaGraphs) {
+        model->setGraphRecorder(nullptr);
+        return;
+    }
+    if (model->getDevice() == "cpu")
+        throw OpenMMException(
+                string("Timewarp: setUseCudaGraphs(True) needs a model that runs on a CUDA device, but here "
+                       "it runs on the CPU, because ") +
+                (device < 0 ? "the Context's platform is not CUDA; create the Context on the CUDA platform"
+                            : "the installed torch is a build without CUDA, or finds no device; install a "
+                              "CUDA build of torch") +
+                ", or call setUseCudaGraphs(False)");
+    model->setGraphRecorder(kernel.createGraphRecorder());
+}
+
 void TimewarpMCMCIntegrator::cleanup() {
+    model->setGraphRecorder(nullptr);
     numProposed = getNumProposed();
     numAccepted = getNumAccepted();
     numNonFinite = getNumNonFinite();

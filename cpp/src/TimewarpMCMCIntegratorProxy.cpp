@@ -29,6 +29,7 @@ void TimewarpMCMCIntegratorProxy::serialize(const void* object, SerializationNod
     node.setIntProperty("subchainLength", integrator.getSubchainLength());
     if (!integrator.getSurrogate().empty())
         node.setStringProperty("surrogate", encodeBase64(integrator.getSurrogate()));
+    node.setBoolProperty("useCudaGraphs", integrator.getUseCudaGraphs());
     SerializationNode& lags = node.createChildNode("LagWeights");
     for (double weight : integrator.getLagWeights())
         lags.createChildNode("Lag").setDoubleProperty("weight", weight);
@@ -80,6 +81,7 @@ void* TimewarpMCMCIntegratorProxy::deserialize(const SerializationNode& node) co
     integrator->setIntegrationForceGroups(node.getIntProperty("integrationForceGroups", 0xFFFFFFFF));
     integrator->setSubchainLength(node.getIntProperty("subchainLength", 1));
     integrator->setSurrogate(decodeBase64(node.getStringProperty("surrogate", "")));
+    integrator->setUseCudaGraphs(node.getBoolProperty("useCudaGraphs", false));
     vector<int> particles;
     vector<double> weights;
     for (const SerializationNode& child : node.getChildren()) {

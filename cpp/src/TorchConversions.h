@@ -22,7 +22,15 @@ inline std::string firstLine(const std::string& text) {
 inline torch::Tensor positionsTensor(const std::vector<OpenMM::Vec3>& x, torch::Dtype type) {
     static_assert(sizeof(OpenMM::Vec3) == 3 * sizeof(double), "Vec3 is three doubles");
     void* data = const_cast<OpenMM::Vec3*>(x.data());
-    return torch::from_blob(data, {(int64_t)x.size(), 3}, torch::kFloat64).to(type, false, true);
+    return at::from_blob(data, {(int64_t)x.size(), 3}, torch::kFloat64).to(type, false, true);
+}
+
+/**
+ * Copy numbers to a tensor.
+ */
+inline torch::Tensor doubleTensor(const std::vector<double>& values, torch::Dtype type) {
+    return at::from_blob(const_cast<double*>(values.data()), {(int64_t)values.size()}, torch::kFloat64)
+            .to(type, false, true);
 }
 
 /**

@@ -118,6 +118,27 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         """
         _plugin.set_embed_model(self._address(), embed)
 
+    def getUseCudaGraphs(self) -> bool:
+        """Get whether the flow's work is recorded as a CUDA graph."""
+        return bool(_plugin.get_use_cuda_graphs(self._address()))
+
+    def setUseCudaGraphs(self, use: bool) -> None:
+        """Set whether the flow's work is recorded as a CUDA graph, before a Context is made.
+
+        A batch of proposals is then made by one instruction to the GPU instead of thousands. There
+        is one graph for each batch size, recorded at the first batch of that size and compared with
+        the flow's own results; a batch size that adapts takes powers of two only. The sampled chain
+        is the same, apart from rounding.
+
+        Raises
+        ------
+        openmm.OpenMMException
+            If there is a Context already. Creating one raises it where the flow does not run on
+            a CUDA device, and ``step`` where the flow cannot be recorded because it waits for the
+            GPU or decides by the values of tensors.
+        """
+        _plugin.set_use_cuda_graphs(self._address(), use)
+
     def getLagTimes(self) -> unit.Quantity:
         """Get the lag times that proposals are made for, in ps; infinity is an independent draw."""
         return unit.Quantity(list(_plugin.get_lag_times(self._address())), unit.picosecond)

@@ -66,6 +66,7 @@ void testSettingsAreSerialized() {
     integrator.setLagWeights({0.1, 0.7, 0.3});
     integrator.setSurrogate(surrogateContent("poor"));
     integrator.setSubchainLength(12);
+    integrator.setUseCudaGraphs(true);
     for (bool embed : {false, true}) {
         integrator.setEmbedModel(embed);
         auto copy = fromXml(toXml(integrator));
@@ -77,6 +78,7 @@ void testSettingsAreSerialized() {
         ASSERT_EQUAL(integrator.getBatchSize(), copy->getBatchSize());
         ASSERT_EQUAL(integrator.getRandomNumberSeed(), copy->getRandomNumberSeed());
         ASSERT_EQUAL(integrator.getIntegrationForceGroups(), copy->getIntegrationForceGroups());
+        ASSERT(copy->getUseCudaGraphs());
         ASSERT(integrator.getParticles() == copy->getParticles());
         ASSERT(integrator.getLagWeights() == copy->getLagWeights());
         ASSERT(integrator.getSurrogate() == copy->getSurrogate());

@@ -25,6 +25,9 @@ public:
         surrogate = std::make_unique<SurrogateEnergy>(content);
         subchainLength = length;
     }
+    ProposalModel& getModel() {
+        return model;
+    }
     Chain& getChain() {
         return *chain;
     }

@@ -278,6 +278,22 @@ def test_bad_temperature(model: Path) -> None:
         TimewarpMCMCIntegrator(model, temperature=3 * unit.nanometer)
 
 
+def test_cuda_graphs_are_refused_without_cuda(alanine: MolecularSystem, model: Path) -> None:
+    integrator = TimewarpMCMCIntegrator(model)
+    assert integrator.getUseCudaGraphs() is False
+    integrator.setUseCudaGraphs(True)
+    read = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(integrator))
+    assert TimewarpMCMCIntegrator.cast(read).getUseCudaGraphs() is True
+    with pytest.raises(
+        openmm.OpenMMException, match=r"platform is not CUDA.*setUseCudaGraphs\(False"
+    ):
+        make_simulation(alanine, integrator)
+    integrator.setUseCudaGraphs(False)
+    make_simulation(alanine, integrator).step(1)
+    with pytest.raises(openmm.OpenMMException, match="after the Integrator is bound"):
+        integrator.setUseCudaGraphs(True)
+
+
 def test_other_library_versions_are_refused_before_loading() -> None:
     with pytest.raises(ImportError, match=r"built with torch 1\.0\.0"):
         check_versions("1.0.0+cpu", openmm.version.short_version)

@@ -201,7 +201,9 @@ def test_independent_draws_attend_along_bonds() -> None:
     chart = ShapeChart(molecule)
     places = coordinate_places(chart, molecule, False)
     config = AttentionConfig(length_scales=(0.2,))
-    condition = AttentionContext(config, molecule, places, False).independent(3)
+    condition = AttentionContext(config, molecule, places, False).independent(
+        torch.full((3,), math.inf)
+    )
     weights = condition.weights[0]
     bonds = torch.tensor([0.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0])  # of the first carbon
     expected = torch.softmax(-((bonds * BOND_LENGTH / 0.2) ** 2), dim=0)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import openmm
 import pytest
+import torch
 from reference_models import write_all
 
 import timewarp_openmm
@@ -58,9 +59,9 @@ def test_cuda_stays_in_the_cuda_library() -> None:
     """
     folder = Path(load_plugin().__file__).parent
     for library in folder.glob("*.so"):
-        if library.name != "libTimewarpOpenMMCUDA.so":
+        if not library.name.startswith("libTimewarpOpenMMCUDA"):
             assert not any(
-                re.match(r"cu[A-Z]|cuda[A-Z]|_ZN3c104cuda", name)
+                re.match(r"cu[A-Z]|cuda[A-Z]|_ZN3c104cuda|_ZN2at4cuda", name)
                 for name in symbols(library, "undefined")
             ), library.name
     openmm_folder = Path(openmm.version.openmm_library_path)
@@ -72,3 +73,22 @@ def test_cuda_stays_in_the_cuda_library() -> None:
     lacking = symbols(cuda, "undefined") - defined
     assert not [name for name in lacking if "OpenMM" in name or "Timewarp" in name]
     assert not [name for name in lacking if name.startswith("cuda")], "only the driver's functions"
+    assert not [name for name in lacking if re.match(r"_ZN3c104cuda|_ZN2at4cuda", name)]
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm, of binutils")
+def test_graphs_need_only_the_functions_of_cuda_graphs() -> None:
+    """Their library is loaded when it is asked for; then torch's CUDA library must define these."""
+    folder = Path(load_plugin().__file__).parent
+    library = folder / "libTimewarpOpenMMCUDAGraphs.so"
+    if not library.exists():
+        pytest.skip("the CUDA library is not built")
+    torch_folder = Path(torch.__file__).parent / "lib"
+    defined = symbols(library, "defined").union(
+        *(symbols(torch_folder / f"lib{name}.so", "defined") for name in ("torch_cpu", "c10"))
+    )
+    cuda = {name for name in symbols(library, "undefined") if re.search("cuda|CUDA", name)}
+    lacking = cuda - defined
+    assert lacking
+    assert all(name.startswith("_ZN2at4cuda9CUDAGraph") for name in lacking), lacking
+    assert "createTimewarpGraphRecorder" in defined

@@ -126,7 +126,7 @@ void CommonTimewarpStateKernel::findCells() {
     for (int i = 0; i < numModelAtoms && slotsAreKnown; i++)
         slotsAreKnown = (order[slots[i]] == particles[i]);
     if (!slotsAreKnown) {
-        vector<int> slotOfParticle(order.size());
+        slotOfParticle.resize(order.size());
         for (size_t slot = 0; slot < order.size(); slot++)
             slotOfParticle[order[slot]] = slot;
         for (int i = 0; i < numModelAtoms; i++)

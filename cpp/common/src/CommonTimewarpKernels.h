@@ -76,8 +76,8 @@ private:
     // Host copies, kept so that nothing is allocated in a step.
     std::vector<float> floats;
     std::vector<double> doubles, uploadedDisplacements;
-    /** Where each of the model's atoms is in OpenMM's order. */
-    std::vector<int> slots;
+    /** Where each of the model's atoms, and each particle, is in OpenMM's order. */
+    std::vector<int> slots, slotOfParticle;
     /** By how many cells each of the model's atoms is stored off its position: now, when saved, and their
      * difference. */
     std::vector<OpenMM::mm_int4> cells, savedCells, cellChanges;

@@ -2,6 +2,7 @@
 #include "CommonTimewarpKernelSources.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/common/ContextSelector.h"
+#include <dlfcn.h>
 
 using namespace TimewarpPlugin;
 using namespace OpenMM;
@@ -93,6 +94,37 @@ void CudaTimewarpStateKernel::initialize(const System& system, const vector<int>
 
 int CudaTimewarpStateKernel::getModelDevice() const {
     return cu.getDeviceIndex();
+}
+
+/**
+ * Load the library that is linked to torch's CUDA libraries; it lies beside this one.
+ */
+static void* loadGraphLibrary() {
+    static const char here = 0;
+    Dl_info info;
+    if (dladdr(&here, &info) == 0)
+        return NULL;
+    string path = info.dli_fname;
+    path = path.substr(0, path.rfind('/') + 1) + "libTimewarpOpenMMCUDAGraphs.so";
+
+    // Python loads torch's libraries for torch alone.
+
+    if (dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD | RTLD_GLOBAL) == NULL)
+        return NULL;
+    return dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+}
+
+unique_ptr<TimewarpGraphRecorder> CudaTimewarpStateKernel::createGraphRecorder() const {
+    void* library = loadGraphLibrary();
+    void* create = (library == NULL ? NULL : dlsym(library, "createTimewarpGraphRecorder"));
+    if (create == NULL) {
+        const char* reason = dlerror();
+        throw OpenMMException(string("Timewarp: CUDA graphs are not available: ") +
+                              (reason == NULL ? "torch's CUDA library is not loaded" : reason) +
+                              "; import torch (a CUDA build) first, or call setUseCudaGraphs(False)");
+    }
+    auto* function = reinterpret_cast<TimewarpGraphRecorder* (*)(int)>(create);
+    return unique_ptr<TimewarpGraphRecorder>(function(getModelDevice()));
 }
 
 shared_ptr<void> CudaTimewarpStateKernel::lendDevice(ContextImpl& context) {

@@ -70,6 +70,7 @@ public:
     }
     void initialize(const OpenMM::System& system, const std::vector<int>& particles) override;
     int getModelDevice() const override;
+    std::unique_ptr<TimewarpGraphRecorder> createGraphRecorder() const override;
     std::shared_ptr<void> lendDevice(OpenMM::ContextImpl& context) override;
     void setDeviceProposals(OpenMM::ContextImpl& context, const void* positions, bool isDouble, int size,
                             const OpenMM::Vec3& origin) override;

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..molecule import Molecule
 from .atom_transformer import AtomTransformer
-from .conditioners import Condition, Place, Wiring, log_of_finite, take
+from .conditioners import Condition, Place, Wiring, log_of_finite, may_hold, take
 from .coordinate_places import ROTOR_SLOTS, TORSION, CoordinatePlaces, alike_leaves
 from .internal_config import AttentionConfig
 from .kernel_attention import kernel_of_squares, squared_distances
@@ -73,9 +73,10 @@ class AttentionContext(nn.Module):
             self.register_buffer(name, buffer, persistent=False)
 
     @torch.jit.export
-    def independent(self, batch: int) -> Condition:
-        """Return the condition of infinite lags."""
-        features = torch.zeros(batch, self.size, dtype=torch.float64, device=self.embedding.device)
+    def independent(self, lag: Tensor) -> Condition:
+        """Return the condition of infinite lags [B]."""
+        # Where lag is: the weights' device would become a constant when the flow is frozen.
+        features = torch.zeros(lag.size(0), self.size, dtype=torch.float64, device=lag.device)
         atoms = torch.cat(
             [self.embedding, self.embedding.new_zeros([self.num_atoms, self.known_size])], dim=1
         )
@@ -89,7 +90,7 @@ class AttentionContext(nn.Module):
         shape = torch.cat([shape, torch.zeros_like(shape[:, :1])], dim=1)
         known = shape.index_select(1, self.known).to(self.embedding.dtype)
         known = known.view(-1, self.num_atoms, self.known_size)
-        if not bool(finite.all()):
+        if may_hold(~finite):
             gate = finite.view(-1, 1, 1)
             known = torch.where(gate, known, torch.zeros_like(known))
             squares = torch.where(gate, squares, self.bond_squares.to(squares.dtype))

@@ -122,10 +122,11 @@ class Context(ResidualNetwork):
             self.requires_grad_(False)
 
     @torch.jit.export
-    def independent(self, batch: int) -> Condition:
-        """Return the condition of infinite lags."""
+    def independent(self, lag: Tensor) -> Condition:
+        """Return the condition of infinite lags [B]."""
         weight = self.last.weight
-        features = torch.zeros(batch, self.size, dtype=torch.float64, device=weight.device)
+        # Where lag is: the weights' device would become a constant when the flow is frozen.
+        features = torch.zeros(lag.size(0), self.size, dtype=torch.float64, device=lag.device)
         return Condition(features, weight.new_zeros([1, 0, 0]), weight.new_zeros([1, 0, 0]))
 
     def forward(self, x: Tensor, shape: Tensor, lag: Tensor) -> Condition:
@@ -142,10 +143,20 @@ class Context(ResidualNetwork):
         shape = shape.expand(lag.size(0), shape.size(1))
         features = self.transform(torch.cat([shape, log_of_finite(lag)], dim=1)).double()
         features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
-        nothing = self.independent(lag.size(0))
+        nothing = self.independent(lag)
         return Condition(
             torch.where(finite, features, nothing.features), nothing.atoms, nothing.weights
         )
+
+
+def may_hold(gate: Tensor) -> bool:
+    """Return whether any of the gate may be true, so that work that no row needs can be left out.
+
+    On a GPU always: to look, the host would have to wait for it, and no CUDA graph can hold that.
+    """
+    if gate.device.type != "cpu":
+        return True
+    return bool(gate.any())
 
 
 def log_of_finite(lag: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..molecule import Molecule
 from .attention_conditioner import AttentionConditioner, AttentionContext
-from .conditioners import Condition, Conditioner, Context, Wiring
+from .conditioners import Condition, Conditioner, Context, Wiring, may_hold
 from .coordinate_places import ROTOR_SLOTS, CoordinatePlaces, coordinate_places
 from .internal_config import InternalFlowConfig
 from .internal_couplings import (
@@ -299,7 +299,7 @@ class InternalFlow(nn.Module):
         """Apply the coupling of velocities that comes after narrow layer `turn`, if one does."""
         log_det = torch.zeros_like(gate[:, 0])
         for k, layer in enumerate(self.velocity_couplings):
-            if 2 * k + 1 == turn and bool(gate.any()):
+            if 2 * k + 1 == turn and may_hold(gate):
                 moving, log_det = layer(moving, shape, condition, gate, to_noise)
         return moving, log_det
 
@@ -309,7 +309,7 @@ class InternalFlow(nn.Module):
         Independent draws have their velocities as they are, since these must not depend on x.
         """
         finite = torch.isfinite(lag).view(-1, 1, 1)
-        if not self.auxiliary_velocities or not bool(finite.any()):
+        if not self.auxiliary_velocities or not may_hold(finite):
             return velocities
         axes = self.shape.frame_axes(x)
         turned = velocities @ (axes.transpose(1, 2) if into_frame else axes)
@@ -328,8 +328,8 @@ class InternalFlow(nn.Module):
         """
         origin = torch.zeros(batch, self.num_rotors, dtype=torch.float64, device=x.device)
         finite = torch.isfinite(lag)
-        if not self.has_context or not bool(finite.any()):
-            return self.context.independent(batch), origin
+        if not self.has_context or not may_hold(finite):
+            return self.context.independent(lag), origin
         rotors, _, narrow, _ = self.shape.to_shape(x)
         shape = torch.cat([self._rotor_features(rotors), narrow], dim=1)
         condition = self.context(x.double(), shape, lag)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..molecule import Molecule
+from .conditioners import may_hold
 from .internal_coordinates import dot
 
 
@@ -59,7 +60,7 @@ class LabelHands(nn.Module):
         positions : Tensor [B, N, 3]
         mirrored : Tensor [B or 1, G], bool
         """
-        if self.num_centres == 0 or not bool(mirrored.any()):
+        if self.num_centres == 0 or not may_hold(mirrored):
             return positions
         order = torch.arange(positions.size(1), device=positions.device)
         order = order.expand(positions.size(0), positions.size(1))

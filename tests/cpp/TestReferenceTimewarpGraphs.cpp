@@ -1,0 +1,12 @@
+#include "TestTimewarpGraphs.h"
+#include "TimewarpTestMain.h"
+
+void runPlatformTests(Platform& platform) {
+    assertRefused(platform, "platform is not CUDA");
+    testHostGraphs(platform);
+    testWrongGraphs(platform);
+}
+
+int main() {
+    return runOnPlatform("Reference");
+}

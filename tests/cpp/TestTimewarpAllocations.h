@@ -1,0 +1,174 @@
+/*
+ * Memory that a step allocates.  Counted is what this project's libraries and the test itself ask operator
+ * new for, in the thread that steps (see AllocationCounter).  Not counted is what libtorch allocates to run
+ * the model, which it does once per look-ahead, and what OpenMM allocates to compute energies.
+ */
+#include "AllocationCounter.h"
+#include "Base64.h"
+#include "TimewarpTestChain.h"
+#include "TimewarpTestTargets.h"
+
+const int BATCH = 64;
+// TorchScript takes over the list of arguments of each call; a look-ahead is one of sample and one of
+// log_prob.
+const int LISTS_PER_LOOK_AHEAD = 2;
+
+/**
+ * A chain with a planted fault: it allocates for each acceptance ratio.
+ */
+class WastefulChain : public ProposalChain {
+public:
+    using ProposalChain::ProposalChain;
+    int numRatios = 0;
+
+protected:
+    double logAcceptance(std::int64_t entry, double energyChange, double kT) override {
+        numRatios++;
+        std::vector<double> waste(3, energyChange);
+        return ProposalChain::logAcceptance(entry, waste[entry % 3], kT);
+    }
+};
+
+std::string libraryOf(const Platform& platform) {
+    bool isReference = (platform.getName() == "Reference" || platform.getName() == "CPU");
+    return "libTimewarpOpenMM" + (isReference ? "Reference" : platform.getName()) + ".so";
+}
+
+/**
+ * Count the allocations of 30 steps, and acceptance ratios.
+ */
+template <class Chain> long countInSteps(Platform& platform, std::function<void(Chain&)> look) {
+    AnharmonicWell well(4);
+    auto system = well.createSystem();
+    ChainIntegrator<Chain> integrator(modelPath("affine", 4), BATCH, 3);
+    Context context(*system, integrator, platform);
+    startAtZero(context);
+    look(integrator.getChain());
+    AllocationCounter counter;
+    integrator.step(30);
+    look(integrator.getChain());
+    return counter.get();
+}
+
+/**
+ * The counter sees what is allocated in the chain, in our libraries, and through the C++ library.
+ */
+void testAllocationsAreCounted(Platform& platform) {
+    AllocationCounter::findLibraries({"libTimewarpOpenMM.so", libraryOf(platform)});
+    int before = 0, after = 0;
+    long found = countInSteps<WastefulChain>(platform, [&](WastefulChain& chain) {
+        before = after;
+        after = chain.numRatios;
+    });
+    long expected = countInSteps<ProposalChain>(platform, [](ProposalChain&) {});
+    ASSERT(after - before > 20);
+    ASSERT_EQUAL(expected + after - before, found);
+
+    TimewarpMCMCIntegrator integrator(modelPath("affine", 4));
+    const std::vector<int> particles(100);
+    const std::string bytes(100, 'a');
+    {
+        AllocationCounter counter;
+        integrator.setParticles(particles);
+        ASSERT_EQUAL(1, counter.get());
+    }
+    {
+        AllocationCounter counter;
+        TimewarpPlugin::encodeBase64(bytes);
+        ASSERT(counter.get() > 0);
+    }
+    AllocationCounter counter;
+    std::string text = bytes + "b";
+    ASSERT(counter.get() > 0);
+}
+
+/**
+ * Allocations of the steps that are left in the current batch, half of them in calls of one step each.
+ */
+long countInBatch(TimewarpMCMCIntegrator& integrator) {
+    integrator.step(BATCH - integrator.getNumProposed() % BATCH + 1);
+    AllocationCounter counter;
+    integrator.step(31);
+    for (int i = 0; i < 32; i++)
+        integrator.step(1);
+    return counter.get();
+}
+
+/**
+ * In steps for which proposals have been computed already nothing is allocated, where they reject ...
+ */
+void testRejectionsDoNotAllocate(Platform& platform) {
+    AnharmonicWell well(4);
+    auto system = well.createSystem();
+    for (const char* name : {"affine", "lags"}) {
+        TimewarpMCMCIntegrator integrator(modelPath(name, 4));
+        integrator.setBatchSize(BATCH);
+        integrator.setTemperature(1e-6); // nothing leaves the lowest energy
+        integrator.setRandomNumberSeed(5);
+        Context context(*system, integrator, platform);
+        context.setPositions(std::vector<Vec3>(4));
+        ASSERT_EQUAL(0, countInBatch(integrator));
+        ASSERT_EQUAL(0, integrator.getNumAccepted());
+    }
+}
+
+/**
+ * ... and where they accept independent draws.
+ */
+void testAcceptancesDoNotAllocate(Platform& platform) {
+    AnharmonicWell well(4);
+    auto system = well.createSystem();
+    TimewarpMCMCIntegrator integrator(modelPath("lags", 4));
+    integrator.setLagWeights({0.0, 0.0, 1.0});
+    integrator.setTemperature(3000.0); // where the draws are about as wide as the target
+    integrator.setBatchSize(BATCH);
+    integrator.setRandomNumberSeed(5);
+    Context context(*system, integrator, platform);
+    context.setPositions(std::vector<Vec3>(4));
+    integrator.step(3 * BATCH);
+    long long before = integrator.getNumAccepted();
+    ASSERT_EQUAL(0, countInBatch(integrator));
+    ASSERT(integrator.getNumAccepted() > before + 3);
+}
+
+/**
+ * A chain that counts how often it computes ahead.
+ */
+class LookAheadCountingChain : public ProposalChain {
+public:
+    using ProposalChain::ProposalChain;
+    mutable int numLookAheads = 0;
+
+protected:
+    void draw(std::int64_t start, std::int64_t size, Draws& draws) const override {
+        numLookAheads++;
+        ProposalChain::draw(start, size, draws);
+    }
+};
+
+/**
+ * From one look-ahead to the next all memory is used again: nothing is allocated but the lists of arguments
+ * of the model's calls, which are those two and, after a move of a finite lag, the density of the new state.
+ */
+void testLookAheadReusesMemory(Platform& platform) {
+    AnharmonicWell well(4);
+    auto system = well.createSystem();
+    for (const char* name : {"affine", "random", "lags", "framed"}) {
+        ChainIntegrator<LookAheadCountingChain> integrator(modelPath(name, 4), BATCH, 5);
+        Context context(*system, integrator, platform);
+        context.setPositions(std::vector<Vec3>(4));
+        integrator.step(1000);
+        LookAheadCountingChain& chain = integrator.getChain();
+        int lookAheads = chain.numLookAheads;
+        long long accepted = chain.getCounters().numAccepted;
+        AllocationCounter counter;
+        for (int i = 0; i < 100; i++)
+            integrator.step(10);
+        lookAheads = chain.numLookAheads - lookAheads;
+        accepted = chain.getCounters().numAccepted - accepted;
+        std::cout << name << ": " << counter.get() << " allocations, " << lookAheads << " look-aheads, "
+                  << accepted << " acceptances" << std::endl;
+        ASSERT(lookAheads >= 1000 / BATCH && accepted > 10);
+        ASSERT(counter.get() <= LISTS_PER_LOOK_AHEAD * lookAheads + accepted);
+    }
+}
