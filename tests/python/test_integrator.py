@@ -289,7 +289,8 @@ def test_cuda_graphs_are_refused_without_cuda(alanine: MolecularSystem, model: P
     ):
         make_simulation(alanine, integrator)
     integrator.setUseCudaGraphs(False)
-    make_simulation(alanine, integrator).step(1)
+    simulation = make_simulation(alanine, integrator)
+    simulation.step(1)
     with pytest.raises(openmm.OpenMMException, match="after the Integrator is bound"):
         integrator.setUseCudaGraphs(True)
 
