@@ -15,17 +15,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import openmm
+
+    from timewarp_openmm import TimewarpMCMCIntegrator
+    from timewarp_openmm.data.systems import MolecularSystem
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "gpu"
-BATCH_SIZES = (1, 4, 16, 64, 256)
+BATCH_SIZES = (1, 4, 16, 64, 256, 1024)
 #: Of the Langevin dynamics that is measured for comparison / ps.
 LANGEVIN_STEP = 0.002
 #: Steps over which device memory must not grow by more than so much / MB, after others to warm up.
 MEMORY_STEPS = 100_000
 MEMORY_WARM_UP = 5_000
 MEMORY_GROWTH = 8.0
+#: Of each chain in each turn of many_energies.
+SURROGATE_SECONDS = 2.0
 
 
 def run(title: str, command: list[str], environment: dict[str, str]) -> str:
@@ -90,48 +100,70 @@ def flow_rate(model: Path, device: str, batch: int) -> float:
     return batch * rate(propose)
 
 
-def device_memory(work: Callable[[int], None], graphs: bool) -> str:
-    """Return a line for the table: by how much device memory grows in many steps."""
-    import torch
+@dataclass(frozen=True)
+class Bench:
+    """Alanine dipeptide with the bundled flow on one platform."""
 
-    which = " with CUDA graphs" if graphs else ""
-    title = f"| device memory over {MEMORY_STEPS:,} steps{which} |"
-    if not torch.cuda.is_available():
-        return f"{title} not measured: torch has no CUDA here |"
-    work(MEMORY_WARM_UP)
-    before = torch.cuda.mem_get_info()[0]
-    work(MEMORY_STEPS)
-    after = torch.cuda.mem_get_info()[0]
-    growth = (before - after) / 1e6
-    result = "passed" if growth <= MEMORY_GROWTH else "FAILED"
-    return (
-        f"{title} {result}: free {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB after; "
-        f"{MEMORY_GROWTH:g} MB allowed |"
-    )
+    molecule: MolecularSystem
+    platform: openmm.Platform
+    precision: str
+
+    def context(self, integrator: openmm.Integrator) -> openmm.Context:
+        properties = {"Precision": self.precision}
+        made = openmm.Context(self.molecule.system, integrator, self.platform, properties)
+        made.setPositions(self.molecule.positions)
+        return made
+
+    def iterations_per_second(self, batch: int, graphs: bool) -> tuple[float, str]:
+        """Return the integrator's speed, and where the flow runs."""
+        integrator = sampler(batch, graphs)
+        kept = self.context(integrator)
+        speed, device = rate(integrator.step), integrator.getModelDevice()
+        del kept
+        return speed, device
+
+    def device_memory(self, graphs: bool) -> str:
+        """Return a line for the table: by how much device memory grows in many steps."""
+        import torch
+
+        which = " with CUDA graphs" if graphs else ""
+        title = f"| device memory over {MEMORY_STEPS:,} steps{which} |"
+        if not torch.cuda.is_available():
+            return f"{title} not measured: torch has no CUDA here |"
+        integrator = sampler(64, graphs)
+        kept = self.context(integrator)
+        integrator.step(MEMORY_WARM_UP)
+        before = torch.cuda.mem_get_info()[0]
+        integrator.step(MEMORY_STEPS)
+        after = torch.cuda.mem_get_info()[0]
+        del kept
+        result = "passed" if before - after <= 1e6 * MEMORY_GROWTH else "FAILED"
+        return (
+            f"{title} {result}: free {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB after; "
+            f"{MEMORY_GROWTH:g} MB allowed |"
+        )
 
 
-def measure(platform: str, precision: str) -> list[str]:
-    """Measure alanine dipeptide with the bundled flow."""
+def sampler(batch: int, graphs: bool) -> TimewarpMCMCIntegrator:
+    from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
+
+    made = TimewarpMCMCIntegrator(pretrained("alanine-dipeptide"))
+    made.setBatchSize(batch)
+    made.setRandomNumberSeed(1)
+    made.setUseCudaGraphs(graphs)
+    return made
+
+
+def md_and_energies(bench: Bench) -> tuple[list[str], float]:
+    """Return lines on the device and OpenMM's own speeds, and energies per second."""
     import openmm
     import torch
     from openmm import unit
 
-    from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
-    from timewarp_openmm.data.systems import named_molecule
-
-    alanine = named_molecule("alanine-dipeptide")
-    chosen = openmm.Platform.getPlatformByName(platform)
-    properties = {"Precision": precision}
-
-    def context(integrator: openmm.Integrator) -> openmm.Context:
-        made = openmm.Context(alanine.system, integrator, chosen, properties)
-        made.setPositions(alanine.positions)
-        return made
-
     langevin = openmm.LangevinMiddleIntegrator(
         300 * unit.kelvin, 1 / unit.picosecond, LANGEVIN_STEP * unit.picoseconds
     )
-    dynamics = context(langevin)
+    dynamics = bench.context(langevin)
     steps = rate(langevin.step)
 
     def energies(count: int) -> None:
@@ -139,61 +171,68 @@ def measure(platform: str, precision: str) -> list[str]:
             dynamics.getState(energy=True).getPotentialEnergy()
 
     energy_rate = rate(energies)
+    device = bench.platform.getPropertyValue(dynamics, "DeviceName")
     lines = [
-        f"| device | {chosen.getPropertyValue(dynamics, 'DeviceName')}, {platform}, {precision} |",
+        f"| device | {device}, {bench.platform.getName()}, {bench.precision} |",
         f"| OpenMM, torch | {openmm.__version__}, {torch.__version__} |",
         f"| LangevinMiddleIntegrator, steps/s | {steps:,.0f} |",
         f"| energies/s (from Python) | {energy_rate:,.0f} |",
     ]
+    return lines, energy_rate
 
-    def sampler(batch: int, graphs: bool) -> TimewarpMCMCIntegrator:
-        made = TimewarpMCMCIntegrator(pretrained("alanine-dipeptide"))
-        made.setBatchSize(batch)
-        made.setRandomNumberSeed(1)
-        made.setUseCudaGraphs(graphs)
-        return made
 
-    def measured(batch: int) -> str:
-        integrator = sampler(batch, False)
-        kept = context(integrator)
-        iterations = rate(integrator.step)
-        device = integrator.getModelDevice()
-        flow = flow_rate(Path(integrator.getModelPath()), device, batch)
-        del kept
-        flow_share, energy_share = iterations / flow, iterations / energy_rate
-        rest = 1 - flow_share - energy_share
-        return (
-            f"| {batch} | {iterations:,.0f} | {with_graphs(batch, device)} | {flow:,.0f} "
-            f"| {flow_share:.0%} | {energy_share:.0%} | {rest:.0%} | {device} |"
-        )
+def row_of_batch(bench: Bench, batch: int, energy_rate: float) -> str:
+    """Return a line on one batch size, with the shares of flow, energy and all else."""
+    from openmm import OpenMMException
 
-    def with_graphs(batch: int, device: str) -> str:
-        if device == "cpu":
-            return "-"
-        integrator = sampler(batch, True)
-        kept = context(integrator)
+    from timewarp_openmm import pretrained
+
+    iterations, device = bench.iterations_per_second(batch, False)
+    flow = flow_rate(Path(pretrained("alanine-dipeptide")), device, batch)
+    with_graphs = "-"
+    if device != "cpu":
         try:
-            return f"{rate(integrator.step):,.0f}"
-        except openmm.OpenMMException as error:
+            with_graphs = f"{bench.iterations_per_second(batch, True)[0]:,.0f}"
+        except OpenMMException as error:
             print(error)
-            return "FAILED"
-        finally:
-            del kept
+            with_graphs = "FAILED"
+    flow_share, energy_share = iterations / flow, iterations / energy_rate
+    return (
+        f"| {batch} | {iterations:,.0f} | {with_graphs} | {flow:,.0f} | {flow_share:.0%} "
+        f"| {energy_share:.0%} | {1 - flow_share - energy_share:.0%} | {device} |"
+    )
 
-    table = [measured(batch) for batch in BATCH_SIZES]
-    graphs_work = "cuda" in table[0] and "FAILED" not in table[0]
-    for graphs in (False, True) if graphs_work else (False,):
-        integrator = sampler(64, graphs)
-        kept = context(integrator)
-        lines.append(device_memory(integrator.step, graphs))
-        del kept
+
+def measure(platform: str, precision: str) -> list[str]:
+    """Measure alanine dipeptide with the bundled flow, and then with surrogate energies."""
+    import many_energies
+    import openmm
+
+    from timewarp_openmm import pretrained
+    from timewarp_openmm.data.systems import make_platform, named_molecule
+
+    make_platform(platform)
+    molecule = named_molecule("alanine-dipeptide")
+    bench = Bench(molecule, openmm.Platform.getPlatformByName(platform), precision)
+    lines, energy_rate = md_and_energies(bench)
+    rows = [row_of_batch(bench, batch, energy_rate) for batch in BATCH_SIZES]
+    graphs_work = "cuda" in rows[0] and "FAILED" not in rows[0]
+    lines += [
+        bench.device_memory(graphs) for graphs in ((False, True) if graphs_work else (False,))
+    ]
+    model = Path(pretrained("alanine-dipeptide"))
+    largest = BATCH_SIZES[-1] if "cuda" in rows[-1] else 64
     return [
         *lines,
         "",
         "| batch | iterations/s | with CUDA graphs | flow alone, proposals/s | flow | energy "
         "| rest | flow on |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        *table,
+        "| --- " * 8 + "|",
+        *rows,
+        "",
+        *many_energies.tables(
+            platform, precision, list(molecule.force_field), model, largest, SURROGATE_SECONDS
+        ),
     ]
 
 

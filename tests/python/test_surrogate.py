@@ -56,7 +56,16 @@ def assert_same_energies(system: openmm.System, positions: NDArray[np.float64]) 
     frames = shaken(positions)
     found = surrogate_energy(system)(torch.tensor(frames, dtype=torch.float32))
     assert found.dtype == torch.float64
+    assert_runs_elsewhere(system)
     np.testing.assert_allclose(found.numpy(), openmm_energies(system, frames), atol=TOLERANCE)
+
+
+def assert_runs_elsewhere(system: openmm.System) -> None:
+    """Assert that it names no device, with torch's "meta" device in the place of a GPU."""
+    moved = surrogate_energy(system).to("meta")
+    assert 'torch.device("' not in moved.code
+    found = moved(torch.empty(4, system.getNumParticles(), 3, device="meta"))
+    assert (found.device.type, tuple(found.shape)) == ("meta", (4,))
 
 
 @pytest.mark.parametrize(
