@@ -109,6 +109,8 @@ class Bench:
     precision: str
 
     def context(self, integrator: openmm.Integrator) -> openmm.Context:
+        import openmm
+
         properties = {"Precision": self.precision}
         made = openmm.Context(self.molecule.system, integrator, self.platform, properties)
         made.setPositions(self.molecule.positions)
