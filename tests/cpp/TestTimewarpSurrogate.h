@@ -256,7 +256,8 @@ void testRefusals(Platform& platform) {
     context.setPositions(std::vector<Vec3>(4));
     for (int i = 0; i < 500; i++) {
         other.step(1);
-        for (const Vec3& p : context.getState(State::Positions).getPositions())
+        State state = context.getState(State::Positions);
+        for (const Vec3& p : state.getPositions())
             ASSERT(p[0] <= 0.3 + 1e-6);
     }
     ASSERT_EQUAL(500, other.getNumProposed());
