@@ -221,6 +221,7 @@ void ProposalChain::growSubchain(ContextImpl& context, const ChainSettings& sett
     subchain.surrogate = energy;
     subchain.pending = entry;
     subchain.moved = true;
+    subchain.leftFrame = subchain.leftFrame || !model.isIndependentDraw(draws.lags[entry]);
     counters.numSurrogateAccepted++;
     leaveStateFor(entry);
 }
@@ -255,6 +256,11 @@ void ProposalChain::undoSubchain(ContextImpl& context, const Subchain& subchain)
         return;
     counters.stateLogDensityKnown = subchain.startLogDensityKnown;
     counters.stateLogDensity = subchain.startLogDensity;
+
+    // Look-ahead that was made in another frame is not that of the state to which the chain returns.
+
+    if (subchain.leftFrame)
+        discardLookAhead();
     counters.positionsMoved = (counters.lookAheadSize > 0 && lookAheadPositions != statePositions);
 }
 

@@ -139,6 +139,9 @@ private:
         /** The last proposal that was accepted and is not in the Context yet, or -1. */
         std::int64_t pending = -1;
         bool moved = false;
+        /** Whether a proposal that is not an independent draw has been accepted: it may have turned or moved
+         * the frame in which a flow of shapes places its draws. */
+        bool leftFrame = false;
         double secondLogUniform = 0;
     };
     void iterate(OpenMM::ContextImpl& context, const ChainSettings& settings);

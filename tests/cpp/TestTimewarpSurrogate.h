@@ -73,7 +73,7 @@ void checkTwoStages(const Target& target, const std::string& model, const std::s
 void testInvariance(Platform& platform) {
     for (int length : {1, 6}) {
         for (int batchSize : {1, 64})
-            for (const char* model : {"affine", "lags"})
+            for (const char* model : {"affine", "lags", "framed_or_walk"})
                 checkTwoStages<ProposalChain>(AnharmonicWell(4), model, "poor", length, batchSize, platform);
         checkTwoStages<ProposalChain>(DoubleWell(1), "sided", "poor", length, 64, platform, 10);
         checkTwoStages<ProposalChain>(CoupledOscillators(4), "random", "poor", length, 64, platform, 8);
@@ -135,7 +135,7 @@ void testTrueSurrogate(Platform& platform) {
 void testBatchSizes(Platform& platform) {
     AnharmonicWell target(4);
     auto system = target.createSystem();
-    for (const char* model : {"affine", "lags", "framed"}) {
+    for (const char* model : {"affine", "lags", "framed", "framed_or_walk"}) {
         std::vector<long long> accepted;
         std::vector<Vec3> first;
         for (int batchSize : {1, 7, 64}) {
@@ -167,7 +167,7 @@ void testBatchSizes(Platform& platform) {
 void testResume(Platform& platform) {
     AnharmonicWell target(4);
     auto system = target.createSystem();
-    for (const char* model : {"affine", "lags", "framed"}) {
+    for (const char* model : {"affine", "lags", "framed", "framed_or_walk"}) {
         TimewarpMCMCIntegrator first(modelPath(model, 4)), second(modelPath(model, 4));
         int seed = 10;
         for (TimewarpMCMCIntegrator* integrator : {&first, &second}) {

@@ -311,6 +311,34 @@ class Framed(torch.nn.Module):
         return torch.stack([z, w.expand_as(z)], 1).flatten(1)
 
 
+class FramedOrWalk(torch.nn.Module):
+    """Draws of a shape where x is, or at a finite lag a random walk, which moves that place."""
+
+    def __init__(self, spread: float, step: float) -> None:
+        super().__init__()
+        self.framed = Framed(spread)
+        self.step = step
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = noise.view(noise.size(0), 2, x.size(0), 3)
+        draw, w, _ = self.framed.sample(x, noise, lag)
+        y = torch.where(torch.isfinite(lag)[:, None, None], x + self.step * z[:, 0], draw)
+        return y, w, self.log_prob(y, w, x.unsqueeze(0), lag)
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        walk = normal_log_density((y - x) / self.step) + normal_log_density(w)
+        walk = walk - 3 * y.size(1) * math.log(self.step)
+        return torch.where(torch.isfinite(lag), walk, self.framed.log_prob(y, w, x, lag))
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        walk = torch.stack([(y - x) / self.step, w.expand_as(y)], 1).flatten(1)
+        draw = self.framed.invert(y, w, x, lag)
+        return torch.where(torch.isfinite(lag)[:, None], walk, draw)
+
+
 class Bounded(torch.nn.Module):
     """Local steps everywhere, and independent draws from a cube; beyond it their density is 0."""
 
@@ -472,6 +500,7 @@ def reference_models(n: int) -> dict[str, tuple[torch.nn.Module, ModelMetadata]]
         "rotor": (Rotor(1.0, 0.3, 0.1), full),
         "lags": (LagScaled(0.3), walks_and_draws),
         "framed": (Framed(0.2), only_draws),
+        "framed_or_walk": (FramedOrWalk(0.2, 0.08), some_draws),
         "bounded": (Bounded(0.05, 0.15), some_draws),
         "bounded_draws": (Bounded(0.05, 0.15), only_draws),
         "broken": (Broken(0.08), full),
