@@ -155,7 +155,7 @@ int64_t ProposalChain::nextEntry(ContextImpl& context, const ChainSettings& sett
         return entry;
     if (entry < counters.lookAheadSize)
         counters.numDiscarded++;
-    if (subchain != NULL && subchain->moved) {
+    if (subchainMoved) {
         bringToContext(context, *subchain);
         state(kernel).getPositions(context, lookAheadPositions);
     }
@@ -172,16 +172,18 @@ void ProposalChain::tryNextSubchain(ContextImpl& context, const ChainSettings& s
     try {
         for (int i = 0; i < settings.subchainLength; i++)
             growSubchain(context, settings, subchain);
-        accepted = subchain.moved && acceptsSubchain(context, settings, subchain);
+        accepted = subchainMoved && acceptsSubchain(context, settings, subchain);
     }
     catch (...) {
         undoSubchain(context, subchain);
         throw;
     }
-    if (!subchain.moved)
+    if (!subchainMoved)
         return;
-    if (accepted)
+    if (accepted) {
         counters.stateSurrogate = subchain.surrogate;
+        subchainMoved = false;
+    }
     else {
         // The rejected move began with the first auxiliary velocities, so they are what it returns to.
 
@@ -220,7 +222,7 @@ void ProposalChain::growSubchain(ContextImpl& context, const ChainSettings& sett
         return;
     subchain.surrogate = energy;
     subchain.pending = entry;
-    subchain.moved = true;
+    subchainMoved = true;
     subchain.leftFrame = subchain.leftFrame || !model.isIndependentDraw(draws.lags[entry]);
     counters.numSurrogateAccepted++;
     leaveStateFor(entry);
@@ -252,8 +254,9 @@ void ProposalChain::bringToContext(ContextImpl& context, Subchain& subchain) {
 
 void ProposalChain::undoSubchain(ContextImpl& context, const Subchain& subchain) {
     restorePositions(context);
-    if (!subchain.moved)
+    if (!subchainMoved)
         return;
+    subchainMoved = false;
     counters.stateLogDensityKnown = subchain.startLogDensityKnown;
     counters.stateLogDensity = subchain.startLogDensity;
 
@@ -366,7 +369,11 @@ bool ProposalChain::proposalIsFinite(int64_t entry) const {
 
 double ProposalChain::independentLogDensity() {
     if (!counters.stateLogDensityKnown) {
-        counters.stateLogDensity = model.independentLogDensity(shifted(statePositions));
+        // In a subchain it is unknown after a move of a finite lag time, and then look-ahead has been made
+        // anew from where that led.
+
+        const vector<Vec3>& positions = (subchainMoved ? lookAheadPositions : statePositions);
+        counters.stateLogDensity = model.independentLogDensity(shifted(positions));
         counters.stateLogDensityKnown = 1;
     }
     if (isfinite(counters.stateLogDensity))

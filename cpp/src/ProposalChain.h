@@ -138,7 +138,6 @@ private:
         double startLogDensity;
         /** The last proposal that was accepted and is not in the Context yet, or -1. */
         std::int64_t pending = -1;
-        bool moved = false;
         /** Whether a proposal that is not an independent draw has been accepted: it may have turned or moved
          * the frame in which a flow of shapes places its draws. */
         bool leftFrame = false;
@@ -193,6 +192,8 @@ private:
     /** What shifted() returns; kept, as all arrays here, so that a step need not allocate any. */
     std::vector<OpenMM::Vec3> shiftedPositions;
     double stateEnergy = 0;
+    /** Whether a subchain has led away from the current positions, and has not been accepted or rejected. */
+    bool subchainMoved = false;
     std::vector<float> lastVelocities, firstVelocities;
 };
 

@@ -75,7 +75,7 @@ void testInvariance(Platform& platform) {
         for (int batchSize : {1, 64})
             for (const char* model : {"affine", "lags", "framed_or_walk"})
                 checkTwoStages<ProposalChain>(AnharmonicWell(4), model, "poor", length, batchSize, platform);
-        checkTwoStages<ProposalChain>(DoubleWell(1), "sided", "poor", length, 64, platform, 10);
+        checkTwoStages<ProposalChain>(DoubleWell(1), "sided", "leaning", length, 64, platform, 10);
         checkTwoStages<ProposalChain>(CoupledOscillators(4), "random", "poor", length, 64, platform, 8);
     }
 }
@@ -96,6 +96,38 @@ protected:
 void testInvarianceCanFail(Platform& platform) {
     assertThrows([&] { checkTwoStages<CarelessChain>(AnharmonicWell(4), "lags", "poor", 6, 64, platform); },
                  "distributions differ");
+}
+
+/**
+ * What the chain keeps of its state, so that it need not be computed again, is that of the state: also after
+ * subchains that were rejected.
+ */
+void testWhatIsKnownOfTheState(Platform& platform) {
+    AnharmonicWell target(4);
+    auto system = target.createSystem();
+    TimewarpPlugin::SurrogateEnergy surrogate(surrogateContent("leaning"));
+    for (const char* model : {"lags", "framed", "framed_or_walk"}) {
+        ChainIntegrator<ProposalChain> integrator(modelPath(model, 4), 64, 14);
+        integrator.setSurrogate(surrogate.getContent(), 6);
+        Context context(*system, integrator, platform);
+        startAtZero(context);
+        int numKnown = 0;
+        for (int i = 0; i < 200; i++) {
+            integrator.step(1);
+            const TimewarpPlugin::ChainCounters& known = integrator.getChain().getCounters();
+            std::vector<Vec3> positions = context.getState(State::Positions).getPositions();
+            ASSERT(known.stateSurrogateKnown);
+            ASSERT_EQUAL_TOL(surrogate.compute(positions), known.stateSurrogate, 1e-4);
+            if (known.stateLogDensityKnown) {
+                double expected = integrator.getModel().independentLogDensity(positions);
+                ASSERT_EQUAL_TOL(expected, known.stateLogDensity, 1e-4);
+                numKnown++;
+            }
+        }
+        auto& counters = integrator.getChain().getCounters();
+        ASSERT(numKnown > 20);
+        ASSERT(counters.numAccepted > 20 && counters.numAccepted < 180);
+    }
 }
 
 /**
@@ -267,6 +299,7 @@ void testRefusals(Platform& platform) {
 void runSurrogateTests(Platform& platform) {
     testInvariance(platform);
     testInvarianceCanFail(platform);
+    testWhatIsKnownOfTheState(platform);
     testTrueSurrogate(platform);
     testBatchSizes(platform);
     testResume(platform);

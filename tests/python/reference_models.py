@@ -424,17 +424,18 @@ class Broken(torch.nn.Module):
 
 
 class PolynomialEnergy(torch.nn.Module):
-    """A surrogate: k/2 r^2 + c (x^4 + y^4 + z^4) of each particle, NaN beyond a bound of x."""
+    """A surrogate: lean x + k/2 r^2 + c (x^4 + y^4 + z^4) per particle, NaN beyond a bound of x."""
 
-    def __init__(self, k: float, c: float, bound: float = math.inf) -> None:
+    def __init__(self, k: float, c: float, bound: float = math.inf, lean: float = 0.0) -> None:
         super().__init__()
+        self.lean = lean
         self.k = k
         self.c = c
         self.bound = bound
 
     def forward(self, positions: Tensor) -> Tensor:
         p = positions.to(torch.float64)
-        energy = (0.5 * self.k * p**2 + self.c * p**4).sum([1, 2])
+        energy = (0.5 * self.k * p**2 + self.c * p**4).sum([1, 2]) + self.lean * p[..., 0].sum(1)
         beyond = (p[..., 0] > self.bound).any(1)
         return torch.where(beyond, torch.full_like(energy, math.nan), energy)
 
@@ -450,6 +451,7 @@ class SinglePrecisionEnergy(torch.nn.Module):
 SURROGATES = {
     "true": PolynomialEnergy(50.0, 200.0),
     "poor": PolynomialEnergy(90.0, 0.0),
+    "leaning": PolynomialEnergy(90.0, 0.0, lean=15.0),
     "bounded": PolynomialEnergy(50.0, 0.0, 0.3),
     "single": SinglePrecisionEnergy(),
 }
