@@ -451,7 +451,7 @@ class SinglePrecisionEnergy(torch.nn.Module):
 SURROGATES = {
     "true": PolynomialEnergy(50.0, 200.0),
     "poor": PolynomialEnergy(90.0, 0.0),
-    "leaning": PolynomialEnergy(90.0, 0.0, lean=15.0),
+    "leaning": PolynomialEnergy(90.0, 0.0, lean=25.0),
     "bounded": PolynomialEnergy(50.0, 0.0, 0.3),
     "single": SinglePrecisionEnergy(),
 }
