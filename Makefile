@@ -15,12 +15,14 @@ test: lint test-cpp test-python
 
 # The plugin's own build requirements are installed first, because it must be built against the very torch and
 # openmm it will run with; torch first, so that nothing else picks a larger build of it.
-# Of CUDA and of OpenMM's CUDA platform only what the library is compiled and linked with; that needs no GPU.
+# Of CUDA and of OpenMM's CUDA platform only what the library is compiled and linked with, and the compiler of the
+# device kernels, for a test; that needs no GPU.
 $(INSTALLED): pyproject.toml CMakeLists.txt $(shell find cpp kernels -type f)
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet "openmm>=8.6,<8.7" scikit-build-core pybind11 nlohmann-json cmake ninja
-	$(BIN)/pip install --quiet --no-deps "openmm-cuda-13>=8.6,<8.7" "nvidia-cuda-runtime>=13,<14" "nvidia-cuda-crt>=13,<14"
+	$(BIN)/pip install --quiet --no-deps "openmm-cuda-13>=8.6,<8.7" "nvidia-cuda-runtime>=13,<14" "nvidia-cuda-crt>=13,<14" \
+		"nvidia-cuda-nvrtc>=13,<14"
 	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/pip install --quiet --no-build-isolation --editable ".[dev]"
 	touch $@
 

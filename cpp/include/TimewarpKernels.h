@@ -1,6 +1,7 @@
 #ifndef TIMEWARP_KERNELS_H_
 #define TIMEWARP_KERNELS_H_
 
+#include "ProposalInputs.h"
 #include "TimewarpGraphRecorder.h"
 #include "internal/windowsExportTimewarp.h"
 #include "openmm/KernelImpl.h"
@@ -9,6 +10,7 @@
 #include "openmm/System.h"
 #include "openmm/Vec3.h"
 #include "openmm/internal/ContextImpl.h"
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -52,6 +54,22 @@ public:
      */
     virtual bool positionsAreSaved(OpenMM::ContextImpl& context) = 0;
     /**
+     * Write the current positions of the model's atoms to the inputs of a batch.
+     *
+     * @param origin   what they are relative to there (in nm)
+     */
+    virtual void writeState(OpenMM::ContextImpl& context, const ProposalInputs& inputs,
+                            const OpenMM::Vec3& origin);
+    /**
+     * Draw auxiliary velocities and the noise of which the model makes proposals, and write them to the
+     * inputs of a batch.  They are the same on all platforms; see IterationNoise.
+     *
+     * @param seed             the seed of the random numbers
+     * @param firstIteration   the iteration that the first of the proposals is for
+     */
+    virtual void drawNormals(OpenMM::ContextImpl& context, const ProposalInputs& inputs, std::uint64_t seed,
+                             std::int64_t firstIteration);
+    /**
      * Take the proposals of a batch, which replace those before.
      *
      * @param positions   proposed positions, size x 3N, relative to the origin (in nm)
@@ -72,20 +90,23 @@ public:
         throw OpenMM::OpenMMException("This platform cannot record the work of a model");
     }
     /**
-     * Hand that device to the model, until what is returned is destroyed.
+     * Hand that device to the model; see DeviceLoan.
      */
-    virtual std::shared_ptr<void> lendDevice(OpenMM::ContextImpl& context) {
-        return nullptr;
+    virtual void lendDevice(OpenMM::ContextImpl& context) {
+    }
+    /**
+     * Take it back.
+     */
+    virtual void takeDeviceBack() {
     }
     /**
      * As setProposals(), from the memory of the model's device.
      *
-     * @param positions   the address of size x 3N floats or doubles
-     * @param isDouble    whether they are doubles
+     * @param positions   the address of size x 3N numbers of the same type as the inputs
      * @param size        the number of proposals
      */
-    virtual void setDeviceProposals(OpenMM::ContextImpl& context, const void* positions, bool isDouble,
-                                    int size, const OpenMM::Vec3& origin) {
+    virtual void setDeviceProposals(OpenMM::ContextImpl& context, const void* positions, int size,
+                                    const OpenMM::Vec3& origin) {
         throw OpenMM::OpenMMException("This platform takes proposals from the host only");
     }
     /**
@@ -110,6 +131,27 @@ public:
      * Compute the kinetic energy (in kJ/mol).
      */
     virtual double computeKineticEnergy(OpenMM::ContextImpl& context) = 0;
+
+private:
+    std::vector<OpenMM::Vec3> hostPositions;
+};
+
+/**
+ * Lends the device to the model for as long as it lives.
+ */
+class DeviceLoan {
+public:
+    DeviceLoan(TimewarpStateKernel& kernel, OpenMM::ContextImpl& context) : kernel(kernel) {
+        kernel.lendDevice(context);
+    }
+    ~DeviceLoan() {
+        kernel.takeDeviceBack();
+    }
+    DeviceLoan(const DeviceLoan&) = delete;
+    DeviceLoan& operator=(const DeviceLoan&) = delete;
+
+private:
+    TimewarpStateKernel& kernel;
 };
 
 } // namespace TimewarpPlugin

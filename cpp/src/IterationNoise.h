@@ -12,10 +12,17 @@ namespace TimewarpPlugin {
  * by a counter based generator (Philox 4x32-10, Salmon et al. 2011).  So a batch of proposals can be computed
  * ahead, thrown away and computed again without changing the chain, and a checkpoint need hold no more
  * than the two numbers.
+ *
+ * NoiseLayout says what they are used for.  Devices draw the normal deviates by a kernel of their own
+ * (kernels/timewarpModel.cc), which must agree with this.
  */
 class IterationNoise {
 public:
-    IterationNoise(std::uint64_t seed, std::uint64_t iteration) : engine(seed, iteration) {
+    /**
+     * @param block   the block of the generator to begin with
+     */
+    IterationNoise(std::uint64_t seed, std::uint64_t iteration, int block = 0)
+            : engine(seed, iteration, block) {
     }
     /**
      * Draw uniformly from (0, 1].
@@ -25,9 +32,9 @@ public:
         return (static_cast<double>((high << 21) | (low >> 11)) + 1.0) * 0x1p-53;
     }
     /**
-     * Fill an array with independent standard normal deviates (Box-Muller).
+     * Fill an array with independent standard normal deviates (Box-Muller), rounded to single precision.
      */
-    void normal(float* values, int count) {
+    template <typename Real> void normal(Real* values, int count) {
         constexpr double twoPi = 6.283185307179586477;
         for (int i = 0; i < count; i += 2) {
             double radius = std::sqrt(-2.0 * std::log(uniform()));

@@ -1,5 +1,6 @@
 #include "ProposalChain.h"
 #include "IterationNoise.h"
+#include "NoiseLayout.h"
 #include "RandomStream.h"
 #include "Sha256.h"
 #include "TimewarpKernels.h"
@@ -138,18 +139,13 @@ void ProposalChain::iterate(ContextImpl& context, const ChainSettings& settings)
 void ProposalChain::tryNextProposal(ContextImpl& context, const ChainSettings& settings) {
     int64_t entry = nextEntry(context, settings, NULL);
     bool accepted = tryProposal(context, settings, entry);
-    keepVelocities(entry, accepted);
+    noteVelocities(entry, accepted);
     counters.iteration++;
-}
-
-template <typename Real>
-static void copyRow(const vector<Real>& rows, int64_t row, size_t size, vector<float>& copy) {
-    copy.assign(rows.begin() + row * size, rows.begin() + (row + 1) * size);
 }
 
 int64_t ProposalChain::nextEntry(ContextImpl& context, const ChainSettings& settings, Subchain* subchain) {
     if (counters.lookAheadSize > 0 && !lookAheadIsComputed)
-        makeLookAhead(context, counters.lookAheadStart, counters.lookAheadSize);
+        makeLookAhead(context, counters.lookAheadStart, counters.lookAheadSize, false);
     int64_t entry = counters.iteration - counters.lookAheadStart;
     if (entryIsUsable(entry))
         return entry;
@@ -161,7 +157,7 @@ int64_t ProposalChain::nextEntry(ContextImpl& context, const ChainSettings& sett
     }
     else
         lookAheadPositions = statePositions;
-    makeLookAhead(context, counters.iteration, chooseBatchSize(settings));
+    makeLookAhead(context, counters.iteration, chooseBatchSize(settings), true);
     counters.positionsMoved = 0;
     return 0;
 }
@@ -188,7 +184,8 @@ void ProposalChain::tryNextSubchain(ContextImpl& context, const ChainSettings& s
         // The rejected move began with the first auxiliary velocities, so they are what it returns to.
 
         undoSubchain(context, subchain);
-        lastVelocities = firstVelocities;
+        lastAccepted = -1;
+        lastRejected = subchain.firstIteration;
     }
 }
 
@@ -202,8 +199,7 @@ ProposalChain::Subchain ProposalChain::beginSubchain() {
         throw OpenMMException("Timewarp: the surrogate's energy of the current state is not finite, so no "
                               "proposal could ever be accepted from it; start from another conformation, "
                               "or do without a surrogate");
-    firstVelocities.clear();
-    return {energy, energy, counters.stateLogDensityKnown, counters.stateLogDensity};
+    return {energy, energy, counters.stateLogDensityKnown, counters.stateLogDensity, counters.iteration};
 }
 
 void ProposalChain::growSubchain(ContextImpl& context, const ChainSettings& settings, Subchain& subchain) {
@@ -213,9 +209,7 @@ void ProposalChain::growSubchain(ContextImpl& context, const ChainSettings& sett
     counters.numNonFinite += !possible;
     bool accepted =
             possible && draws.logUniform[entry] < logAcceptance(entry, energy - subchain.surrogate, kT);
-    if (firstVelocities.empty())
-        copyRow(draws.velocities, entry, 3 * numAtoms, firstVelocities);
-    keepVelocities(entry, accepted);
+    noteVelocities(entry, accepted);
     subchain.secondLogUniform = draws.secondLogUniform[entry];
     counters.iteration++;
     if (!accepted)
@@ -267,11 +261,22 @@ void ProposalChain::undoSubchain(ContextImpl& context, const Subchain& subchain)
     counters.positionsMoved = (counters.lookAheadSize > 0 && lookAheadPositions != statePositions);
 }
 
-void ProposalChain::keepVelocities(int64_t entry, bool accepted) {
-    if (accepted)
-        copyRow(batch.velocities, entry, 3 * numAtoms, lastVelocities);
-    else
-        copyRow(draws.velocities, entry, 3 * numAtoms, lastVelocities);
+void ProposalChain::noteVelocities(int64_t entry, bool accepted) {
+    lastAccepted = (accepted ? entry : -1);
+    lastRejected = (accepted ? -1 : counters.iteration);
+}
+
+void ProposalChain::fetchVelocities(ContextImpl& context) {
+    if (lastAccepted >= 0) {
+        DeviceLoan loan(state(kernel), context);
+        model.getVelocities(lastAccepted, lastVelocities);
+    }
+    if (lastRejected >= 0) {
+        lastVelocities.resize(3 * numAtoms);
+        IterationNoise(noiseSeed(), lastRejected, NoiseLayout::FIRST_NORMAL_BLOCK)
+                .normal(lastVelocities.data(), lastVelocities.size());
+    }
+    lastAccepted = lastRejected = -1;
 }
 
 bool ProposalChain::entryIsUsable(int64_t entry) const {
@@ -320,40 +325,56 @@ int ProposalChain::chooseBatchSize(const ChainSettings& settings) const {
     return model.usesGraphs() ? 1 << lround(log2(best)) : lround(best);
 }
 
-void ProposalChain::draw(int64_t start, int64_t size, Draws& draws) const {
-    const ModelMetadata& metadata = model.getMetadata();
-    int velocitySize = 3 * numAtoms, noiseSize = metadata.noiseSize;
-    draws.logUniform.resize(size);
-    draws.secondLogUniform.resize(size);
-    draws.lags.resize(size);
-    draws.velocities.resize(size * velocitySize);
-    draws.noise.resize(size * noiseSize);
-    for (int64_t i = 0; i < size; i++) {
-        IterationNoise random(counters.seed ^ stream, start + i);
-        draws.logUniform[i] = log(random.uniform());
-        draws.lags[i] = metadata.pickLag(random.uniform(), lagWeights);
-        random.normal(draws.velocities.data() + i * velocitySize, velocitySize);
-        random.normal(draws.noise.data() + i * noiseSize, noiseSize);
-        draws.secondLogUniform[i] = log(random.uniform());
-    }
+uint64_t ProposalChain::noiseSeed() const {
+    return counters.seed ^ stream;
 }
 
-void ProposalChain::makeLookAhead(ContextImpl& context, int64_t start, int64_t size) {
+void ProposalChain::draw(ContextImpl& context, int64_t start, const ProposalInputs& inputs, Draws& draws) {
+    const ModelMetadata& metadata = model.getMetadata();
+    draws.logUniform.resize(inputs.size);
+    draws.secondLogUniform.resize(inputs.size);
+    draws.lags.resize(inputs.size);
+    int afterNormals = NoiseLayout::FIRST_NORMAL_BLOCK + NoiseLayout::numBlocks(3 * inputs.numAtoms) +
+                       NoiseLayout::numBlocks(inputs.noiseSize);
+    for (int i = 0; i < inputs.size; i++) {
+        IterationNoise first(noiseSeed(), start + i), last(noiseSeed(), start + i, afterNormals);
+        draws.logUniform[i] = log(first.uniform());
+        draws.lags[i] = metadata.pickLag(first.uniform(), lagWeights);
+        draws.secondLogUniform[i] = log(last.uniform());
+    }
+    state(kernel).drawNormals(context, inputs, noiseSeed(), start);
+}
+
+void ProposalChain::makeInputs(ContextImpl& context, int64_t start, int64_t size, bool fromContext) {
+    ProposalInputs inputs;
+    {
+        DeviceLoan loan(state(kernel), context);
+        inputs = model.prepareInputs(size, numAtoms);
+        if (!fromContext)
+            model.setState(shifted(lookAheadPositions));
+    }
+    draw(context, start, inputs, draws);
+    if (fromContext)
+        state(kernel).writeState(context, inputs, origin());
+}
+
+void ProposalChain::makeLookAhead(ContextImpl& context, int64_t start, int64_t size, bool fromContext) {
     // Until it is whole there is none, in case the model fails.
 
     counters.lookAheadSize = 0;
-    draw(start, size, draws);
+    if (lastAccepted >= 0)
+        fetchVelocities(context);
+    makeInputs(context, start, size, fromContext);
     {
-        shared_ptr<void> loan = state(kernel).lendDevice(context);
-        model.propose(shifted(lookAheadPositions), draws.velocities, draws.noise, draws.lags, batch);
+        DeviceLoan loan(state(kernel), context);
+        model.propose(draws.lags, batch);
         if (surrogate != NULL)
             surrogate->compute(batch, numAtoms, origin(), surrogateEnergies);
     }
     if (batch.onDevice.address == NULL)
         state(kernel).setProposals(context, batch.positions, origin());
     else
-        state(kernel).setDeviceProposals(context, batch.onDevice.address, batch.onDevice.isDouble, batch.size,
-                                         origin());
+        state(kernel).setDeviceProposals(context, batch.onDevice.address, batch.size, origin());
     counters.lookAheadStart = start;
     counters.lookAheadSize = size;
     lookAheadIsComputed = true;
@@ -394,12 +415,10 @@ double ProposalChain::independentLogDensity() {
 
 double ProposalChain::logAcceptance(int64_t entry, double energyChange, double kT) {
     double logRatio = -energyChange / kT;
-    int offset = entry * 3 * numAtoms;
-    double logW = standardNormalLogDensity(&batch.velocities[offset], 3 * numAtoms);
+    double logW = batch.logVelocities[entry];
     if (model.isIndependentDraw(draws.lags[entry]))
         return logRatio + independentLogDensity() - (batch.logForward[entry] - logW);
-    double logV = standardNormalLogDensity(&draws.velocities[offset], 3 * numAtoms);
-    return logRatio + logW - logV + batch.logReverse[entry] - batch.logForward[entry];
+    return logRatio + logW - batch.logAuxiliary[entry] + batch.logReverse[entry] - batch.logForward[entry];
 }
 
 bool ProposalChain::tryProposal(ContextImpl& context, const ChainSettings& settings, int64_t entry) {
@@ -448,9 +467,7 @@ void ProposalChain::leaveStateFor(int64_t entry) {
     counters.stateLogDensityKnown = 0;
     if (model.isIndependentDraw(draws.lags[entry])) {
         counters.positionsMoved = 1;
-        counters.stateLogDensity =
-                batch.logForward[entry] -
-                standardNormalLogDensity(&batch.velocities[entry * 3 * numAtoms], 3 * numAtoms);
+        counters.stateLogDensity = batch.logForward[entry] - batch.logVelocities[entry];
         counters.stateLogDensityKnown = 1;
     }
     else {
@@ -472,6 +489,7 @@ void ProposalChain::restorePositions(ContextImpl& context) {
 }
 
 void ProposalChain::finishRun(ContextImpl& context, const ChainSettings& settings) {
+    fetchVelocities(context);
     if (!lastVelocities.empty())
         state(kernel).setVelocities(context, lastVelocities.data(), BOLTZ * settings.temperature);
     lastVelocities.clear();

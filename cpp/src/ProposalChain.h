@@ -100,20 +100,19 @@ public:
     double computeKineticEnergy(OpenMM::ContextImpl& context);
 
 protected:
-    /** The randomness of the iterations of a batch, one row each. */
+    /** What is drawn for the iterations of a batch besides the model's inputs, one entry each. */
     struct Draws {
         std::vector<double> logUniform;
         /** For the second test, where there is a surrogate. */
         std::vector<double> secondLogUniform;
         std::vector<double> lags;
-        /** Auxiliary velocities v, and the noise of which the model makes a proposal. */
-        std::vector<float> velocities, noise;
     };
     /**
-     * Draw the randomness of iterations start ... start+size-1.  Virtual, as the next one is, so that tests
-     * can plant faults and look on.
+     * Draw the randomness of iterations start, start+1, ...: as many as there are inputs, which it writes.
+     * Virtual, as the next one is, so that tests can plant faults and look on.
      */
-    virtual void draw(std::int64_t start, std::int64_t size, Draws& draws) const;
+    virtual void draw(OpenMM::ContextImpl& context, std::int64_t start, const ProposalInputs& inputs,
+                      Draws& draws);
     /**
      * Compute the logarithm of the acceptance ratio of a proposal.
      *
@@ -136,6 +135,7 @@ private:
         double startSurrogate, surrogate;
         std::int64_t startLogDensityKnown;
         double startLogDensity;
+        std::int64_t firstIteration;
         /** The last proposal that was accepted and is not in the Context yet, or -1. */
         std::int64_t pending = -1;
         /** Whether a proposal that is not an independent draw has been accepted: it may have turned or moved
@@ -151,16 +151,19 @@ private:
     bool acceptsSubchain(OpenMM::ContextImpl& context, const ChainSettings& settings, Subchain& subchain);
     void bringToContext(OpenMM::ContextImpl& context, Subchain& subchain);
     void undoSubchain(OpenMM::ContextImpl& context, const Subchain& subchain);
-    void keepVelocities(std::int64_t entry, bool accepted);
+    void noteVelocities(std::int64_t entry, bool accepted);
+    void fetchVelocities(OpenMM::ContextImpl& context);
+    void makeInputs(OpenMM::ContextImpl& context, std::int64_t start, std::int64_t size, bool fromContext);
     std::int64_t nextEntry(OpenMM::ContextImpl& context, const ChainSettings& settings, Subchain* subchain);
     void refreshState(OpenMM::ContextImpl& context, const ChainSettings& settings);
     bool entryIsUsable(std::int64_t entry) const;
-    void makeLookAhead(OpenMM::ContextImpl& context, std::int64_t start, std::int64_t size);
+    void makeLookAhead(OpenMM::ContextImpl& context, std::int64_t start, std::int64_t size, bool fromContext);
     void discardLookAhead();
     bool drawsOnlyIndependently() const;
     int chooseBatchSize(const ChainSettings& settings) const;
     double independentLogDensity();
     bool proposalIsFinite(std::int64_t entry) const;
+    std::uint64_t noiseSeed() const;
     const std::vector<OpenMM::Vec3>& shifted(const std::vector<OpenMM::Vec3>& positions);
     OpenMM::Vec3 origin() const;
     bool tryProposal(OpenMM::ContextImpl& context, const ChainSettings& settings, std::int64_t entry);
@@ -194,7 +197,10 @@ private:
     double stateEnergy = 0;
     /** Whether a subchain has led away from the current positions, and has not been accepted or rejected. */
     bool subchainMoved = false;
-    std::vector<float> lastVelocities, firstVelocities;
+    /** The velocities that the last iteration led to, unless they have yet to be fetched: those of an
+     * accepted proposal of the batch, or the auxiliary velocities of a rejected iteration. */
+    std::vector<float> lastVelocities;
+    std::int64_t lastAccepted = -1, lastRejected = -1;
 };
 
 } // namespace TimewarpPlugin

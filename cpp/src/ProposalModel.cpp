@@ -29,8 +29,16 @@ static torch::Dtype realType(const ModelMetadata& metadata) {
     return metadata.doublePrecision ? torch::kFloat64 : torch::kFloat32;
 }
 
-static Tensor floatTensor(const vector<float>& values, torch::IntArrayRef shape, torch::Dtype type) {
-    return at::from_blob(const_cast<float*>(values.data()), shape, torch::kFloat32).to(type);
+/**
+ * Compute the log density of a standard normal distribution for each row, summed in double precision.
+ */
+static void standardNormalLogDensities(const Tensor& rows, vector<double>& densities) {
+    Tensor values = rows.flatten(1);
+    copyDoubles(at::linalg_vector_norm(values, 2, {1}, false, torch::kFloat64), densities);
+    const float zero = 0;
+    double largest = values.size(1) * standardNormalLogDensity(&zero, 1);
+    for (double& norm : densities)
+        norm = largest - 0.5 * norm * norm;
 }
 
 /**
@@ -87,6 +95,47 @@ public:
         return recorder != nullptr;
     }
 
+    ProposalInputs prepareInputs(int64_t size, int64_t numAtoms) {
+        if (!inputs.x.defined() || inputs.x.size(0) != numAtoms || inputs.v.size(0) < size) {
+            auto options = torch::TensorOptions(device).dtype(real);
+            inputs.x = torch::zeros({numAtoms, 3}, options);
+            inputs.v = torch::zeros({size, numAtoms, 3}, options);
+            inputs.noise = torch::zeros({size, noiseSize}, options);
+        }
+        ProposalInputs memory;
+        memory.size = size;
+        memory.capacity = inputs.v.size(0);
+        memory.numAtoms = numAtoms;
+        memory.noiseSize = noiseSize;
+        memory.isDouble = (real == torch::kFloat64);
+        memory.onDevice = device.is_cuda();
+        memory.positions = inputs.x.data_ptr();
+        memory.velocities = inputs.v.data_ptr();
+        memory.noise = inputs.noise.data_ptr();
+        return memory;
+    }
+
+    void setState(const vector<Vec3>& x) {
+        inputs.x.copy_(positionsTensor(x, real));
+    }
+
+    /** Keep the results of a batch, whose memory others may use until the next. */
+    void keep(const FlowOutputs& results) {
+        outputs = results;
+    }
+
+    void getVelocities(int64_t entry, vector<float>& velocities) const {
+        Tensor row = outputs.w[entry].flatten().to(torch::kCPU, torch::kFloat32);
+        velocities.assign(row.data_ptr<float>(), row.data_ptr<float>() + row.numel());
+    }
+
+    /** The inputs of a batch, with the lag times of its proposals. */
+    FlowInputs getInputs(const vector<double>& lags) const {
+        int64_t size = lags.size();
+        return {inputs.x, inputs.v.narrow(0, 0, size), inputs.noise.narrow(0, 0, size),
+                doubleTensor(lags, real)};
+    }
+
     /** Call sample(x, noise, lag). */
     void sample(const Tensor& x, const Tensor& noise, const Tensor& lag, Tensor& y, Tensor& w, Tensor& logq) {
         auto result = call("sample", {x.to(device), noise.to(device), lag.to(device)});
@@ -118,8 +167,8 @@ public:
                 torch::full({in.lag.size(0)}, numeric_limits<double>::quiet_NaN(),
                             torch::TensorOptions().dtype(torch::kFloat64).device(device))
                         .index_copy_(0, chosen,
-                                     logProb(back, in.v.index_select(0, rows), out.y.index_select(0, chosen),
-                                             in.lag.index_select(0, rows)));
+                                     logProb(back, in.v.index_select(0, chosen),
+                                             out.y.index_select(0, chosen), in.lag.index_select(0, rows)));
         return out;
     }
 
@@ -163,6 +212,8 @@ public:
 private:
     void load(const string& content, torch::Device newDevice, torch::jit::ExtraFilesMap& extra) {
         graphs.clear();
+        inputs = {};
+        outputs = {};
         istringstream file(content);
         module = torch::jit::load(file, newDevice, extra);
         module.eval();
@@ -352,6 +403,10 @@ private:
     torch::Dtype real;
     torch::Device device;
     torch::jit::Module module;
+    /** Without lag times, and with room for the largest batch so far. */
+    FlowInputs inputs;
+    /** Of the last batch. */
+    FlowOutputs outputs;
     unique_ptr<TimewarpGraphRecorder> recorder;
     /** By batch size, and whether they compute the densities of the way back. */
     map<pair<int64_t, bool>, unique_ptr<RecordedFlow>> graphs;
@@ -414,15 +469,24 @@ bool ProposalModel::isIndependentDraw(double lag) const {
     return isinf(lag) && !metadata.auxiliaryVelocities;
 }
 
-void ProposalModel::propose(const vector<Vec3>& x, const vector<float>& v, const vector<float>& noise,
-                            const vector<double>& lags, ProposalBatch& batch) {
+ProposalInputs ProposalModel::prepareInputs(int size, int numAtoms) {
+    torch::InferenceMode inference;
+    OnDefaultStream stream(implementation->getDevice());
+    return implementation->prepareInputs(size, numAtoms);
+}
+
+void ProposalModel::setState(const vector<Vec3>& x) {
+    torch::InferenceMode inference;
+    OnDefaultStream stream(implementation->getDevice());
+    implementation->setState(x);
+}
+
+void ProposalModel::propose(const vector<double>& lags, ProposalBatch& batch) {
     torch::InferenceMode inference;
     torch::Device device = implementation->getDevice();
     OnDefaultStream stream(device);
-    int64_t size = lags.size(), numAtoms = x.size();
-    torch::Dtype type = realType(metadata);
-    FlowInputs inputs{positionsTensor(x, type), floatTensor(v, {size, numAtoms, 3}, type),
-                      floatTensor(noise, {size, metadata.noiseSize}, type), doubleTensor(lags, type)};
+    int64_t size = lags.size();
+    FlowInputs inputs = implementation->getInputs(lags);
 
     // The way back from an independent draw does not depend on it, so its density is not needed here.
 
@@ -438,19 +502,29 @@ void ProposalModel::propose(const vector<Vec3>& x, const vector<float>& v, const
     batch.isFinite.assign(finite.data_ptr<bool>(), finite.data_ptr<bool>() + size);
     if (device.is_cuda()) {
         batch.positions.clear();
-        batch.onDevice = {out.y.data_ptr(), out.y.scalar_type() == torch::kFloat64,
-                          make_shared<Tensor>(out.y)};
+        batch.onDevice = {out.y.data_ptr(), out.y.scalar_type() == torch::kFloat64};
     }
     else {
         batch.onDevice = {};
         copyDoubles(out.y, batch.positions);
     }
-    copyDoubles(out.w, batch.velocities);
+    implementation->keep(out);
     copyDoubles(out.logForward, batch.logForward);
-    if (out.logReverse.defined())
+    standardNormalLogDensities(out.w, batch.logVelocities);
+    if (out.logReverse.defined()) {
         copyDoubles(out.logReverse, batch.logReverse);
-    else
+        standardNormalLogDensities(inputs.v, batch.logAuxiliary);
+    }
+    else {
         batch.logReverse.assign(size, numeric_limits<double>::quiet_NaN());
+        batch.logAuxiliary.assign(size, numeric_limits<double>::quiet_NaN());
+    }
+}
+
+void ProposalModel::getVelocities(int entry, vector<float>& velocities) const {
+    torch::InferenceMode inference;
+    OnDefaultStream stream(implementation->getDevice());
+    implementation->getVelocities(entry, velocities);
 }
 
 double ProposalModel::independentLogDensity(const vector<Vec3>& x) {

@@ -2,6 +2,7 @@
 #define TIMEWARP_PROPOSAL_MODEL_H_
 
 #include "ModelMetadata.h"
+#include "ProposalInputs.h"
 #include "TimewarpGraphRecorder.h"
 #include "internal/windowsExportTimewarp.h"
 #include <cstdint>
@@ -17,22 +18,20 @@ namespace TimewarpPlugin {
  */
 struct ProposalBatch {
     int size = 0;
-    /** Proposed positions y (nm) and velocities w (dimensionless), size x 3N. */
-    std::vector<double> positions, velocities;
+    /** Proposed positions y (nm), size x 3N. */
+    std::vector<double> positions;
     /** Where the model runs on a device, positions are not in the array above but there. */
     struct {
         const void* address = nullptr;
         bool isDouble = false;
-        /** Keeps the memory. */
-        std::shared_ptr<void> owner;
     } onDevice;
     /** Whether all positions and velocities are finite. */
     std::vector<char> isFinite;
-    /** log q(y, w | x) */
-    std::vector<double> logForward;
-    /** log q(x, v | y), where v are the auxiliary velocities of the iteration; of no meaning for independent
-     * draws */
-    std::vector<double> logReverse;
+    /** log q(y, w | x), and log N(w; 0, I) of the proposed velocities w */
+    std::vector<double> logForward, logVelocities;
+    /** log q(x, v | y), where v are the auxiliary velocities of the iteration, and log N(v; 0, I); of no
+     * meaning for independent draws */
+    std::vector<double> logReverse, logAuxiliary;
 };
 
 /**
@@ -100,16 +99,27 @@ public:
      */
     bool isIndependentDraw(double lag) const;
     /**
-     * Make proposals from a state, with the density of each and of the move back.
+     * Get the memory that the inputs of a batch of proposals are to be written to.
      *
-     * @param x       positions of the state, N (nm)
-     * @param v       auxiliary velocities of each iteration, size x 3N
-     * @param noise   standard normal deviates, size x noiseSize
-     * @param lags    lag time of each iteration (ps)
+     * @param size       the number of proposals
+     * @param numAtoms   the number of atoms, N
+     */
+    ProposalInputs prepareInputs(int size, int numAtoms);
+    /**
+     * Write the positions of a state, N (nm), to the inputs.
+     */
+    void setState(const std::vector<OpenMM::Vec3>& x);
+    /**
+     * Make proposals from the inputs, with the density of each and of the move back.
+     *
+     * @param lags    lag time of each iteration (ps), as many as inputs were prepared for
      * @param batch   on exit, the proposals
      */
-    void propose(const std::vector<OpenMM::Vec3>& x, const std::vector<float>& v,
-                 const std::vector<float>& noise, const std::vector<double>& lags, ProposalBatch& batch);
+    void propose(const std::vector<double>& lags, ProposalBatch& batch);
+    /**
+     * Get the velocities of one proposal of the last batch, 3N (dimensionless).
+     */
+    void getVelocities(int entry, std::vector<float>& velocities) const;
     /**
      * Compute log q(x) of an independent draw (lag = infinity), auxiliary velocities left out.  Only for
      * models whose auxiliary velocities are not part of the flow.

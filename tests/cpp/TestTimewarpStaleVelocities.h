@@ -15,11 +15,12 @@ public:
     using ProposalChain::ProposalChain;
 
 protected:
-    void draw(std::int64_t start, std::int64_t size, Draws& draws) const override {
-        ProposalChain::draw(start, size, draws);
-        size_t row = draws.velocities.size() / size;
-        for (size_t i = row; i < draws.velocities.size(); i++)
-            draws.velocities[i] = draws.velocities[i - row];
+    void draw(ContextImpl& context, std::int64_t start, const ProposalInputs& inputs, Draws& draws) override {
+        ProposalChain::draw(context, start, inputs, draws);
+        float* velocities = static_cast<float*>(inputs.velocities);
+        int row = 3 * inputs.numAtoms;
+        for (int i = row; i < inputs.size * row; i++)
+            velocities[i] = velocities[i - row];
     }
 };
 

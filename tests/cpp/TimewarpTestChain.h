@@ -8,6 +8,7 @@
 
 using TimewarpPlugin::ChainSettings;
 using TimewarpPlugin::ProposalChain;
+using TimewarpPlugin::ProposalInputs;
 using TimewarpPlugin::ProposalModel;
 using TimewarpPlugin::SurrogateEnergy;
 using TimewarpPlugin::TimewarpStateKernel;

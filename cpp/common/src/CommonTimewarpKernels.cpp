@@ -1,5 +1,6 @@
 #include "CommonTimewarpKernels.h"
 #include "CommonTimewarpKernelSources.h"
+#include "NoiseLayout.h"
 #include "openmm/common/ContextSelector.h"
 #include "openmm/common/IntegrationUtilities.h"
 #include "openmm/common/NonbondedUtilities.h"
@@ -99,6 +100,46 @@ void CommonTimewarpStateKernel::createKernels() {
     velocityKernel->addArg(scales);
 }
 
+void CommonTimewarpStateKernel::createModelKernels(const ProposalInputs& inputs) {
+    if (images.isInitialized())
+        return;
+    images.initialize<double>(cc, 3 * numModelAtoms, "timewarpImages");
+    int size = (inputs.isDouble ? sizeof(double) : sizeof(float));
+    modelState.initialize(cc, 3 * numModelAtoms, size, "timewarpModelState");
+    modelVelocities.initialize(cc, 3 * numModelAtoms, size, "timewarpModelVelocities");
+    modelNoise.initialize(cc, inputs.noiseSize, size, "timewarpModelNoise");
+    map<string, string> defines;
+    defines["MODEL_REAL"] = (inputs.isDouble ? "double" : "float");
+    defines["FIRST_NORMAL_BLOCK"] = cc.intToString(NoiseLayout::FIRST_NORMAL_BLOCK);
+    ComputeProgram program = cc.compileProgram(CommonTimewarpKernelSources::timewarpModel, defines);
+
+    normalsKernel = program->createKernel("drawNormals");
+    for (int i = 0; i < 9; i++)
+        normalsKernel->addArg();
+
+    stateKernel = program->createKernel("writeState");
+    stateKernel->addArg(positions);
+    stateKernel->addArg(images);
+    for (int i = 0; i < 4; i++)
+        stateKernel->addArg();
+    stateKernel->addArg(numModelAtoms);
+
+    takeKernel = program->createKernel("takeProposals");
+    for (int i = 0; i < 6; i++)
+        takeKernel->addArg();
+}
+
+void CommonTimewarpStateKernel::useModelMemory(ComputeKernel kernel, int index, ComputeArray& array, int size,
+                                               const ProposalInputs& inputs, void* address) {
+    if (inputs.onDevice) {
+        kernel->setArg(index, reinterpret_cast<uintptr_t>(address));
+        return;
+    }
+    if (array.getSize() != static_cast<size_t>(size))
+        array.resize(size);
+    kernel->setArg(index, array);
+}
+
 void CommonTimewarpStateKernel::addStateArgs(ComputeKernel kernel, bool withSaved) {
     kernel->addArg(cc.getPosq());
     if (cc.getUseMixedPrecision())
@@ -146,9 +187,7 @@ void CommonTimewarpStateKernel::uploadMixed(ComputeArray& array, const double* v
     }
 }
 
-int CommonTimewarpStateKernel::useDisplacements(const vector<mm_int4>& numCells) {
-    if (all_of(numCells.begin(), numCells.end(), isZero))
-        return 0;
+void CommonTimewarpStateKernel::findDisplacements(const vector<mm_int4>& numCells) {
     Vec3 a, b, c;
     cc.getPeriodicBoxVectors(a, b, c);
     doubles.resize(3 * numModelAtoms);
@@ -157,6 +196,12 @@ int CommonTimewarpStateKernel::useDisplacements(const vector<mm_int4>& numCells)
         for (int j = 0; j < 3; j++)
             doubles[3 * i + j] = shift[j];
     }
+}
+
+int CommonTimewarpStateKernel::useDisplacements(const vector<mm_int4>& numCells) {
+    if (all_of(numCells.begin(), numCells.end(), isZero))
+        return 0;
+    findDisplacements(numCells);
     if (doubles != uploadedDisplacements) {
         uploadMixed(displacements, doubles.data(), doubles.size());
         uploadedDisplacements = doubles;
@@ -222,6 +267,60 @@ bool CommonTimewarpStateKernel::positionsAreSaved(ContextImpl& context) {
     return answer != token;
 }
 
+void CommonTimewarpStateKernel::uploadImages() {
+    findCells();
+    findDisplacements(cells);
+    if (doubles == uploadedImages)
+        return;
+    images.upload(doubles);
+    uploadedImages = doubles;
+}
+
+void CommonTimewarpStateKernel::writeState(ContextImpl& context, const ProposalInputs& inputs,
+                                           const Vec3& origin) {
+    if (!cc.getSupportsDoublePrecision()) {
+        TimewarpStateKernel::writeState(context, inputs, origin);
+        return;
+    }
+    ContextSelector selector(cc);
+    createModelKernels(inputs);
+    gatherKernel->execute(cc.getNumAtoms());
+    uploadImages();
+    useModelMemory(stateKernel, 2, modelState, 3 * numModelAtoms, inputs, inputs.positions);
+    for (int j = 0; j < 3; j++)
+        stateKernel->setArg(3 + j, origin[j]);
+    stateKernel->execute(numModelAtoms);
+    if (!inputs.onDevice)
+        modelState.download(inputs.positions);
+}
+
+void CommonTimewarpStateKernel::drawNormals(ContextImpl& context, const ProposalInputs& inputs, uint64_t seed,
+                                            int64_t firstIteration) {
+    if (!cc.getSupportsDoublePrecision()) {
+        TimewarpStateKernel::drawNormals(context, inputs, seed, firstIteration);
+        return;
+    }
+    ContextSelector selector(cc);
+    createModelKernels(inputs);
+    int numVelocities = 3 * numModelAtoms;
+    useModelMemory(normalsKernel, 0, modelVelocities, inputs.capacity * numVelocities, inputs,
+                   inputs.velocities);
+    useModelMemory(normalsKernel, 1, modelNoise, inputs.capacity * inputs.noiseSize, inputs, inputs.noise);
+    normalsKernel->setArg(2, inputs.size);
+    normalsKernel->setArg(3, numVelocities);
+    normalsKernel->setArg(4, inputs.noiseSize);
+    for (int i = 0; i < 2; i++) {
+        normalsKernel->setArg(5 + i, static_cast<uint32_t>(seed >> (32 * i)));
+        normalsKernel->setArg(7 + i, static_cast<uint32_t>(firstIteration >> (32 * i)));
+    }
+    normalsKernel->execute(
+            inputs.size * (NoiseLayout::numBlocks(numVelocities) + NoiseLayout::numBlocks(inputs.noiseSize)));
+    if (inputs.onDevice)
+        return;
+    modelVelocities.download(inputs.velocities);
+    modelNoise.download(inputs.noise);
+}
+
 void CommonTimewarpStateKernel::reserveProposals(int size) {
     size_t needed = static_cast<size_t>(size) * 3 * numModelAtoms;
     if (needed <= proposals.getSize())
@@ -241,6 +340,18 @@ void CommonTimewarpStateKernel::setProposals(ContextImpl& context, const vector<
     for (size_t i = 0; i < relative.size(); i++)
         doubles[i] = origin[i % 3] + relative[i];
     uploadMixed(proposals, doubles.data(), doubles.size());
+}
+
+void CommonTimewarpStateKernel::setDeviceProposals(ContextImpl& context, const void* source, int size,
+                                                   const Vec3& origin) {
+    ContextSelector selector(cc);
+    reserveProposals(size);
+    takeKernel->setArg(0, reinterpret_cast<uintptr_t>(source));
+    takeKernel->setArg(1, proposals);
+    for (int j = 0; j < 3; j++)
+        takeKernel->setArg(2 + j, origin[j]);
+    takeKernel->setArg(5, size * numModelAtoms);
+    takeKernel->execute(size * numModelAtoms);
 }
 
 void CommonTimewarpStateKernel::applyProposal(ContextImpl& context, int proposal) {

@@ -26,6 +26,10 @@ public:
     void savePositions(OpenMM::ContextImpl& context) override;
     void restorePositions(OpenMM::ContextImpl& context) override;
     bool positionsAreSaved(OpenMM::ContextImpl& context) override;
+    void writeState(OpenMM::ContextImpl& context, const ProposalInputs& inputs,
+                    const OpenMM::Vec3& origin) override;
+    void drawNormals(OpenMM::ContextImpl& context, const ProposalInputs& inputs, std::uint64_t seed,
+                     std::int64_t firstIteration) override;
     void setProposals(OpenMM::ContextImpl& context, const std::vector<double>& positions,
                       const OpenMM::Vec3& origin) override;
     void applyProposal(OpenMM::ContextImpl& context, int proposal) override;
@@ -33,24 +37,21 @@ public:
     void setVelocities(OpenMM::ContextImpl& context, const float* velocities, double kT) override;
     double computeKineticEnergy(OpenMM::ContextImpl& context) override;
 
-protected:
-    int getNumModelAtoms() const {
-        return numModelAtoms;
-    }
     /**
-     * Get the array of proposals, size x 3N of type mixed.
+     * Only for models that run on the Context's device, which are those of the CUDA platform.
      */
-    OpenMM::ComputeArray& getProposalArray() {
-        return proposals;
-    }
-    /**
-     * Make room for a batch of proposals.
-     */
-    void reserveProposals(int size);
+    void setDeviceProposals(OpenMM::ContextImpl& context, const void* positions, int size,
+                            const OpenMM::Vec3& origin) override;
 
 private:
     OpenMM::ComputeContext& cc;
     void createKernels();
+    void createModelKernels(const ProposalInputs& inputs);
+    void useModelMemory(OpenMM::ComputeKernel kernel, int index, OpenMM::ComputeArray& array, int size,
+                        const ProposalInputs& inputs, void* address);
+    void reserveProposals(int size);
+    void uploadImages();
+    void findDisplacements(const std::vector<OpenMM::mm_int4>& cells);
     void addStateArgs(OpenMM::ComputeKernel kernel, bool saved);
     void initializeMixed(OpenMM::ComputeArray& array, int size, const char* name);
     void uploadMixed(OpenMM::ComputeArray& array, const double* values, int count);
@@ -69,13 +70,16 @@ private:
 
     OpenMM::ComputeArray modelAtom, positions, saved, savedCorrection, mismatch, proposals, displacements,
             velocities, scales;
+    // What a model on the host is to get, and what images the atoms are stored in.
+    OpenMM::ComputeArray modelState, modelVelocities, modelNoise, images;
     OpenMM::ComputeKernel gatherKernel, saveKernel, restoreKernel, compareKernel, applyKernel, velocityKernel;
+    OpenMM::ComputeKernel stateKernel, normalsKernel, takeKernel;
     // Places among the arguments of those that change.
     int restoreDisplaced = 0, compareToken = 0, applyProposals = 0, applyDisplaced = 0, applyIndex = 0;
 
     // Host copies, kept so that nothing is allocated in a step.
     std::vector<float> floats;
-    std::vector<double> doubles, uploadedDisplacements;
+    std::vector<double> doubles, uploadedDisplacements, uploadedImages;
     /** Where each of the model's atoms, and each particle, is in OpenMM's order. */
     std::vector<int> slots, slotOfParticle;
     /** By how many cells each of the model's atoms is stored off its position: now, when saved, and their

@@ -1,5 +1,4 @@
 #include "CudaTimewarpKernels.h"
-#include "CommonTimewarpKernelSources.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/common/ContextSelector.h"
 #include <dlfcn.h>
@@ -50,45 +49,12 @@ PrimaryContext::Selector::~Selector() {
     cuCtxPopCurrent(&unused);
 }
 
-/**
- * Hands the device to torch, and back to OpenMM when it is destroyed.
- */
-class CudaTimewarpStateKernel::Loan {
-public:
-    explicit Loan(CudaTimewarpStateKernel& kernel) : kernel(kernel), selector(*kernel.primary) {
-        kernel.openmmIsDone->makeWait(TORCH_STREAM);
-    }
-    ~Loan() {
-        // Not checked, as a destructor must not throw: an error stays with the CUDA context, and the next
-        // call reports it.
-
-        try {
-            kernel.torchIsDone->record(TORCH_STREAM);
-        }
-        catch (const OpenMMException&) {
-        }
-    }
-
-private:
-    CudaTimewarpStateKernel& kernel;
-    PrimaryContext::Selector selector;
-};
-
 void CudaTimewarpStateKernel::initialize(const System& system, const vector<int>& particles) {
     CommonTimewarpStateKernel::initialize(system, particles);
     ContextSelector selector(cu);
-    ComputeProgram program = cu.compileProgram(CommonTimewarpKernelSources::timewarpDevice);
-    takeFloatKernel = program->createKernel("takeFloatProposals");
-    takeDoubleKernel = program->createKernel("takeDoubleProposals");
-    for (auto& kernel : {takeFloatKernel, takeDoubleKernel}) {
-        kernel->addArg();
-        kernel->addArg(getProposalArray());
-        for (int i = 0; i < 4; i++)
-            kernel->addArg();
-    }
     openmmIsDone = make_unique<CudaTimewarpEvent>();
     primary = make_unique<PrimaryContext>(cu.getDevice());
-    PrimaryContext::Selector torchSelector(*primary);
+    PrimaryContext::Selector primarySelector(*primary);
     torchIsDone = make_unique<CudaTimewarpEvent>();
 }
 
@@ -127,25 +93,52 @@ unique_ptr<TimewarpGraphRecorder> CudaTimewarpStateKernel::createGraphRecorder()
     return unique_ptr<TimewarpGraphRecorder>(function(getModelDevice()));
 }
 
-shared_ptr<void> CudaTimewarpStateKernel::lendDevice(ContextImpl& context) {
+void CudaTimewarpStateKernel::lendDevice(ContextImpl& context) {
     {
         ContextSelector selector(cu);
         openmmIsDone->record(cu.getCurrentStream());
     }
-    return make_shared<Loan>(*this);
+    torchSelector.emplace(*primary);
+    try {
+        openmmIsDone->makeWait(TORCH_STREAM);
+    }
+    catch (...) {
+        torchSelector.reset();
+        throw;
+    }
 }
 
-void CudaTimewarpStateKernel::setDeviceProposals(ContextImpl& context, const void* positions, bool isDouble,
-                                                 int size, const Vec3& origin) {
+void CudaTimewarpStateKernel::takeDeviceBack() {
+    // Not checked, as it is called where nothing may be thrown: an error stays with the CUDA context, and the
+    // next call reports it.
+
+    try {
+        torchIsDone->record(TORCH_STREAM);
+    }
+    catch (const OpenMMException&) {
+    }
+    torchSelector.reset();
+}
+
+void CudaTimewarpStateKernel::waitForTorch() {
     ContextSelector selector(cu);
-    int numAtoms = size * getNumModelAtoms();
-    reserveProposals(size);
-    ComputeKernel kernel = (isDouble ? takeDoubleKernel : takeFloatKernel);
-    kernel->setArg(0, reinterpret_cast<CUdeviceptr>(positions));
-    kernel->setArg(1, getProposalArray());
-    for (int j = 0; j < 3; j++)
-        kernel->setArg(2 + j, origin[j]);
-    kernel->setArg(5, numAtoms);
     torchIsDone->makeWait(cu.getCurrentStream());
-    kernel->execute(numAtoms);
+}
+
+void CudaTimewarpStateKernel::writeState(ContextImpl& context, const ProposalInputs& inputs,
+                                         const Vec3& origin) {
+    waitForTorch();
+    CommonTimewarpStateKernel::writeState(context, inputs, origin);
+}
+
+void CudaTimewarpStateKernel::drawNormals(ContextImpl& context, const ProposalInputs& inputs, uint64_t seed,
+                                          int64_t firstIteration) {
+    waitForTorch();
+    CommonTimewarpStateKernel::drawNormals(context, inputs, seed, firstIteration);
+}
+
+void CudaTimewarpStateKernel::setDeviceProposals(ContextImpl& context, const void* positions, int size,
+                                                 const Vec3& origin) {
+    waitForTorch();
+    CommonTimewarpStateKernel::setDeviceProposals(context, positions, size, origin);
 }

@@ -4,6 +4,7 @@
 #include "CommonTimewarpKernels.h"
 #include "openmm/cuda/CudaContext.h"
 #include <memory>
+#include <optional>
 
 namespace TimewarpPlugin {
 
@@ -60,7 +61,7 @@ private:
 
 /**
  * TimewarpStateKernel for the CUDA platform, where the model runs on the Context's device if torch can: its
- * proposals then never leave the device.
+ * inputs and proposals are then never anywhere else.
  */
 class CudaTimewarpStateKernel : public CommonTimewarpStateKernel {
 public:
@@ -71,15 +72,21 @@ public:
     void initialize(const OpenMM::System& system, const std::vector<int>& particles) override;
     int getModelDevice() const override;
     std::unique_ptr<TimewarpGraphRecorder> createGraphRecorder() const override;
-    std::shared_ptr<void> lendDevice(OpenMM::ContextImpl& context) override;
-    void setDeviceProposals(OpenMM::ContextImpl& context, const void* positions, bool isDouble, int size,
+    void lendDevice(OpenMM::ContextImpl& context) override;
+    void takeDeviceBack() override;
+    void writeState(OpenMM::ContextImpl& context, const ProposalInputs& inputs,
+                    const OpenMM::Vec3& origin) override;
+    void drawNormals(OpenMM::ContextImpl& context, const ProposalInputs& inputs, std::uint64_t seed,
+                     std::int64_t firstIteration) override;
+    void setDeviceProposals(OpenMM::ContextImpl& context, const void* positions, int size,
                             const OpenMM::Vec3& origin) override;
 
 private:
-    class Loan;
+    void waitForTorch();
     OpenMM::CudaContext& cu;
-    OpenMM::ComputeKernel takeFloatKernel, takeDoubleKernel;
     std::unique_ptr<PrimaryContext> primary;
+    /** While torch has the device. */
+    std::optional<PrimaryContext::Selector> torchSelector;
     /** What each of the two must wait for when the other hands over. */
     std::unique_ptr<CudaTimewarpEvent> openmmIsDone, torchIsDone;
 };
