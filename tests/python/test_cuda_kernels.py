@@ -1,4 +1,4 @@
-"""The device kernels compile for CUDA, as OpenMM compiles them at run time: with NVRTC, on no GPU."""
+"""The device kernels compile for CUDA as OpenMM compiles them: at run time, with NVRTC."""
 
 import ctypes
 import itertools
