@@ -33,7 +33,7 @@ test-cpp: $(INSTALLED)
 	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure --parallel $(JOBS)
 
 test-python: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" --numprocesses $(JOBS) --dist loadfile
 
 test-long: $(INSTALLED)
 	$(BIN)/cmake $(BUILD) -DTIMEWARP_BUILD_TESTS=ON

@@ -35,8 +35,8 @@ struct ProposalBatch {
 };
 
 /**
- * The one class that knows how a proposal model is stored and run: a TorchScript module that follows the
- * contract in docs/contract.md.
+ * A source of proposals: a TorchScript module that follows the contract in docs/contract.md.  Those who use
+ * it need not know how it is stored and run (FlowModule does).
  */
 class EXPORT_TIMEWARP ProposalModel {
 public:

@@ -53,7 +53,7 @@ def symbols(library: Path, which: str) -> set[str]:
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm, of binutils")
 def test_cuda_stays_in_the_cuda_library() -> None:
-    """All else loads without CUDA; and the CUDA library needs nothing but OpenMM's and the driver.
+    """All else loads without CUDA; the CUDA library needs this project's, OpenMM's and the driver.
 
     The linker does not look for what it lacks, since there is no driver where it is built.
     """
@@ -66,6 +66,7 @@ def test_cuda_stays_in_the_cuda_library() -> None:
             ), library.name
     openmm_folder = Path(openmm.version.openmm_library_path)
     libraries = [openmm_folder / "libOpenMM.so", openmm_folder / "plugins" / "libOpenMMCUDA.so"]
+    libraries.append(folder / "libTimewarpOpenMM.so")
     cuda = folder / "libTimewarpOpenMMCUDA.so"
     if not cuda.exists() or not libraries[1].exists():
         pytest.skip("the CUDA library is not built, or OpenMM's is not installed")

@@ -1,0 +1,32 @@
+#ifndef TIMEWARP_CONTRACT_CHECKS_H_
+#define TIMEWARP_CONTRACT_CHECKS_H_
+
+#include "FlowModule.h"
+#include "ModelMetadata.h"
+#include "openmm/Vec3.h"
+#include <vector>
+
+namespace TimewarpPlugin {
+
+/** The contract's tolerances (docs/contract.md): log densities, and positions in nm. */
+const double DENSITY_TOLERANCE = 1e-4;
+const double INVERTIBILITY_TOLERANCE = 1e-5;
+
+/**
+ * Check on one small batch that a model's densities agree and the flow can be inverted, and throw an
+ * exception if not.
+ */
+void checkContract(FlowModule& module, const ModelMetadata& metadata);
+/**
+ * Throw an exception if w or densities change when x is moved, or y does not move along.
+ *
+ * @param state    positions of a state, N (nm)
+ * @param shifts   displacement of each atom, N (nm)
+ */
+void checkTranslationInvariance(FlowModule& module, const ModelMetadata& metadata,
+                                const std::vector<OpenMM::Vec3>& state,
+                                const std::vector<OpenMM::Vec3>& shifts);
+
+} // namespace TimewarpPlugin
+
+#endif /*TIMEWARP_CONTRACT_CHECKS_H_*/

@@ -1,0 +1,81 @@
+#ifndef TIMEWARP_FLOW_MODULE_H_
+#define TIMEWARP_FLOW_MODULE_H_
+
+#include "ModelMetadata.h"
+#include <string>
+#include <torch/script.h>
+#include <vector>
+
+namespace TimewarpPlugin {
+
+/**
+ * The TorchScript module of a model, and the calls of the contract (docs/contract.md) with their results
+ * checked for type and shape.
+ */
+class FlowModule {
+public:
+    /**
+     * Load a module on the CPU.
+     *
+     * @param path       what to call it in messages
+     * @param content    the bytes of the TorchScript file
+     * @param metadata   on exit, what the file says of the model
+     */
+    FlowModule(const std::string& path, const std::string& content, ModelMetadata& metadata);
+    const std::string& getPath() const {
+        return path;
+    }
+    /**
+     * Get where it runs, and where its results are.
+     */
+    torch::Device getDevice() const {
+        return device;
+    }
+    /**
+     * Get the type of positions, velocities and noise.
+     */
+    torch::Dtype getType() const {
+        return real;
+    }
+    int getNoiseSize() const {
+        return noiseSize;
+    }
+    /**
+     * Load it anew on another device.
+     */
+    void moveTo(torch::Device newDevice, const std::string& content);
+    /**
+     * Call sample(x, noise, lag).
+     */
+    void sample(const torch::Tensor& x, const torch::Tensor& noise, const torch::Tensor& lag,
+                torch::Tensor& y, torch::Tensor& w, torch::Tensor& logq);
+    /**
+     * Call log_prob(y, w, x, lag).
+     */
+    torch::Tensor logProb(const torch::Tensor& y, const torch::Tensor& w, const torch::Tensor& x,
+                          const torch::Tensor& lag);
+    /**
+     * Call invert(y, w, x, lag).
+     */
+    torch::Tensor invert(const torch::Tensor& y, const torch::Tensor& w, const torch::Tensor& x,
+                         const torch::Tensor& lag);
+    /**
+     * Throw an exception that says how the module breaks the contract.
+     */
+    [[noreturn]] void fail(const std::string& what) const;
+
+private:
+    void load(const std::string& content, torch::Device newDevice, torch::jit::ExtraFilesMap& extra);
+    c10::IValue call(const char* method, std::vector<c10::IValue> arguments);
+    torch::Tensor checked(const c10::IValue& value, const char* what, torch::IntArrayRef shape,
+                          torch::Dtype type) const;
+    std::string path;
+    int noiseSize;
+    torch::Dtype real;
+    torch::Device device;
+    torch::jit::Module module;
+};
+
+} // namespace TimewarpPlugin
+
+#endif /*TIMEWARP_FLOW_MODULE_H_*/
