@@ -36,9 +36,6 @@ test-python: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not long" --numprocesses $(JOBS) --dist loadfile
 
 test-long: $(INSTALLED)
-	$(BIN)/cmake $(BUILD) -DTIMEWARP_BUILD_TESTS=ON
-	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
-	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure -C long -R "models|Long"
 	$(BIN)/python -m pytest -m long
 
 # AddressSanitizer and UndefinedBehaviorSanitizer over the C++ tests, in a build folder of its own.

@@ -8,8 +8,6 @@ void runPlatformTests(Platform& platform) {
     testModelMustBeInvariantToTranslation(platform);
 }
 
-int main(int argc, char* argv[]) {
-    // In all precisions with `make test-long`.
-
-    return runOnPlatform("OpenCL", argumentsOr({"single"}, argc, argv));
+int main() {
+    return runOnPlatform("OpenCL", {"single", "mixed", "double"});
 }

@@ -10,8 +10,6 @@ void runPlatformTests(Platform& platform) {
     testInvarianceCanFail(platform);
 }
 
-int main(int argc, char* argv[]) {
-    // In all precisions with `make test-long`.
-
-    return runOnPlatform("OpenCL", argumentsOr({"single"}, argc, argv));
+int main() {
+    return runOnPlatform("OpenCL", {"single", "mixed", "double"});
 }

@@ -5,8 +5,6 @@ void runPlatformTests(Platform& platform) {
     runSurrogateTests(platform);
 }
 
-int main(int argc, char* argv[]) {
-    // In all precisions with `make test-long`.
-
-    return runOnPlatform("OpenCL", argumentsOr({"mixed"}, argc, argv));
+int main() {
+    return runOnPlatform("OpenCL", {"single", "mixed", "double"});
 }

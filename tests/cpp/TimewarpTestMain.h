@@ -8,14 +8,6 @@
 
 void runPlatformTests(Platform& platform);
 
-/**
- * Get the precisions named on the command line, if any.
- */
-inline std::vector<std::string> argumentsOr(const std::vector<std::string>& precisions, int argc,
-                                            char* argv[]) {
-    return argc > 1 ? std::vector<std::string>(argv + 1, argv + argc) : precisions;
-}
-
 int runOnPlatform(const std::string& name, const std::vector<std::string>& precisions = {""}) {
     try {
         // The model runs on the GPU if torch's CUDA library is loaded.
