@@ -51,7 +51,7 @@ benchmark-overhead: $(INSTALLED)
 	$(BIN)/python benchmarks/chain_overhead.py $(BUILD)
 	for precision in single mixed double; do \
 		$(BIN)/python benchmarks/chain_overhead.py $(BUILD) --platform OpenCL --precision $$precision \
-			--iterations 2000 || exit 1; \
+			--iterations 500 || exit 1; \
 	done
 
 docs: $(INSTALLED)

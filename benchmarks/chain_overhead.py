@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("build", type=Path, help="folder of the program and the libraries")
     parser.add_argument("--platform", default="Reference", help="Reference, OpenCL or CUDA")
     parser.add_argument("--precision", default="-", help="single, mixed or double; - for Reference")
-    parser.add_argument("--iterations", type=int, default=10000)
+    parser.add_argument("--iterations", type=int, default=3000, help="of each turn")
     arguments = parser.parse_args()
     libraries = [arguments.build / f"libTimewarpOpenMM{arguments.platform}.so"]
     if arguments.platform != "Reference":
