@@ -3,8 +3,10 @@
 
 void runPlatformTests(Platform& platform) {
     assertRefused(platform, "platform is not CUDA");
+    testHostGraphs(platform);
+    testWrongGraphs(platform);
 }
 
 int main() {
-    return runOnPlatform("OpenCL", {"mixed"});
+    return runOnPlatform("OpenCL", {"double", "mixed", "single"});
 }
