@@ -350,6 +350,9 @@ void ProposalChain::makeInputs(ContextImpl& context, int64_t start, int64_t size
     {
         DeviceLoan loan(state(kernel), context);
         inputs = model.prepareInputs(size, numAtoms);
+
+        // Look-ahead that a checkpoint asks for may have been made before the state moved on.
+
         if (!fromContext)
             model.setState(shifted(lookAheadPositions));
     }
