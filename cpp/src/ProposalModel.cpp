@@ -18,13 +18,20 @@ using namespace std;
 using torch::Tensor;
 
 /**
+ * Get the log density of a standard normal distribution of some dimension where it is largest, at zero.
+ */
+static double largestNormalLogDensity(int64_t dimension) {
+    const double halfLogTwoPi = 0.918938533204672742;
+    return -halfLogTwoPi * dimension;
+}
+
+/**
  * Compute the log density of a standard normal distribution for each row, summed in double precision.
  */
 static void standardNormalLogDensities(const Tensor& rows, vector<double>& densities) {
     Tensor values = rows.flatten(1);
     copyDoubles(at::linalg_vector_norm(values, 2, {1}, false, torch::kFloat64), densities);
-    const float zero = 0;
-    double largest = values.size(1) * standardNormalLogDensity(&zero, 1);
+    double largest = largestNormalLogDensity(values.size(1));
     for (double& norm : densities)
         norm = largest - 0.5 * norm * norm;
 }
@@ -294,7 +301,6 @@ double ProposalModel::independentLogDensity(const vector<Vec3>& x) {
     Tensor state = positionsTensor(x, type).unsqueeze(0);
     Tensor velocities = torch::zeros_like(state);
     Tensor lag = torch::full({1}, numeric_limits<double>::infinity(), type);
-    const float zero = 0;
-    double logVelocities = 3 * x.size() * standardNormalLogDensity(&zero, 1);
-    return implementation->module.logProb(state, velocities, state, lag).item<double>() - logVelocities;
+    return implementation->module.logProb(state, velocities, state, lag).item<double>() -
+           largestNormalLogDensity(velocities.numel());
 }

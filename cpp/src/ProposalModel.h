@@ -135,17 +135,6 @@ private:
     std::vector<std::int64_t> conditional;
 };
 
-/**
- * Compute the log density of a standard normal distribution, summed in double precision.
- */
-template <typename Real> double standardNormalLogDensity(const Real* values, int count) {
-    constexpr double halfLogTwoPi = 0.918938533204672742;
-    double sum = 0;
-    for (int i = 0; i < count; i++)
-        sum += static_cast<double>(values[i]) * values[i];
-    return -0.5 * sum - count * halfLogTwoPi;
-}
-
 } // namespace TimewarpPlugin
 
 #endif /*TIMEWARP_PROPOSAL_MODEL_H_*/

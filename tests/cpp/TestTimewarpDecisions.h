@@ -44,11 +44,14 @@ void testAnalyticAcceptanceRatio(int batchSize, Platform& platform) {
                           0.5 * mark(y) * mark(y) - w * mark(x) + 0.5 * mark(x) * mark(x);
         bool accept = logUniform < logRatio;
         integrator.step(1);
-        Vec3 found = context.getState(State::Positions).getPositions()[0];
+        State state = context.getState(State::Positions | State::Velocities);
+        Vec3 velocity = state.getVelocities()[0] * std::sqrt(system->getParticleMass(0) / KT);
         if (std::fabs(logUniform - logRatio) < 1e-4)
             closeToTheLimit++;
-        else
-            ASSERT_EQUAL_VEC(accept ? y : x, found, 1e-6);
+        else {
+            ASSERT_EQUAL_VEC(accept ? y : x, state.getPositions()[0], 1e-6);
+            ASSERT_EQUAL_VEC(accept ? Vec3(w, z[4], z[5]) : Vec3(v[0], v[1], v[2]), velocity, 1e-5);
+        }
         accepted += accept;
     }
     ASSERT(accepted > 100 && accepted < iterations / 2);

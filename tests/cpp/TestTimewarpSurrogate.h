@@ -3,8 +3,13 @@
  * they have led.  Invariance as in TestTimewarpInvariance.h, with a false-alarm rate of 1e-5 for each
  * comparison.
  */
+#include "IterationNoise.h"
+#include "RandomStream.h"
 #include "TimewarpTestChain.h"
 #include "TimewarpTestTargets.h"
+
+using TimewarpPlugin::IterationNoise;
+using TimewarpPlugin::randomStream;
 
 /**
  * What is compared: some positions, auxiliary velocities, and products of both, in which it would show if
@@ -128,6 +133,42 @@ void testWhatIsKnownOfTheState(Platform& platform) {
         ASSERT(numKnown > 20);
         ASSERT(counters.numAccepted > 20 && counters.numAccepted < 180);
     }
+}
+
+/**
+ * A rejected subchain returns to the velocities that it began with; one that led nowhere leaves those of its
+ * last iteration.
+ */
+void testVelocitiesAfterRejection(Platform& platform) {
+    const int length = 6, seed = 23;
+    AnharmonicWell target(4);
+    auto system = target.createSystem();
+    ChainIntegrator<ProposalChain> integrator(modelPath("affine", 4), 64, seed);
+    integrator.setSurrogate(surrogateContent("leaning"), length);
+    Context context(*system, integrator, platform);
+    startAtZero(context);
+    const std::uint64_t stream =
+            randomStream(TEMPERATURE, integrator.getIntegrationForceGroups(), context.getParameters());
+    int numReturned = 0;
+    for (int i = 0; i < 200; i++) {
+        const auto before = integrator.getChain().getCounters();
+        integrator.step(1);
+        const auto& after = integrator.getChain().getCounters();
+        if (after.numAccepted > before.numAccepted)
+            continue;
+        bool returned = (after.numSurrogateAccepted > before.numSurrogateAccepted);
+        numReturned += returned;
+        IterationNoise random(seed ^ stream, returned ? before.iteration : after.iteration - 1);
+        random.uniform();
+        random.uniform();
+        float v[12];
+        random.normal(v, 12);
+        State state = context.getState(State::Velocities);
+        for (int k = 0; k < 4; k++)
+            ASSERT_EQUAL_VEC(Vec3(v[3 * k], v[3 * k + 1], v[3 * k + 2]),
+                             state.getVelocities()[k] * std::sqrt(system->getParticleMass(k) / KT), 1e-5);
+    }
+    ASSERT(numReturned > 20);
 }
 
 /**
@@ -300,6 +341,7 @@ void runSurrogateTests(Platform& platform) {
     testInvariance(platform);
     testInvarianceCanFail(platform);
     testWhatIsKnownOfTheState(platform);
+    testVelocitiesAfterRejection(platform);
     testTrueSurrogate(platform);
     testBatchSizes(platform);
     testResume(platform);
