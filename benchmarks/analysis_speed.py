@@ -22,7 +22,7 @@ import mdtraj
 import numpy as np
 import openmm
 
-from timewarp_openmm.data.systems import named_molecule, structure_file
+from timewarp_openmm.simulation.systems import named_molecule, structure_file
 
 PDB = str(structure_file("alanine-dipeptide"))
 

@@ -29,7 +29,7 @@ from scipy.stats import chi2
 
 from timewarp_openmm import TimewarpMCMCIntegrator, read_metadata
 from timewarp_openmm.analysis.torsions import count_crossings
-from timewarp_openmm.data.systems import MolecularSystem, named_molecule
+from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule
 
 TRANSITIONS = 100
 TEMPERATURE = 310.0

@@ -19,7 +19,7 @@ from reference_models import write_all
 
 from timewarp_openmm import pretrained
 from timewarp_openmm._opencl import intel_runtime
-from timewarp_openmm.data.systems import named_molecule
+from timewarp_openmm.simulation.systems import named_molecule
 
 
 def environment() -> dict[str, str]:

@@ -32,12 +32,12 @@ import openmm
 import torch
 
 from timewarp_openmm import TimewarpMCMCIntegrator, read_metadata
-from timewarp_openmm.data.basin_weights import BasinMap, frame_weights, save_weights
-from timewarp_openmm.data.pairs import Trajectory, load_trajectories, split_by_trajectory
-from timewarp_openmm.data.simulate import SYSTEM_FILE, default_platform
-from timewarp_openmm.data.systems import load_system_xml
+from timewarp_openmm.energies.openmm_energy import OpenMMEnergy
 from timewarp_openmm.flows import build_flow, export_model
-from timewarp_openmm.flows.internal_config import InternalFlowConfig
+from timewarp_openmm.flows.internal.config import InternalFlowConfig
+from timewarp_openmm.simulation.run import SYSTEM_FILE, default_platform
+from timewarp_openmm.simulation.systems import load_system_xml
+from timewarp_openmm.training.checkpoints import load_trained
 from timewarp_openmm.training.config import (
     AugmentationConfig,
     DataConfig,
@@ -46,9 +46,9 @@ from timewarp_openmm.training.config import (
 )
 from timewarp_openmm.training.export import make_metadata
 from timewarp_openmm.training.independence import draw
-from timewarp_openmm.training.openmm_energy import OpenMMEnergy
-from timewarp_openmm.training.run_folder import load_trained
-from timewarp_openmm.training.trainer import Progress, train
+from timewarp_openmm.training.loop import Progress, train
+from timewarp_openmm.trajectories.pairs import Trajectory, load_trajectories, split_by_trajectory
+from timewarp_openmm.trajectories.weights import BasinMap, frame_weights, save_weights
 
 INF = math.inf
 CHAINS, ITERATIONS = 8, 500

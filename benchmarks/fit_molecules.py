@@ -13,8 +13,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from timewarp_openmm.data.systems import MolecularSystem, load_molecule, named_molecule
-from timewarp_openmm.training.fit import FitSettings, fit
+from timewarp_openmm.simulation.systems import MolecularSystem, load_molecule, named_molecule
+from timewarp_openmm.workflows.fit import FitSettings, fit
 
 MOLECULES = Path(__file__).parent.parent / "examples" / "molecules"
 

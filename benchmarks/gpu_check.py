@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import openmm
 
     from timewarp_openmm import TimewarpMCMCIntegrator
-    from timewarp_openmm.data.systems import MolecularSystem
+    from timewarp_openmm.simulation.systems import MolecularSystem
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "gpu"
@@ -211,7 +211,7 @@ def measure(platform: str, precision: str) -> list[str]:
     import openmm
 
     from timewarp_openmm import pretrained
-    from timewarp_openmm.data.systems import make_platform, named_molecule
+    from timewarp_openmm.simulation.systems import make_platform, named_molecule
 
     make_platform(platform)
     molecule = named_molecule("alanine-dipeptide")

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from timewarp_openmm import read_metadata
-from timewarp_openmm.data.explore import BASINS_FILE
-from timewarp_openmm.data.systems import named_molecule
 from timewarp_openmm.files import write_bytes_atomically
+from timewarp_openmm.simulation.explore import BASINS_FILE
+from timewarp_openmm.simulation.systems import named_molecule
+from timewarp_openmm.training.checkpoints import METRICS_FILE, load_trained
 from timewarp_openmm.training.export import export_trained
-from timewarp_openmm.training.fit import FitSettings, fit, validate, write_card
 from timewarp_openmm.training.refine import RefineSettings, describe, refine
-from timewarp_openmm.training.run_folder import METRICS_FILE, load_trained
+from timewarp_openmm.workflows.fit import FitSettings, fit, validate, write_card
 
 #: Shorter rounds first; a long last one, whose learning rate falls once more.
 REFINEMENTS = (RefineSettings(minutes=28, rounds=3, target=0.9), RefineSettings(38, 1, 0.9))

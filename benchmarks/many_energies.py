@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from timewarp_openmm import TimewarpMCMCIntegrator, pretrained, read_metadata
-from timewarp_openmm.data.systems import MolecularSystem, build_system, named_molecule
-from timewarp_openmm.surrogate import surrogate_energy
+from timewarp_openmm.energies import surrogate_energy
+from timewarp_openmm.simulation.systems import MolecularSystem, build_system, named_molecule
 
 COPIES = (1, 8, 64)
 BATCHES = (1, 16, 64, 256, 1024)

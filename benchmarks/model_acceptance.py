@@ -25,9 +25,9 @@ import torch
 from numpy.typing import NDArray
 
 from timewarp_openmm import TimewarpMCMCIntegrator, pretrained, read_metadata
-from timewarp_openmm.data.systems import MolecularSystem, named_molecule
+from timewarp_openmm.energies.openmm_energy import OpenMMEnergy
+from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule
 from timewarp_openmm.training.independence import draw
-from timewarp_openmm.training.openmm_energy import OpenMMEnergy
 
 PHI_ATOMS, PSI_ATOMS = (4, 6, 8, 14), (6, 8, 14, 16)
 BASINS = ((-1.4, 1.2), (-2.6, 2.7), (-1.2, -0.4), (1.0, 0.6))  # phi, psi / rad

@@ -19,12 +19,12 @@ from pathlib import Path
 import mdtraj
 import numpy as np
 
-from timewarp_openmm.analysis.frames import open_frames, reader_topology
 from timewarp_openmm.analysis.torsions import measure_torsions, proper_torsions
 from timewarp_openmm.benchmark.rates import Crossings, ReferenceRates, SlowSplit, count_sides
-from timewarp_openmm.data.systems import load_pdb, structure_file
 from timewarp_openmm.files import sha256_of
 from timewarp_openmm.molecule import molecule_from_topology
+from timewarp_openmm.simulation.systems import load_pdb, structure_file
+from timewarp_openmm.trajectories.frames import open_frames, reader_topology
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from pymbar import MBAR
 from scipy.special import logsumexp
 
-from timewarp_openmm.data.systems import DEFAULT_FORCE_FIELD, named_molecule
+from timewarp_openmm.simulation.systems import DEFAULT_FORCE_FIELD, named_molecule
 from timewarp_openmm.units import thermal_energy
 
 Frames = NDArray[np.float64]  # [frames, 3]: phi / rad, psi / rad, potential energy / kJ/mol

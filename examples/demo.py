@@ -18,7 +18,7 @@ from openmm import app, unit
 from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
 from timewarp_openmm.analysis.ramachandran import plot_ramachandran
 from timewarp_openmm.analysis.torsions import count_crossings, phi_psi
-from timewarp_openmm.data.systems import MolecularSystem, named_molecule
+from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule
 
 PLATFORM = "Reference"  # the fastest one on a CPU for a molecule this small
 

@@ -3,7 +3,7 @@
 from openmm import app
 
 from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
-from timewarp_openmm.data.systems import named_molecule
+from timewarp_openmm.simulation.systems import named_molecule
 
 molecule = named_molecule("alanine-dipeptide")
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .molecule import Molecule
+from .molecule.graph import Molecule
 
 CONTRACT_VERSION = 1
 #: Name of the JSON member, as passed to ``torch.jit.save(..., _extra_files=...)``.

@@ -12,7 +12,7 @@ import openmm
 from openmm import unit
 
 from ._libraries import load_plugin
-from .matching import match_atoms
+from .molecule.matching import match_atoms
 from .units import KELVIN, value_in
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         for more than one proposal Liu's surrogate transition method). The samples are those of the
         System's energy whatever the surrogate is; a poor one costs acceptance.
 
-        Call it before a Context is made. ``timewarp_openmm.surrogate.surrogate_energy(system)``
+        Call it before a Context is made. ``timewarp_openmm.energies.surrogate_energy(system)``
         makes one of the System itself.
 
         Parameters
@@ -296,7 +296,7 @@ def _script_content(
     if not isinstance(module, torch.jit.ScriptModule):
         raise TypeError(
             f"a surrogate is a torch.jit.ScriptModule, not a {type(module).__name__}; make one "
-            "with timewarp_openmm.surrogate.surrogate_energy(system) or torch.jit.script(module)"
+            "with timewarp_openmm.energies.surrogate_energy(system) or torch.jit.script(module)"
         )
     buffer = io.BytesIO()
     torch.jit.save(module, buffer)

@@ -18,8 +18,8 @@ from openmm import app
 from reference_models import Affine, LagScaled, any_molecule, save_model
 
 from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
-from timewarp_openmm.data.systems import make_platform as platform_and_properties
-from timewarp_openmm.data.systems import named_molecule
+from timewarp_openmm.simulation.systems import make_platform as platform_and_properties
+from timewarp_openmm.simulation.systems import named_molecule
 from timewarp_openmm.units import GAS_CONSTANT
 
 NUM_ATOMS = 4

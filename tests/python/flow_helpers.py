@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from timewarp_openmm.contract import ModelMetadata
 from timewarp_openmm.flows import CartesianFlowConfig, build_flow
-from timewarp_openmm.flows.cartesian import CartesianFlow
+from timewarp_openmm.flows.cartesian.flow import CartesianFlow
 from timewarp_openmm.molecule import Molecule
 
 
@@ -61,7 +61,7 @@ def small_config(**options: object) -> CartesianFlowConfig:
     return CartesianFlowConfig.model_validate(sizes | options)
 
 
-#: As published, see `timewarp_openmm.flows.published`.
+#: As published, see `timewarp_openmm.flows.published.checkpoint`.
 PUBLISHED = {
     "learn_length_scales": False,
     "embedding": "element",

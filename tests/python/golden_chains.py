@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 RECORD = Path(__file__).parents[1] / "data" / "golden-chains.json"
 #: One thread, and code paths that all processors share.
 ENVIRONMENT = {
@@ -104,7 +102,7 @@ def _simulation(case: Case) -> Any:
     from openmm import app
 
     from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
-    from timewarp_openmm.data.systems import named_molecule
+    from timewarp_openmm.simulation.systems import named_molecule
 
     molecule = named_molecule("alanine-dipeptide")
     integrator = TimewarpMCMCIntegrator(pretrained(case.model))
@@ -124,8 +122,8 @@ def _simulation(case: Case) -> Any:
 
 def _surrogate() -> Any:
     """Return the energy without its solvent: a surrogate that is wrong, so that both tests act."""
-    from timewarp_openmm.data.systems import named_molecule
-    from timewarp_openmm.surrogate import surrogate_energy
+    from timewarp_openmm.energies import surrogate_energy
+    from timewarp_openmm.simulation.systems import named_molecule
 
     system = named_molecule("alanine-dipeptide").system
     for index in reversed(range(system.getNumForces())):

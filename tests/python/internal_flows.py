@@ -6,8 +6,8 @@ import torch
 from molecules import make, shaken
 from torch import Tensor
 
-from timewarp_openmm.flows.internal import InternalFlow
-from timewarp_openmm.flows.internal_config import InternalFlowConfig
+from timewarp_openmm.flows.internal.config import InternalFlowConfig
+from timewarp_openmm.flows.internal.flow import InternalFlow
 
 INF = math.inf
 SMALL = {

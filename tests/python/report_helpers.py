@@ -10,9 +10,9 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
-from timewarp_openmm.analysis.frames import reader_topology
-from timewarp_openmm.data.systems import named_molecule, structure_file
 from timewarp_openmm.molecule import molecule_from_topology
+from timewarp_openmm.simulation.systems import named_molecule, structure_file
+from timewarp_openmm.trajectories.frames import reader_topology
 
 PDB = Path(str(structure_file("alanine-dipeptide")))
 TOPOLOGY = reader_topology(molecule_from_topology(named_molecule("alanine-dipeptide").topology))

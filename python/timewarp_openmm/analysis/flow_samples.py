@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract import read_metadata
-from ..matching import match_atoms
+from ..molecule.matching import match_atoms
 from ..units import DALTON, NANOMETER, thermal_energy
 
 if TYPE_CHECKING:

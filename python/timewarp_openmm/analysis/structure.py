@@ -10,8 +10,8 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.stereochemistry import amide_torsions, stereocentres
-from ..molecule import Molecule
+from ..molecule.graph import Molecule
+from ..molecule.stereochemistry import amide_torsions, stereocentres
 from .series import BlockHistograms
 
 #: Two atoms four or more bonds apart clash when nearer than this share of the sum of their

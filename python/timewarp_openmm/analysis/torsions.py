@@ -10,8 +10,8 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.stereochemistry import amide_torsions, backbone_torsions
-from ..molecule import Molecule
+from ..molecule.graph import Molecule
+from ..molecule.stereochemistry import amide_torsions, backbone_torsions
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
-from ..analysis.frames import reader_topology
 from ..analysis.tica import torsion_features
 from ..analysis.torsions import Torsion, measure_torsions
-from ..data.explore import ExploreSettings, find_basins
-from ..data.starts import get_positions
-from ..data.systems import MolecularSystem
-from ..molecule import molecule_from_topology
+from ..molecule.graph import molecule_from_topology
+from ..simulation.explore import ExploreSettings, find_basins
+from ..simulation.starts import get_positions
+from ..simulation.systems import MolecularSystem
+from ..trajectories.frames import reader_topology
 from .samplers import Maker, Recording, Thermostat, make_langevin
 
 #: Turns that each chain gets; the more, the less a busy spell of the machine falls on one method.

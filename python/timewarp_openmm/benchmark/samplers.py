@@ -12,7 +12,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from ..data.systems import MolecularSystem
+from ..simulation.systems import MolecularSystem
 from ..units import NANOMETER, PICOSECOND
 
 #: 1/ps, where no reference says otherwise.

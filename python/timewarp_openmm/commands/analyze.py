@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from openmm import app
 
-    from ..analysis.frames import FrameReader
     from ..analysis.series import BlockHistograms
     from ..report.findings import Findings
     from ..report.study import Study
     from ..report.survey import Subject, Survey
+    from ..trajectories.frames import FrameReader
 
 #: States of the MD or the chain that the flow proposes from, and proposals of each.
 _STATES, _PER_STATE = 1000, 4
@@ -56,18 +56,18 @@ def analyze(
     force: Annotated[bool, typer.Option(help="Replace the report that is there.")] = False,
 ) -> None:
     """Compare samples with MD: one HTML page, its figures, and a JSON file of every number."""
-    from ..data.systems import load_molecule, load_pdb
     from ..files import refuse_existing
+    from ..simulation.systems import load_molecule, load_pdb
     from . import require_analysis
 
     require_analysis("analyze")
-    from ..analysis.frames import expand_trajectories, reader_topology
     from ..contract import read_metadata
-    from ..molecule import molecule_from_topology
+    from ..molecule.graph import molecule_from_topology
     from ..report.page import PAGE_FILE, write_report
     from ..report.study import Study
     from ..report.survey import Subject
     from ..report.viewer import view_frames, write_frame
+    from ..trajectories.frames import expand_trajectories, reader_topology
 
     refuse_existing(out / PAGE_FILE, force)
     openmm_topology, positions = load_pdb(topology)
@@ -126,8 +126,8 @@ def analyze(
 
 def _open(paths: list[Path], subject: Subject, problems: list[str]) -> list[FrameReader]:
     """Open the files that fit, and note those that do not."""
-    from ..analysis.frames import open_frames
     from ..analysis.structure import implausible_bonds
+    from ..trajectories.frames import open_frames
 
     readers = []
     for path in paths:

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from ..benchmark.rates import ReferenceRates
     from ..contract import ModelMetadata
-    from ..data.systems import MolecularSystem
+    from ..simulation.systems import MolecularSystem
 
 
 def benchmark(
@@ -41,8 +41,8 @@ def benchmark(
 ) -> None:
     """Run Timewarp and molecular dynamics in turns and compare their effective samples."""
     from ..contract import read_metadata
-    from ..data.systems import load_molecule
     from ..files import refuse_existing
+    from ..simulation.systems import load_molecule
     from . import require_analysis
 
     metadata = read_metadata(model)
@@ -85,7 +85,6 @@ def _on_platform(
     import openmm
 
     from .. import __version__
-    from ..analysis.frames import reader_topology
     from ..analysis.tica import fit_slow_coordinates
     from ..analysis.torsions import proper_torsions, true_rotors
     from ..benchmark import measure, output
@@ -97,8 +96,9 @@ def _on_platform(
         Thermostat,
         make_methods,
     )
-    from ..data.systems import make_platform
-    from ..molecule import molecule_from_topology
+    from ..molecule.graph import molecule_from_topology
+    from ..simulation.systems import make_platform
+    from ..trajectories.frames import reader_topology
     from .progress import counting
 
     minutes, chains, replica_exchange, kelvin, seed = options

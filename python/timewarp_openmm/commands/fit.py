@@ -31,9 +31,9 @@ def fit(
 
     The same command goes on with an interrupted fit.
     """
-    from ..data.systems import load_molecule
-    from ..training.fit import FitSettings
-    from ..training.fit import fit as run_fit
+    from ..simulation.systems import load_molecule
+    from ..workflows.fit import FitSettings
+    from ..workflows.fit import fit as run_fit
 
     molecule = load_molecule(structure, force_field, system)
     settings = FitSettings(minutes, temperature, target, seed, workers or os.cpu_count() or 1)

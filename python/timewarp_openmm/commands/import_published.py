@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..flows.export import export_model
-from ..flows.published import import_published, published_metadata
+from ..flows.published.checkpoint import import_published, published_metadata
 
 
 def import_command(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..training.trainer import Progress
+    from ..training.loop import Progress
 
 
 def refine(

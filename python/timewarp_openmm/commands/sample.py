@@ -33,8 +33,8 @@ def sample(
 ) -> None:
     """Sample a molecule with a model and write a trajectory."""
     from ..contract import read_metadata
-    from ..data.systems import load_molecule, make_platform
     from ..files import naming, refuse_existing
+    from ..simulation.systems import load_molecule, make_platform
 
     refuse_existing(out, force)
     if system is None and not force_field:
@@ -51,7 +51,7 @@ def sample(
         str(model), topology=molecule.topology, temperature=temperature
     )
     if subchain > 0:
-        from ..surrogate import surrogate_energy
+        from ..energies import surrogate_energy
 
         energy = surrogate_energy(molecule.system, particles=integrator.getParticles())
         integrator.setSurrogate(energy, subchain)

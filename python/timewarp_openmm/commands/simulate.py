@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..data.explore import Basins, ExploreSettings
-    from ..data.protocol import Protocol
-    from ..data.systems import MolecularSystem
+    from ..simulation.explore import Basins, ExploreSettings
+    from ..simulation.protocol import Protocol
+    from ..simulation.systems import MolecularSystem
 
 
 def simulate(
@@ -52,9 +52,9 @@ def simulate(
     force: Annotated[bool, typer.Option(help="Replace the run that is there.")] = False,
 ) -> None:
     """Run molecular dynamics trajectories; the same command finishes an interrupted run."""
-    from ..data.explore import ExploreSettings
-    from ..data.protocol import with_settings
-    from ..data.simulate import simulate as run_simulation
+    from ..simulation.explore import ExploreSettings
+    from ..simulation.protocol import with_settings
+    from ..simulation.run import simulate as run_simulation
     from .progress import counting
 
     molecule, protocol = _choose(preset, pdb, force_field, system)
@@ -107,7 +107,7 @@ def _explore(
 ) -> Basins:
     import os
 
-    from ..data.explore import load_or_find_basins
+    from ..simulation.explore import load_or_find_basins
     from .progress import counting
 
     with counting(f"exploring {protocol.molecule}", 100.0, "%") as show:
@@ -129,9 +129,9 @@ def _choose(
     preset_name: str | None, pdb: Path | None, force_field: list[str] | None, system: Path | None
 ) -> tuple[MolecularSystem, Protocol]:
     """Return the molecule and the protocol that the options ask for."""
-    from ..data.protocol import Protocol, preset
-    from ..data.simulate import default_platform
-    from ..data.systems import load_molecule, named_molecule
+    from ..simulation.protocol import Protocol, preset
+    from ..simulation.run import default_platform
+    from ..simulation.systems import load_molecule, named_molecule
 
     if (preset_name is None) == (pdb is None):
         raise ValueError("give either --preset (ala2-report, ala2) or --pdb")

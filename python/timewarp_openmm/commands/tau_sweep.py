@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from ..analysis.lag_sweep import LagResult
-    from ..data.systems import MolecularSystem
+    from ..simulation.systems import MolecularSystem
 
 #: ps of dynamics between the given structure and a chain's start.
 _RELAXATION = 20.0
@@ -37,8 +37,8 @@ def tau_sweep(
 ) -> None:
     """Run chains at each lag time of a model, and compare them."""
     from ..contract import read_metadata
-    from ..data.systems import load_molecule
     from ..files import refuse_existing, write_bytes_atomically
+    from ..simulation.systems import load_molecule
 
     numbers = out.with_suffix(".json")
     for path in (out, numbers):
@@ -79,8 +79,8 @@ def _relax(
 ) -> NDArray[np.float64]:
     import openmm
 
-    from ..data.starts import get_positions
-    from ..data.systems import make_platform
+    from ..simulation.starts import get_positions
+    from ..simulation.systems import make_platform
     from ..units import PICOSECOND
 
     integrator = openmm.LangevinMiddleIntegrator(temperature, 1.0, 0.001 * PICOSECOND)
@@ -105,11 +105,11 @@ def _sweep_one(
     import openmm
 
     from ..analysis.lag_sweep import summarize_lag
-    from ..data.explore import measure_torsions, rotor_torsions
-    from ..data.starts import get_positions
-    from ..data.systems import make_platform
     from ..integrator import TimewarpMCMCIntegrator
-    from ..molecule import molecule_from_topology
+    from ..molecule.graph import molecule_from_topology
+    from ..simulation.explore import measure_torsions, rotor_torsions
+    from ..simulation.starts import get_positions
+    from ..simulation.systems import make_platform
 
     quadruples = rotor_torsions(molecule_from_topology(molecule.topology, molecule.system))
     acceptance, torsions = [], []

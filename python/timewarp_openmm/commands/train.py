@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..training.trainer import Progress
+    from ..training.loop import Progress
 
 
 def train(
@@ -21,7 +21,7 @@ def train(
 ) -> None:
     """Fit a flow; the same command goes on with an interrupted run."""
     from ..training.config import load_config
-    from ..training.trainer import train as run_training
+    from ..training.loop import train as run_training
     from .progress import counting
 
     settings = load_config(config)

@@ -1,10 +1,10 @@
 """Conditional normalising flows, and how they become model files."""
 
-from .build import build_flow
+from .cartesian.config import CartesianFlowConfig, FlowConfig
 from .check import check_contract
-from .config import CartesianFlowConfig, FlowConfig
 from .export import export_model
-from .internal_config import InternalFlowConfig
+from .internal.config import InternalFlowConfig
+from .registry import build_flow
 
 __all__ = [
     "CartesianFlowConfig",

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..analysis.chain import ChainWatch
-from ..analysis.frames import FrameReader
 from ..analysis.series import BlockHistograms, ThinnedSeries
 from ..analysis.structure import Geometry, IntegrityCheck, histograms_like, molecule_geometry
 from ..analysis.torsions import Torsion, measure_torsions, proper_torsions
-from ..molecule import Molecule
+from ..molecule.graph import Molecule
+from ..trajectories.frames import FrameReader
 
 #: Frames of torsions that are kept of each chain, and whole frames of each sample.
 KEPT_TORSIONS = 100_000

@@ -8,8 +8,8 @@ import mdtraj
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis.frames import FrameReader
 from ..files import write_bytes_atomically
+from ..trajectories.frames import FrameReader
 from .study import SHORT, Study
 from .survey import Subject
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..molecule import Molecule
+from ..molecule.graph import Molecule
 
 
 def random_rotations(count: int, generator: torch.Generator) -> torch.Tensor:
@@ -24,7 +24,7 @@ def equivalent_hydrogens(molecule: Molecule) -> list[tuple[int, int, int]]:
 
     Examples
     --------
-    >>> from timewarp_openmm.molecule import Molecule
+    >>> from timewarp_openmm.molecule.graph import Molecule
     >>> methyl = Molecule(("C", "H1", "H2", "H3", "F"), ("X",) * 5, (0,) * 5,
     ...                   ("C", "H", "H", "H", "F"), (12.0, 1.0, 1.0, 1.0, 19.0),
     ...                   ((0, 1), (0, 2), (0, 3), (0, 4)))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..data.pairs import PairSampler
-from ..molecule import Molecule
+from ..molecule.graph import Molecule
+from ..trajectories.pairs import PairSampler
 from .augmentation import HydrogenPermutation, permute_atoms, random_rotations
 from .config import AugmentationConfig
 from .rigid_motion import small_rigid_motion, superpose

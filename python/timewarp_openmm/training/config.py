@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..flows.config import FlowConfig
+from ..flows.cartesian.config import FlowConfig
 
 
 class _Section(BaseModel):

@@ -8,10 +8,10 @@ from typing import Any
 
 from .. import __version__
 from ..contract import ModelMetadata
-from ..flows.build import Flow, build_flow
 from ..flows.export import export_model
+from ..flows.registry import Flow, build_flow
+from .checkpoints import TrainedFlow, load_trained
 from .config import TrainingConfig
-from .run_folder import TrainedFlow, load_trained
 
 
 def export_run(

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..energies.openmm_energy import UNPHYSICAL, OpenMMEnergy
 from .losses import log_normal
-from .openmm_energy import UNPHYSICAL, OpenMMEnergy
 
 #: Proposals that are made together.
 _CHUNK = 1000

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
+from ..energies.openmm_energy import UNPHYSICAL, OpenMMEnergy
+from ..energies.workers import PendingEnergies
 from .batches import Batch
 from .config import LossConfig
 from .density_regression import density_regression_loss
-from .energy_workers import PendingEnergies
-from .openmm_energy import UNPHYSICAL, OpenMMEnergy
 
 
 def likelihood_loss(flow: Any, batch: Batch) -> torch.Tensor:

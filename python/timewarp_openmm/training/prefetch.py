@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
+from ..energies.openmm_energy import OpenMMEnergy
 from .batches import BatchSource
 from .config import LossConfig
 from .losses import PendingStates, RegressionStates, begin_regression_states
-from .openmm_energy import OpenMMEnergy
 
 
 class RegressionPrefetch:

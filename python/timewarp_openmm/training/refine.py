@@ -14,18 +14,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data.basin_weights import BasinMap, frame_weights, save_weights
-from ..data.explore import BASINS_FILE
-from ..data.pairs import TrajectorySet, load_trajectories, save_independent, split_by_trajectory
-from ..data.simulate import SYSTEM_FILE, default_platform
-from ..data.systems import load_system_xml
+from ..energies.openmm_energy import OpenMMEnergy
 from ..files import replace_atomically
-from ..flows.build import build_flow
+from ..flows.registry import build_flow
+from ..simulation.explore import BASINS_FILE
+from ..simulation.run import SYSTEM_FILE, default_platform
+from ..simulation.systems import load_system_xml
+from ..trajectories.pairs import (
+    TrajectorySet,
+    load_trajectories,
+    save_independent,
+    split_by_trajectory,
+)
+from ..trajectories.weights import BasinMap, frame_weights, save_weights
+from .checkpoints import BEST_FILE, TrainedFlow, load_trained
 from .config import LossConfig, TrainingConfig, parse_config
 from .independence import Chains, Draws, draw, log_weights_of, run_chains
-from .openmm_energy import OpenMMEnergy
-from .run_folder import BEST_FILE, TrainedFlow, load_trained
-from .trainer import Progress, train
+from .loop import Progress, train
 
 DRAWS_FILE = "draws.npz"
 WEIGHTS_FILE = "weights.npz"

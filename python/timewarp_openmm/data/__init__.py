@@ -1,1 +1,0 @@
-"""Molecules, molecular dynamics runs and the pairs of states that flows are trained on."""

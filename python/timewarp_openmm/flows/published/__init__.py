@@ -1,0 +1,1 @@
+"""Flows that others have trained and published."""

@@ -1,0 +1,1 @@
+"""Molecular dynamics: Systems, starts, exploring, and runs that make data."""

@@ -1,0 +1,348 @@
+"""Finding the conformational basins of a molecule, without knowing what molecule it is.
+
+Hot walkers cross the barriers; their frames are minimised, checked for what must not have flipped,
+and clustered by the torsions about the bonds that turn. Short runs at the target temperature then
+start from one conformation of each cluster.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+
+from ..files import replace_atomically
+from ..molecule.graph import Molecule, molecule_from_topology
+from ..molecule.stereochemistry import Stereochemistry
+from ..molecule.zmatrix import CoordinateKind, build_zmatrix
+from ..units import KILOJOULE_PER_MOLE, PICOSECOND, thermal_energy
+from .run import default_platform
+from .starts import get_positions
+from .systems import MolecularSystem, make_platform
+
+BASINS_FILE = "basins.npz"
+#: 1/ps; hot walkers only have to get about.
+HOT_FRICTION = 2.0
+#: kJ/mol/nm and iterations: enough to tell basins apart, not to find minima exactly.
+MINIMISE_TOLERANCE = 10.0
+MINIMISE_ITERATIONS = 300
+
+
+@dataclass(frozen=True)
+class ExploreSettings:
+    """How basins are looked for.
+
+    Attributes
+    ----------
+    temperatures : tuple of float
+        K; the walkers' ladder, used in turn. At the lower ones barriers are crossed less often but
+        more of the conformations are those that matter; far above them, amide bonds turn to cis.
+    walkers : int
+    length, interval : float
+        ps of each walker, and between the frames that are minimised.
+    timestep : float
+        ps.
+    separation : float
+        rad; conformations are of one basin if no torsion differs by more.
+    energy_window : float
+        kJ/mol above the lowest minimum, up to which basins are kept.
+    max_basins : int
+        The lowest ones are kept.
+    max_minutes : float, optional
+        Walkers stop after this time, wherever they are.
+    """
+
+    temperatures: tuple[float, ...] = (500.0, 650.0, 800.0)
+    walkers: int = 6
+    length: float = 150.0
+    interval: float = 1.0
+    timestep: float = 0.001
+    separation: float = 0.9
+    energy_window: float = 30.0
+    max_basins: int = 16
+    max_minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.walkers < 1 or self.max_basins < 1 or not self.temperatures:
+            raise ValueError("exploring needs at least one walker, one temperature and one basin")
+        for name in ("length", "interval", "timestep", "separation", "energy_window"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.interval > self.length:
+            raise ValueError(
+                f"the interval ({self.interval:g} ps) must not exceed the length of a walker "
+                f"({self.length:g} ps)"
+            )
+
+
+@dataclass(frozen=True)
+class Basins:
+    """Conformational basins, the lowest minimum first.
+
+    Attributes
+    ----------
+    positions : float64 array [K, N, 3], nm
+        One minimum of each.
+    energies : float64 array [K], kJ/mol
+        Above the lowest.
+    torsions : float64 array [K, R], rad
+        Of the bonds that turn.
+    visits : int64 array [K]
+        Frames of the walkers that led there.
+    dropped : int
+        Frames left out because a centre or an amide bond had flipped.
+    found : int
+        Basins before `max_basins` and the energy window cut them down.
+    """
+
+    positions: NDArray[np.float64]
+    energies: NDArray[np.float64]
+    torsions: NDArray[np.float64]
+    visits: NDArray[np.int64]
+    dropped: int
+    found: int
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+def rotor_torsions(molecule: Molecule) -> list[tuple[int, int, int, int]]:
+    """Return the torsion of each bond that turns or belongs to a ring that flips.
+
+    Bonds that only turn atoms alike (methyls) are left out.
+
+    Raises
+    ------
+    ValueError
+        If the molecule has no Z-matrix.
+    """
+    zmatrix = build_zmatrix(molecule)
+    alike = {group[0] for group in zmatrix.symmetric_rotors}
+    return [
+        (placed.atom, *placed.references)
+        for placed in zmatrix.placed
+        if placed.kind in (CoordinateKind.ROTOR, CoordinateKind.PUCKER) and placed.atom not in alike
+    ]
+
+
+def measure_torsions(
+    positions: NDArray[np.floating], torsions: Sequence[tuple[int, int, int, int]]
+) -> NDArray[np.float64]:
+    """Return torsions [F, R] in rad of conformations [F, N, 3]."""
+    index = np.array(torsions, dtype=int).reshape(-1, 4)
+    a, b, c, d = (np.asarray(positions, dtype=float)[:, index[:, k]] for k in range(4))
+    axis = (c - b) / np.linalg.norm(c - b, axis=-1, keepdims=True)
+    first = np.cross(axis, np.cross(a - b, axis))
+    last = np.cross(axis, np.cross(d - c, axis))
+    sine = (np.cross(first, last) * axis).sum(-1)
+    angles: NDArray[np.float64] = np.arctan2(sine, (first * last).sum(-1))
+    return angles
+
+
+def nearest_basin(torsions: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the nearest of `centres` [K, R] for each row of `torsions` [F, R].
+
+    The distance is the sum of 1 - cos of the differences.
+
+    Examples
+    --------
+    >>> nearest_basin(np.array([[3.1], [0.2]]), np.array([[0.0], [-3.1]])).tolist()
+    [1, 0]
+    """
+    similarity = np.cos(torsions) @ np.cos(centres).T + np.sin(torsions) @ np.sin(centres).T
+    nearest: NDArray[np.int64] = similarity.argmax(1)
+    return nearest
+
+
+def find_basins(
+    molecule: MolecularSystem,
+    settings: ExploreSettings,
+    seed: int,
+    workers: int = 1,
+    report: Callable[[float, str], None] | None = None,
+) -> Basins:
+    """Look for the basins of a molecule.
+
+    Parameters
+    ----------
+    molecule : MolecularSystem
+        Its positions set the handedness and the amides to be kept.
+    settings : ExploreSettings
+    seed : int
+    workers : int
+        Threads (OpenMM computes outside of Python's lock).
+    report : callable, optional
+        Called with the part that is done, in [0, 1], and a note.
+
+    Raises
+    ------
+    ValueError
+        If the molecule has no Z-matrix, or every frame had flipped.
+    """
+    atoms = molecule_from_topology(molecule.topology, molecule.system)
+    torsions = rotor_torsions(atoms)
+    began = time.monotonic()
+    frames: list[NDArray[np.float64]] = []
+    energies: list[float] = []
+    xml = openmm.XmlSerializer.serialize(molecule.system)
+    done = [0.0] * settings.walkers
+
+    def walk(walker: int) -> list[tuple[float, NDArray[np.float64]]]:
+        found = []
+        for part, energy, positions in _walk(xml, molecule.positions, settings, walker, seed):
+            done[walker] = part
+            found.append((energy, positions))
+            minutes = (time.monotonic() - began) / 60
+            if settings.max_minutes is not None and minutes > settings.max_minutes:
+                break
+        done[walker] = 1.0
+        return found
+
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = {pool.submit(walk, walker) for walker in range(settings.walkers)}
+        walks = set(waiting)
+        while waiting:
+            _, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            if report is not None:
+                report(sum(done) / len(done), "hot walkers")
+        for walk_result in walks:
+            for energy, positions in walk_result.result():
+                energies.append(energy)
+                frames.append(positions)
+    check = Stereochemistry(atoms, molecule.positions)
+    kept = [i for i, positions in enumerate(frames) if not check.find_flips(positions)]
+    dropped = len(frames) - len(kept)
+    if not kept:
+        raise ValueError(
+            f"all {len(frames)} conformations of the exploration had flipped a centre or an amide "
+            "bond; explore at lower temperatures"
+        )
+    return _cluster(
+        np.stack([frames[i] for i in kept]),
+        np.array([energies[i] for i in kept]),
+        torsions,
+        settings,
+        dropped,
+    )
+
+
+def _walk(
+    xml: str, positions: NDArray[np.float64], settings: ExploreSettings, walker: int, seed: int
+) -> Iterator[tuple[float, float, NDArray[np.float64]]]:
+    """Yield the part done, and energy / (kJ/mol) and positions of each minimised frame."""
+    temperature = settings.temperatures[walker % len(settings.temperatures)]
+    walker_seed = int(np.random.SeedSequence([seed, walker]).generate_state(1)[0]) % (2**31 - 2) + 1
+    integrator = openmm.LangevinMiddleIntegrator(
+        temperature, HOT_FRICTION, settings.timestep * PICOSECOND
+    )
+    integrator.setRandomNumberSeed(walker_seed)
+    system = openmm.XmlSerializer.deserialize(xml)
+    platform = make_platform(default_platform(len(positions)))
+    hot = openmm.Context(system, integrator, *platform)
+    cold = openmm.Context(system, openmm.VerletIntegrator(0.001), *platform)
+    hot.setPositions(positions)
+    openmm.LocalEnergyMinimizer.minimize(hot)
+    hot.setVelocitiesToTemperature(temperature, walker_seed)
+    count = round(settings.length / settings.interval)
+    for frame in range(count + 1):
+        if frame > 0:
+            integrator.step(round(settings.interval / settings.timestep))
+        cold.setPositions(get_positions(hot))
+        openmm.LocalEnergyMinimizer.minimize(cold, MINIMISE_TOLERANCE, MINIMISE_ITERATIONS)
+        energy = cold.getState(energy=True).getPotentialEnergy()
+        yield frame / count, energy.value_in_unit(KILOJOULE_PER_MOLE), get_positions(cold)
+
+
+def _cluster(
+    positions: NDArray[np.float64],
+    energies: NDArray[np.float64],
+    torsions: Sequence[tuple[int, int, int, int]],
+    settings: ExploreSettings,
+    dropped: int,
+) -> Basins:
+    """Take the lowest minimum as a basin, all that are near it with it, and so on upwards."""
+    angles = measure_torsions(positions, torsions)
+    finite = np.isfinite(energies) & np.isfinite(angles).all(1)
+    order = [int(i) for i in np.argsort(energies) if finite[i]]
+    centres: list[int] = []
+    visits: list[int] = []
+    for i in order:
+        turns = np.abs(np.angle(np.exp(1j * (angles[np.array(centres, dtype=int)] - angles[i]))))
+        near = np.flatnonzero((turns <= settings.separation).all(1))
+        if len(near):
+            visits[int(near[0])] += 1
+        else:
+            centres.append(i)
+            visits.append(1)
+    low = energies[centres] <= energies[centres[0]] + settings.energy_window
+    chosen = [i for i in range(len(centres)) if low[i]][: settings.max_basins]
+    index = np.array(centres)[chosen]
+    return Basins(
+        positions[index],
+        energies[index] - energies[index[0]],
+        angles[index],
+        np.array(visits, dtype=np.int64)[chosen],
+        dropped,
+        len(centres),
+    )
+
+
+def load_or_find_basins(
+    folder: Path,
+    molecule: MolecularSystem,
+    settings: ExploreSettings,
+    seed: int,
+    workers: int = 1,
+    report: Callable[[float, str], None] | None = None,
+) -> Basins:
+    """Return the basins that `folder` holds for this molecule and these settings, or find them."""
+    path = folder / BASINS_FILE
+    identity = _identity(molecule, settings, seed)
+    if path.exists():
+        with np.load(path) as content:
+            stored: dict[str, Any] = dict(content)
+        if str(stored.pop("identity")) == identity:
+            dropped, found = int(stored.pop("dropped")), int(stored.pop("found"))
+            return Basins(**stored, dropped=dropped, found=found)
+    basins = find_basins(molecule, settings, seed, workers, report)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(temporary: Path) -> None:
+        np.savez(temporary, identity=np.array(identity), **_shallow(basins))
+
+    replace_atomically(path, write)
+    return basins
+
+
+def _shallow(basins: Basins) -> dict[str, Any]:
+    return {name: np.asarray(value) for name, value in vars(basins).items()}
+
+
+def _identity(molecule: MolecularSystem, settings: ExploreSettings, seed: int) -> str:
+    text = openmm.XmlSerializer.serialize(molecule.system) + repr((asdict(settings), seed))
+    return sha256(text.encode() + molecule.positions.tobytes()).hexdigest()
+
+
+def basin_populations(
+    basins: Basins, temperature: float, hot_temperatures: Sequence[float]
+) -> NDArray[np.float64]:
+    """Guess the populations [K] of the basins at `temperature` / K from the hot walkers' visits.
+
+    Superposition of basins whose shape does not depend on the temperature: the population is that
+    of the walkers, at 1/kT averaged over their ladder, times
+    exp(-E (1/kT - 1/kT_hot)) with E the energy of the minimum. A guess for the first training only;
+    importance weights replace it (`refine`).
+    """
+    beta = 1 / thermal_energy(temperature)
+    hot = float(np.mean([1 / thermal_energy(t) for t in hot_temperatures]))
+    populations = basins.visits * np.exp(-(beta - hot) * basins.energies)
+    shares: NDArray[np.float64] = populations / populations.sum()
+    return shares

@@ -1,0 +1,426 @@
+"""Molecular dynamics trajectories for training: seeded, resumable, one process each."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from hashlib import sha256
+from multiprocessing.sharedctypes import SynchronizedArray
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import mdtraj
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..files import exclusive_lock, refuse_existing, sha256_of, write_bytes_atomically
+from ..molecule.graph import Molecule, molecule_from_topology
+from ..molecule.stereochemistry import backbone_torsions, torsion
+from ..trajectories.writer import TrajectoryWriter, count_frames
+from .protocol import Protocol
+from .starts import equilibrated_start, get_positions, make_integrator
+from .systems import MolecularSystem, make_platform
+
+RUN_FILE = "run.json"
+SYSTEM_FILE = "system.xml"
+LOCK_FILE = ".lock"
+#: Atoms up to which one thread of the Reference platform beats the CPU platform (22 atoms:
+#: 26,000 steps/s against 1,300).
+REFERENCE_LIMIT = 100
+#: nm; no molecule diffuses so far, and float32 still holds it. NaN is not less than this either.
+FARTHEST = 1e6
+#: Seconds between checkpoints.
+CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class TrajectoryTask:
+    """All that a worker process needs for one trajectory."""
+
+    folder: Path
+    index: int
+    protocol: Protocol
+    system_xml: str
+    topology: mdtraj.Topology
+    molecule: Molecule
+    reference: NDArray[np.float64]
+    start: NDArray[np.float64]
+    checkpoint_seconds: float
+    max_seconds: float
+
+    @property
+    def path(self) -> Path:
+        return trajectory_path(self.folder, self.index)
+
+    @property
+    def seed(self) -> int:
+        """The trajectory's own seed, in OpenMM's range and never its "random" 0."""
+        state = np.random.SeedSequence([self.protocol.seed, self.index]).generate_state(1)
+        return int(state[0]) % (2**31 - 1) + 1
+
+
+def trajectory_path(folder: Path, index: int) -> Path:
+    """Return where trajectory `index` of a run lies."""
+    return folder / f"trajectory-{index:03d}.h5"
+
+
+def default_platform(num_atoms: int) -> str:
+    """Return the platform that is fastest on one thread for so many atoms."""
+    return "Reference" if num_atoms <= REFERENCE_LIMIT else "CPU"
+
+
+def simulate(
+    molecule: MolecularSystem,
+    protocol: Protocol,
+    folder: str | Path,
+    workers: int | None = None,
+    force: bool = False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    report: Callable[[int], None] | None = None,
+    starts: NDArray[np.float64] | None = None,
+    max_minutes: float = math.inf,
+) -> dict[str, Any]:
+    """Run a protocol into `folder`, or finish a run that was interrupted there.
+
+    Parameters
+    ----------
+    molecule : MolecularSystem
+    protocol : Protocol
+    folder : path
+        Gets ``trajectory-NNN.h5`` (MDTraj HDF5, nm and ps), ``system.xml`` and ``run.json``.
+    workers : int, optional
+        Processes, each with one thread; the number of cores by default.
+    force : bool
+        Replace the run that `folder` holds.
+    checkpoint_seconds : float
+        At most so much work of each trajectory is lost when the run is killed.
+    report : callable, optional
+        Called every second or so with the number of frames recorded in all.
+    starts : array [K, N, 3], optional
+        nm; conformations that the trajectories start from in turn, instead of the molecule's own
+        (see `explore`).
+    max_minutes : float
+        Wall time, shared evenly among the trajectories; those that the machine is too slow for
+        end early, with at least two frames.
+
+    Returns
+    -------
+    run : dict
+        The content of ``run.json``.
+
+    Raises
+    ------
+    FileExistsError
+        If `folder` holds a complete run, a run of another protocol, or another process works in it.
+    ValueError
+        If the simulation blows up or no start can be found.
+    """
+    make_platform(protocol.platform)
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    if starts is None:
+        starts = molecule.positions[None]
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(folder / LOCK_FILE):
+        run = _open_run(folder, molecule, protocol, starts, force)
+        count = workers or os.cpu_count() or 1
+        max_seconds = 60 * max_minutes * count / protocol.trajectories
+        tasks = _make_tasks(folder, molecule, protocol, starts, checkpoint_seconds, max_seconds)
+        began = time.monotonic()
+        earlier = float(run["wall_seconds"])
+
+        def record(result: dict[str, Any]) -> None:
+            run["trajectories"] = sorted(
+                [*run["trajectories"], result], key=lambda entry: str(entry["file"])
+            )
+            run["dropped_starts"] += result["dropped_starts"]
+            run["wall_seconds"] = round(earlier + time.monotonic() - began, 1)
+            run["complete"] = len(run["trajectories"]) == protocol.trajectories
+            _write_json(folder / RUN_FILE, run)
+
+        done = {entry["file"] for entry in run["trajectories"]}
+        pending = [task for task in tasks if task.path.name not in done]
+        count = min(count, len(pending))
+        finished = protocol.frames * len(done)
+        if count <= 1:
+            _run_here(pending, record, report, finished)
+        else:
+            _run_in_processes(pending, count, record, report, finished)
+        for leftover in [*folder.glob("trajectory-*.chk"), *folder.glob("trajectory-*.lock")]:
+            leftover.unlink()
+    return run
+
+
+def _open_run(
+    folder: Path,
+    molecule: MolecularSystem,
+    protocol: Protocol,
+    starts: NDArray[np.float64],
+    force: bool,
+) -> dict[str, Any]:
+    """Return the run of `folder`, made new where there is none (or `force`)."""
+    path = folder / RUN_FILE
+    system_xml = openmm.XmlSerializer.serialize(molecule.system)
+    fingerprint = sha256(system_xml.encode() + starts.tobytes()).hexdigest()
+    if path.exists() and not force:
+        run: dict[str, Any] = json.loads(path.read_text())
+        differences = protocol.differences(run["protocol"])
+        if not differences and run["system_sha256"] != fingerprint:
+            differences = ["the System or the starting positions"]
+        if differences:
+            raise FileExistsError(
+                f"{folder} holds a run of another protocol ({'; '.join(differences)}); name "
+                "another folder or pass --force to replace it"
+            )
+        if run["complete"]:
+            raise FileExistsError(f"{folder} holds a complete run; pass --force to replace it")
+        return run
+    old = sorted(folder.glob("trajectory-*"))
+    for file in old:
+        refuse_existing(file, force)
+    for file in old:
+        file.unlink()
+    (folder / SYSTEM_FILE).write_text(system_xml)
+    run = {
+        "protocol": protocol.to_dict(),
+        "system_sha256": fingerprint,
+        "versions": {
+            "timewarp_openmm": __version__,
+            "openmm": openmm.__version__,
+            "mdtraj": mdtraj.__version__,
+        },
+        "complete": False,
+        "wall_seconds": 0.0,
+        "dropped_starts": 0,
+        "trajectories": [],
+    }
+    _write_json(path, run)
+    return run
+
+
+def _make_tasks(
+    folder: Path,
+    molecule: MolecularSystem,
+    protocol: Protocol,
+    starts: NDArray[np.float64],
+    checkpoint_seconds: float,
+    max_seconds: float,
+) -> list[TrajectoryTask]:
+    system_xml = openmm.XmlSerializer.serialize(molecule.system)
+    topology = mdtraj.Topology.from_openmm(molecule.topology)
+    atoms = molecule_from_topology(molecule.topology, molecule.system)
+    return [
+        TrajectoryTask(
+            folder,
+            index,
+            protocol,
+            system_xml,
+            topology,
+            atoms,
+            molecule.positions,
+            starts[index % len(starts)],
+            checkpoint_seconds,
+            max_seconds,
+        )
+        for index in range(protocol.trajectories)
+    ]
+
+
+def _run_here(
+    tasks: list[TrajectoryTask],
+    record: Callable[[dict[str, Any]], None],
+    report: Callable[[int], None] | None,
+    finished: int,
+) -> None:
+    for task in tasks:
+        before = finished
+
+        def progress(frames: int, before: int = before) -> None:
+            if report is not None:
+                report(before + frames)
+
+        record(run_trajectory(task, progress))
+        finished += task.protocol.frames
+
+
+def _run_in_processes(
+    tasks: list[TrajectoryTask],
+    workers: int,
+    record: Callable[[dict[str, Any]], None],
+    report: Callable[[int], None] | None,
+    finished: int,
+) -> None:
+    # Fresh interpreters: a forked copy of a process that has used OpenMM's threads may hang.
+    context = multiprocessing.get_context("spawn")
+    frames = context.Array("q", max(task.index for task in tasks) + 1)
+    stop = context.Event()
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker, initargs=(frames, stop)
+    ) as pool:
+        try:
+            waiting = {pool.submit(_run_in_worker, task) for task in tasks}
+            while waiting:
+                done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+                for future in done:
+                    record(future.result())
+                if report is not None:
+                    report(finished + sum(frames[:]))
+        except BaseException:
+            # The others leave at their next frame; their last checkpoints stay.
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_worker_frames: SynchronizedArray[int] | None = None
+_worker_stop: Event | None = None
+
+
+def _start_worker(frames: SynchronizedArray[int], stop: Event) -> None:
+    global _worker_frames, _worker_stop
+    _worker_frames, _worker_stop = frames, stop
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    """End this process when the one that started it has gone, for instance by kill -9.
+
+    Whatever it writes, it writes so that being killed itself does no harm.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _run_in_worker(task: TrajectoryTask) -> dict[str, Any]:
+    frames, stop = _worker_frames, _worker_stop
+    assert frames is not None
+    assert stop is not None
+
+    def progress(count: int) -> None:
+        frames[task.index] = count
+        if stop.is_set():
+            raise SystemExit(f"{task.path.name} was stopped")
+
+    return run_trajectory(task, progress)
+
+
+def run_trajectory(task: TrajectoryTask, progress: Callable[[int], None]) -> dict[str, Any]:
+    """Run, or finish, one trajectory.
+
+    Returns
+    -------
+    entry : dict
+        The trajectory's entry in ``run.json``.
+
+    Raises
+    ------
+    ValueError
+        If positions stop being finite.
+    """
+    protocol = task.protocol
+    system = openmm.XmlSerializer.deserialize(task.system_xml)
+    integrator = make_integrator(protocol, task.seed)
+    context = openmm.Context(system, integrator, *make_platform(protocol.platform))
+    writer = TrajectoryWriter(task.path, task.topology)
+    checkpoint = task.path.with_suffix(".chk")
+    with exclusive_lock(task.path.with_suffix(".lock")):
+        if checkpoint.exists():
+            state = _load_checkpoint(checkpoint, context)
+            writer.truncate(state["frames"])
+        else:
+            task.path.unlink(missing_ok=True)
+            state = _start(task, context)
+            writer.append(get_positions(context), 0.0)
+            writer.flush()
+            _save_checkpoint(checkpoint, context, state)
+        _record_frames(task, context, writer, state, progress)
+    return {
+        "file": task.path.name,
+        "sha256": sha256_of(task.path),
+        "frames": count_frames(task.path),
+        "seed": task.seed,
+        "start": state["start"],
+        "dropped_starts": state["dropped_starts"],
+    }
+
+
+def _start(task: TrajectoryTask, context: openmm.Context) -> dict[str, Any]:
+    dropped = equilibrated_start(
+        context, task.molecule, task.reference, task.protocol, task.index, task.seed, task.start
+    )
+    positions = get_positions(context)
+    torsions = {
+        name: round(float(np.degrees(torsion(positions, atoms))), 1)
+        for name, atoms in backbone_torsions(task.molecule).items()
+    }
+    return {"frames": 1, "dropped_starts": dropped, "start": torsions}
+
+
+def _record_frames(
+    task: TrajectoryTask,
+    context: openmm.Context,
+    writer: TrajectoryWriter,
+    state: dict[str, Any],
+    progress: Callable[[int], None],
+) -> None:
+    protocol = task.protocol
+    checkpoint = task.path.with_suffix(".chk")
+    began = last = time.monotonic()
+    while not _is_finished(task, state["frames"], time.monotonic() - began):
+        context.getIntegrator().step(protocol.steps_per_frame)
+        positions = get_positions(context)
+        now = state["frames"] * protocol.interval
+        if not (np.abs(positions) < FARTHEST).all():
+            raise ValueError(
+                f"the simulation blew up: positions of {task.path.name} are out of bounds at "
+                f"{now:g} ps; use a shorter time step or a better starting structure"
+            )
+        writer.append(positions, now)
+        state["frames"] += 1
+        progress(state["frames"])
+        if time.monotonic() - last >= task.checkpoint_seconds:
+            writer.flush()
+            _save_checkpoint(checkpoint, context, state)
+            last = time.monotonic()
+    writer.flush()
+    _save_checkpoint(checkpoint, context, state)
+
+
+def _is_finished(task: TrajectoryTask, frames: int, seconds: float) -> bool:
+    return frames >= task.protocol.frames or (frames >= 2 and seconds >= task.max_seconds)
+
+
+def _save_checkpoint(path: Path, context: openmm.Context, state: dict[str, Any]) -> None:
+    """Write the frame count and OpenMM's checkpoint in one step: one JSON line, then the bytes."""
+    header = json.dumps({**state, "openmm": openmm.__version__}).encode()
+    write_bytes_atomically(path, header + b"\n" + context.createCheckpoint())
+
+
+def _load_checkpoint(path: Path, context: openmm.Context) -> dict[str, Any]:
+    header, _, content = path.read_bytes().partition(b"\n")
+    state: dict[str, Any] = json.loads(header)
+    written_by = state.pop("openmm")
+    if written_by != openmm.__version__:
+        raise ValueError(
+            f"{path} was written by OpenMM {written_by}, this is {openmm.__version__}, which may "
+            "not read it; resume with that version or start again with --force"
+        )
+    context.loadCheckpoint(content)
+    return state
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_bytes_atomically(path, (json.dumps(content, indent=1) + "\n").encode())

@@ -1,0 +1,514 @@
+"""Fitting a flow: seeded, checkpointed, stopped early on the held-out likelihood."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+import torch
+from lightning_fabric import Fabric
+
+from .. import __version__
+from ..energies.openmm_energy import OpenMMEnergy
+from ..files import exclusive_lock, write_bytes_atomically
+from ..flows.internal.flow import InternalFlow
+from ..flows.registry import build_flow
+from ..simulation.run import SYSTEM_FILE, default_platform
+from ..simulation.systems import load_system_xml
+from ..trajectories.pairs import (
+    PairSampler,
+    Trajectory,
+    TrajectorySet,
+    WeightedTrajectory,
+    load_independent,
+    load_trajectories,
+    load_weights,
+    mix_frames,
+    split_by_trajectory,
+)
+from .batches import Batch, BatchSource
+from .checkpoints import (
+    BEST_FILE,
+    CONFIG_FILE,
+    LAST_FILE,
+    LOCK_FILE,
+    METRICS_FILE,
+    Provenance,
+    append_metrics,
+    load_checkpoint,
+    plot_curves,
+    save_checkpoint,
+    truncate_metrics,
+)
+from .config import TrainingConfig, parse_config
+from .independence import draw, log_weights_of, run_chains
+from .losses import likelihood_loss, regression_loss, sample_losses
+from .prefetch import RegressionPrefetch
+
+#: Steps in succession whose gradient may be infinite before training is given up.
+MAX_BAD_STEPS = 20
+#: Chains, from different test states, in which acceptance is measured.
+ACCEPTANCE_CHAINS = 8
+
+
+@dataclass
+class Progress:
+    """Where a run stands, as shown to the user and kept in the checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    train_loss: float = math.nan
+    train_log_likelihood: float = math.nan
+    test_loss: float = math.nan
+    test_log_likelihood: float = -math.inf
+    best_log_likelihood: float = -math.inf
+    acceptance: float = math.nan
+    acceptance_error: float = math.nan
+    best_acceptance: float = -math.inf
+    best_step: int = 0
+    tests_without_gain: int = 0
+    bad_steps: int = 0
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Batches for training and testing, and what they were made from."""
+
+    train: BatchSource
+    test: BatchSource
+    provenance: Provenance
+
+
+def train(
+    config: TrainingConfig,
+    out: str | Path,
+    force: bool = False,
+    minutes: float | None = None,
+    report: Callable[[float, Progress], None] | None = None,
+    initial: Mapping[str, torch.Tensor] | None = None,
+) -> Progress:
+    """Fit a flow into the folder `out`, or go on with a run that was interrupted there.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    out : path
+        Gets ``best.ckpt``, ``last.ckpt``, ``metrics.jsonl``, ``curves.png`` and ``config.yaml``.
+    force : bool
+        Replace the run that `out` holds.
+    minutes : float, optional
+        Instead of the configuration's `max_minutes`.
+    report : callable, optional
+        Called after each step with the part of the run that is done, in [0, 1], and its progress.
+    initial : mapping of str to Tensor, optional
+        Weights to start from, of a flow of the same configuration (`TrainedFlow.weights`).
+
+    Returns
+    -------
+    progress : Progress
+
+    Raises
+    ------
+    FileExistsError
+        If `out` holds a finished run or one of another configuration.
+    FileNotFoundError, ValueError
+        If the data are missing or unsuitable, or the training diverges.
+    """
+    if minutes is not None:
+        config = parse_config(config.model_copy(update={"max_minutes": minutes}).to_yaml())
+    out = Path(out)
+    data = prepare_data(config)
+    out.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(out / LOCK_FILE):
+        trainer = _Trainer(config, data, out, initial)
+        trainer.resume(force)
+        trainer.run(report)
+        plot_curves(out)
+    return trainer.progress
+
+
+def prepare_data(config: TrainingConfig) -> TrainingData:
+    """Load, check and split the trajectories.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If they are missing or unsuitable, or their temperature is not known.
+    """
+    found = load_trajectories(config.data.folder)
+    train, test = split_by_trajectory(
+        found.trajectories,
+        config.data.test_fraction,
+        config.seed,
+        config.data.test_trajectories,
+    )
+    drawn_train, drawn_test = None, None
+    if config.data.independent is not None:
+        drawn_train, drawn_test = load_independent(
+            config.data.independent, found.molecule.num_atoms
+        )
+    return TrainingData(
+        _batch_source(config, found, train, drawn_train),
+        _batch_source(config, found, test, drawn_test),
+        _provenance(config, found, train, test),
+    )
+
+
+def _batch_source(
+    config: TrainingConfig,
+    found: TrajectorySet,
+    part: tuple[Trajectory, ...],
+    drawn: WeightedTrajectory | None,
+) -> BatchSource:
+    file = config.data.frame_weights
+    weights = None if file is None else load_weights(file, part)
+    if drawn is not None:
+        simulated = weights or [np.ones(len(t.positions), dtype=np.float32) for t in part]
+        part, weights = mix_frames(part, simulated, drawn)
+    pairs = PairSampler(part, config.lag_times, config.lag_weights, weights)
+    cartesian = config.flow.coordinates == "cartesian"
+    return BatchSource(pairs, found.molecule, config.augmentation, cartesian)
+
+
+def _provenance(
+    config: TrainingConfig,
+    found: TrajectorySet,
+    train: tuple[Trajectory, ...],
+    test: tuple[Trajectory, ...],
+) -> Provenance:
+    protocol = found.run.get("protocol", {})
+    temperature = config.data.temperature or protocol.get("temperature")
+    force_field = config.data.force_field or protocol.get("force_field")
+    if temperature is None or force_field is None:
+        raise ValueError(
+            f"{found.folder} has no run.json that says at which temperature and with which force "
+            "field its trajectories were made; set data.temperature and data.force_field"
+        )
+    reference = train[0].positions[0]
+    reference = reference - reference.mean(0)
+    data = {
+        "sha256": found.sha256(),
+        "protocol": protocol,
+        "train": [trajectory.name for trajectory in train],
+        "test": [trajectory.name for trajectory in test],
+        "dropped_starts": found.run.get("dropped_starts", 0),
+        "frames": sum(len(trajectory.positions) for trajectory in train),
+    }
+    versions = {
+        "timewarp_openmm": __version__,
+        "torch": torch.__version__,
+        "openmm": openmm.__version__,
+        "python": platform.python_version(),
+    }
+    return Provenance(
+        found.molecule,
+        float(temperature),
+        " + ".join(force_field),
+        [[float(v) for v in row] for row in reference],
+        data,
+        versions,
+    )
+
+
+def learning_rate(config: TrainingConfig, step: int, done: float) -> float:
+    """Return the learning rate: a linear warm-up, then a half cosine over the run.
+
+    Parameters
+    ----------
+    step : int
+        Counted from 0.
+    done : float
+        The part of the run that is done, in [0, 1].
+    """
+    floor = min(config.final_learning_rate, config.learning_rate)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    rate = floor + (config.learning_rate - floor) * cosine
+    return rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
+
+
+def test_pairs(source: BatchSource, config: TrainingConfig) -> Batch:
+    """Return the pairs of every test: the same ones, whatever the training has drawn."""
+    return source.draw(config.evaluation_pairs, torch.Generator().manual_seed(config.seed + 1))
+
+
+class _Trainer:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        data: TrainingData,
+        out: Path,
+        initial: Mapping[str, torch.Tensor] | None,
+    ) -> None:
+        # Fabric announces its devices; the progress bar is the place for news.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        self.config = config
+        self.out = out
+        self.data = data
+        self.progress = Progress()
+        self._generator = torch.Generator().manual_seed(config.seed)
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            flow = build_flow(config.flow, data.provenance.molecule)
+        if initial is not None:
+            flow.load_state_dict(initial)
+        elif isinstance(flow, InternalFlow):
+            flow.fit_normalisation(*data.train.frames())
+        self._average = copy.deepcopy(flow).requires_grad_(False)
+        self._fabric = Fabric(accelerator=config.accelerator, devices=1)
+        optimizer = torch.optim.AdamW(
+            flow.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self._flow, self._optimizer = self._fabric.setup(flow, optimizer)
+        for method in ("log_prob", "sample"):
+            self._flow.mark_forward_method(method)
+        self._average.to(self._fabric.device)
+        self._energy: OpenMMEnergy | None = None
+        if config.loss.needs_samples or config.loss.regression or config.acceptance_draws:
+            self._energy = _make_energy(config, data.provenance)
+        self._prefetch = self._make_prefetch(flow)
+        self._starts = self._acceptance_starts()
+        self._train_pairs = test_pairs(data.train, config).to(self._fabric.device)
+        self._test_pairs = test_pairs(data.test, config).to(self._fabric.device)
+        self._losses: list[float] = []
+
+    def resume(self, force: bool) -> None:
+        """Take up the run in the folder, or clear the way for a new one."""
+        last = self.out / LAST_FILE
+        if last.exists() and not force:
+            self._restore(load_checkpoint(last))
+            truncate_metrics(self.out, self.progress.step)
+            return
+        for name in (LAST_FILE, BEST_FILE, METRICS_FILE):
+            (self.out / name).unlink(missing_ok=True)
+        write_bytes_atomically(self.out / CONFIG_FILE, self.config.to_yaml().encode())
+
+    def _restore(self, content: dict[str, Any]) -> None:
+        _check_same_run(self.out, content, self.config, self.data.provenance)
+        self._flow.load_state_dict(content["flow"])
+        self._average.load_state_dict(content["weights"])
+        self._optimizer.load_state_dict(content["optimizer"])
+        self._generator.set_state(content["generator"])
+        self.progress = Progress(**content["progress"])
+
+    def run(self, report: Callable[[float, Progress], None] | None) -> None:
+        """Train until the steps, the time or the patience are used up."""
+        progress = self.progress
+        began = time.monotonic() - progress.seconds
+        while not progress.finished:
+            self._step()
+            progress.seconds = time.monotonic() - began
+            if progress.step % self.config.evaluation_interval == 0 or self._done() >= 1:
+                self._test()
+                progress.finished = self._done() >= 1 or self._out_of_patience()
+                self._save()
+            if report is not None:
+                report(self._done(), progress)
+
+    def _done(self) -> float:
+        """Return the part of the run that is done, in [0, 1]."""
+        done = self.progress.step / self.config.max_steps
+        if self.config.max_minutes is not None:
+            done = max(done, self.progress.seconds / (60 * self.config.max_minutes))
+        return min(done, 1.0)
+
+    def _out_of_patience(self) -> bool:
+        return 0 < self.config.patience <= self.progress.tests_without_gain
+
+    def _step(self) -> None:
+        config = self.config
+        rate = learning_rate(config, self.progress.step, self._done())
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad()
+        loss = self._loss()
+        self._fabric.backward(loss)
+        norm = self._fabric.clip_gradients(
+            self._flow, self._optimizer, max_norm=config.gradient_clip, error_if_nonfinite=False
+        )
+        self.progress.step += 1
+        if not (torch.isfinite(loss) and norm is not None and torch.isfinite(norm)):
+            self._skip_step()
+            return
+        self.progress.bad_steps = 0
+        self._optimizer.step()
+        self._update_average()
+        self._losses.append(loss.item())
+
+    def _skip_step(self) -> None:
+        self.progress.bad_steps += 1
+        if self.progress.bad_steps >= MAX_BAD_STEPS:
+            raise ValueError(
+                f"training diverged: {MAX_BAD_STEPS} steps up to step {self.progress.step} had no "
+                "finite loss or gradient; lower learning_rate"
+            )
+
+    def _loss(self) -> torch.Tensor:
+        weights = self.config.loss
+        loss = torch.zeros((), dtype=torch.float64, device=self._fabric.device)
+        if self._prefetch is not None:
+            states = self._prefetch.take()
+            loss = loss + weights.regression * regression_loss(
+                self._flow, states, weights.regression_bound
+            )
+        if weights.likelihood == 0 and not weights.needs_samples:
+            return loss
+        batch = self.data.train.draw(self.config.batch_size, self._generator)
+        batch = batch.to(self._fabric.device)
+        if weights.likelihood > 0:
+            loss = loss + weights.likelihood * likelihood_loss(self._flow, batch)
+        if self._energy is not None and weights.needs_samples:
+            acceptance, entropy = sample_losses(
+                self._flow, self._energy, batch, weights, self._generator
+            )
+            loss = loss + weights.acceptance * acceptance + weights.entropy * entropy
+        return loss
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # Early on, a long memory would hold the untrained weights. Buffers do not change.
+        decay = min(self.config.ema_decay, self.progress.step / (10 + self.progress.step))
+        torch._foreach_lerp_(
+            list(self._average.parameters()), list(self._flow.parameters()), 1 - decay
+        )
+
+    def _test(self) -> None:
+        progress = self.progress
+        if self._prefetch is not None:
+            self._prefetch.finish()
+        if self._losses:
+            progress.train_loss = sum(self._losses) / len(self._losses)
+        self._losses.clear()
+        progress.train_log_likelihood = self._log_likelihood(self._train_pairs)
+        progress.test_log_likelihood = self._log_likelihood(self._test_pairs)
+        progress.test_loss = -progress.test_log_likelihood
+        better = progress.test_log_likelihood > progress.best_log_likelihood
+        if self.config.acceptance_draws > 0:
+            self._measure_acceptance()
+            better = progress.acceptance > progress.best_acceptance
+        if better:
+            progress.best_log_likelihood = progress.test_log_likelihood
+            progress.best_acceptance = progress.acceptance
+            progress.best_step = progress.step
+            progress.tests_without_gain = 0
+        else:
+            progress.tests_without_gain += 1
+
+    @torch.no_grad()
+    def _log_likelihood(self, batch: Batch) -> float:
+        total = 0.0
+        for first in range(0, len(batch), self.config.batch_size):
+            part = batch[first : first + self.config.batch_size]
+            total -= float(likelihood_loss(self._average, part)) * len(part)
+        return total / len(batch)
+
+    def _make_prefetch(self, flow: torch.nn.Module) -> RegressionPrefetch | None:
+        if self.config.loss.regression == 0:
+            return None
+        assert self._energy is not None
+        return RegressionPrefetch(
+            flow,
+            self._energy,
+            self.data.train,
+            self.config.loss,
+            self._fabric.device,
+            self._generator,
+        )
+
+    def _acceptance_starts(self) -> torch.Tensor:
+        """Return the states that chains start from: test states, spread over the trajectories."""
+        if self.config.acceptance_draws == 0:
+            return torch.empty(0)
+        frames, weights = self.data.test.frames()
+        likely = torch.nonzero(weights > 0).flatten()
+        spread = torch.linspace(0, len(likely) - 1, ACCEPTANCE_CHAINS).round().long()
+        return frames[likely[spread]].to(self._fabric.device)
+
+    def _measure_acceptance(self) -> None:
+        assert self._energy is not None
+        # The same noise at each test, so that differences are the weights'.
+        generator = torch.Generator().manual_seed(self.config.seed + 2)
+        draws = draw(
+            self._average,
+            self._energy,
+            self._starts[0],
+            self.config.acceptance_draws,
+            generator,
+        )
+        starts = log_weights_of(self._average, self._energy, self._starts)
+        chains = run_chains(draws, starts, np.random.default_rng(self.config.seed + 2))
+        self.progress.acceptance, self.progress.acceptance_error = chains.mean, chains.error
+
+    def _save(self) -> None:
+        progress = self.progress
+        weights = {name: value.cpu() for name, value in self._average.state_dict().items()}
+        common = {
+            "config": self.config.to_yaml(),
+            "provenance": self.data.provenance.to_json(),
+            "weights": weights,
+        }
+        append_metrics(
+            self.out,
+            {
+                "step": progress.step,
+                "seconds": round(progress.seconds, 2),
+                "learning_rate": self._optimizer.param_groups[0]["lr"],
+                "train_loss": progress.train_loss,
+                "test_loss": progress.test_loss,
+                "train_log_likelihood": progress.train_log_likelihood,
+                "test_log_likelihood": progress.test_log_likelihood,
+                "acceptance": progress.acceptance,
+            },
+        )
+        if progress.best_step == progress.step:
+            best = {
+                "step": progress.step,
+                "seconds": progress.seconds,
+                "test_log_likelihood": progress.test_log_likelihood,
+                "train_log_likelihood": progress.train_log_likelihood,
+            }
+            save_checkpoint(self.out / BEST_FILE, {**common, **best})
+        last = {
+            "flow": self._flow.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "generator": self._generator.get_state(),
+            "progress": vars(progress),
+        }
+        save_checkpoint(self.out / LAST_FILE, {**common, **last})
+
+
+def _make_energy(config: TrainingConfig, provenance: Provenance) -> OpenMMEnergy:
+    system = load_system_xml(config.data.folder / SYSTEM_FILE)
+    return OpenMMEnergy(
+        system,
+        provenance.temperature,
+        default_platform(provenance.molecule.num_atoms),
+        workers=config.energy_workers,
+    )
+
+
+def _check_same_run(
+    out: Path, content: dict[str, Any], config: TrainingConfig, provenance: Provenance
+) -> None:
+    """Refuse to go on with a run that is finished, or was of other settings or data."""
+    mine = config.model_dump(exclude={"max_minutes"})
+    theirs = parse_config(content["config"]).model_dump(exclude={"max_minutes"})
+    different = [name for name, value in mine.items() if theirs[name] != value]
+    if Provenance.from_json(content["provenance"]).data["sha256"] != provenance.data["sha256"]:
+        different.append("the data themselves")
+    if different:
+        raise FileExistsError(
+            f"{out} holds a run of another configuration (different: {', '.join(different)}); "
+            "name another folder or pass --force to replace it"
+        )
+    if content["progress"]["finished"]:
+        raise FileExistsError(f"{out} holds a finished run; pass --force to replace it")

@@ -1,0 +1,1 @@
+"""Files of conformations: written, read, and made into pairs for training."""

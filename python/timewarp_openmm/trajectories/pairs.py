@@ -1,0 +1,467 @@
+"""Pairs (x(t), x(t + lag)) from trajectories, split by trajectory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mdtraj
+import numpy as np
+import openmm
+import torch
+from mdtraj.formats import HDF5TrajectoryFile
+from numpy.typing import NDArray
+
+from ..files import replace_atomically
+from ..molecule.graph import Molecule, molecule_from_topology
+from ..simulation.protocol import multiple
+from ..simulation.run import RUN_FILE, SYSTEM_FILE
+from ..simulation.systems import load_system_xml
+
+#: nm; longer than any bond, and shorter than half of any periodic box.
+LONGEST_BOND = 0.4
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One trajectory in memory.
+
+    Attributes
+    ----------
+    name : str
+        The file's name without its suffix.
+    positions : float32 array [F, N, 3], nm
+    interval : float
+        ps between frames.
+    """
+
+    name: str
+    positions: NDArray[np.float32]
+    interval: float
+
+
+@dataclass(frozen=True)
+class TrajectorySet:
+    """The trajectories of one folder and the molecule that all of them hold.
+
+    Attributes
+    ----------
+    run : dict
+        Content of the folder's ``run.json``; empty if there is none.
+    """
+
+    folder: Path
+    molecule: Molecule
+    trajectories: tuple[Trajectory, ...]
+    run: dict[str, Any]
+
+    def sha256(self) -> str:
+        """Return a hash of the names and the positions."""
+        digest = hashlib.sha256()
+        for trajectory in self.trajectories:
+            digest.update(trajectory.name.encode())
+            digest.update(np.ascontiguousarray(trajectory.positions).tobytes())
+        return digest.hexdigest()
+
+
+def load_trajectories(folder: str | Path) -> TrajectorySet:
+    """Read the MDTraj HDF5 trajectories of `folder`, complete or not, and check them.
+
+    Masses come from ``system.xml`` if the folder has one, otherwise from the elements.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder or trajectories in it are missing.
+    ValueError
+        If a file's atoms differ from the first file's, or positions are not finite or jump across
+        a periodic box; the message names file and frame.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no data folder at {folder}; make one with timewarp-openmm simulate"
+        )
+    paths = sorted(folder.glob("[!.]*.h5"))
+    if not paths:
+        raise FileNotFoundError(f"{folder} holds no .h5 trajectories")
+    system = None
+    if (folder / SYSTEM_FILE).exists():
+        system = load_system_xml(folder / SYSTEM_FILE)
+    molecule = _read_molecule(paths[0], system)
+    trajectories = []
+    for path in paths:
+        _check_same_atoms(path, _read_molecule(path, system), paths[0], molecule)
+        trajectories.append(_read_trajectory(path, molecule))
+    run_file = folder / RUN_FILE
+    run = json.loads(run_file.read_text()) if run_file.exists() else {}
+    return TrajectorySet(folder, molecule, tuple(trajectories), run)
+
+
+def _read_molecule(path: Path, system: openmm.System | None) -> Molecule:
+    try:
+        with HDF5TrajectoryFile(str(path)) as file:
+            topology: mdtraj.Topology | None = file.topology
+    except Exception as error:  # PyTables raises its own kinds, by what is broken
+        raise ValueError(f"{path} is not an MDTraj HDF5 trajectory: {error}") from error
+    if topology is None:
+        raise ValueError(f"{path} holds no topology; save it with MDTraj from a full trajectory")
+    try:
+        return molecule_from_topology(topology.to_openmm(), system)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _check_same_atoms(path: Path, molecule: Molecule, first: Path, expected: Molecule) -> None:
+    if molecule.num_atoms != expected.num_atoms:
+        raise ValueError(
+            f"{path} has {molecule.num_atoms} atoms but {first} has {expected.num_atoms}; "
+            "keep trajectories of different molecules in different folders"
+        )
+    for i in range(molecule.num_atoms):
+        if molecule.describe_atom(i) != expected.describe_atom(i) or (
+            molecule.elements[i] != expected.elements[i]
+        ):
+            raise ValueError(
+                f"{path} has {molecule.describe_atom(i)} where {first} has "
+                f"{expected.describe_atom(i)}; keep one molecule in one atom order in a folder"
+            )
+    if molecule.bonds != expected.bonds:
+        raise ValueError(f"the bonds in {path} differ from those in {first}")
+
+
+def _read_trajectory(path: Path, molecule: Molecule) -> Trajectory:
+    with HDF5TrajectoryFile(str(path)) as file:
+        content = file.read()
+    positions = np.asarray(content.coordinates, dtype=np.float32)
+    if content.time is None:
+        raise ValueError(f"{path} holds no times; the time between frames must be known")
+    interval = _frame_interval(path, np.asarray(content.time, dtype=float))
+    _check_frames(path, positions, content.cell_lengths, molecule)
+    return Trajectory(path.stem, positions, interval)
+
+
+def _frame_interval(path: Path, times: NDArray[np.float64]) -> float:
+    """Return the ps between frames; infinite for a single frame, which has no successor."""
+    if len(times) < 2:
+        return math.inf
+    steps = np.diff(times)
+    interval = float(np.median(steps))
+    # Times are stored in single precision.
+    uneven = np.abs(steps - interval) > 1e-3 * interval + 1e-6 * np.abs(times[1:])
+    if interval <= 0 or uneven.any():
+        frame = int(np.argmax(uneven)) + 1
+        raise ValueError(
+            f"{path}: frame {frame} comes {steps[frame - 1]:g} ps after the one before, others "
+            f"{interval:g} ps; frames must be evenly spaced"
+        )
+    # The whole span knows the interval best; what single precision adds to it is rounded away.
+    return float(f"{(times[-1] - times[0]) / (len(times) - 1):.6g}")
+
+
+def _check_frames(
+    path: Path,
+    positions: NDArray[np.float32],
+    cell_lengths: NDArray[np.float32] | None,
+    molecule: Molecule,
+) -> None:
+    finite = np.isfinite(positions).all(axis=(1, 2))
+    if not finite.all():
+        raise ValueError(f"{path}: positions of frame {int(np.argmin(finite))} are not finite")
+    for a, b in molecule.bonds:
+        lengths = np.linalg.norm(positions[:, a] - positions[:, b], axis=1)
+        if (lengths > LONGEST_BOND).any():
+            frame = int(np.argmax(lengths > LONGEST_BOND))
+            raise ValueError(
+                f"{path}: in frame {frame} the bond {molecule.describe_atom(a)} - "
+                f"{molecule.describe_atom(b)} is {lengths[frame]:.2f} nm long: the molecule is "
+                "split across a periodic box; make it whole first (mdtraj's "
+                "Trajectory.make_molecules_whole)"
+            )
+    if cell_lengths is not None:
+        moves = np.linalg.norm(np.diff(positions.mean(axis=1), axis=0), axis=1)
+        jumps = moves > 0.5 * cell_lengths[1:].min(axis=1)
+        if jumps.any():
+            frame = int(np.argmax(jumps)) + 1
+            raise ValueError(
+                f"{path}: the molecule jumps by {moves[frame - 1]:.2f} nm into frame {frame}, "
+                "across a periodic box; unwrap the trajectory first"
+            )
+
+
+def split_by_trajectory(
+    trajectories: Sequence[Trajectory],
+    test_fraction: float,
+    seed: int,
+    test_names: Sequence[str] | None = None,
+) -> tuple[tuple[Trajectory, ...], tuple[Trajectory, ...]]:
+    """Split whole trajectories into train and test: neighbouring frames are no independent test.
+
+    Parameters
+    ----------
+    test_fraction : float
+        Of the trajectories, at least one.
+    test_names : sequence of str, optional
+        Names the test trajectories instead.
+
+    Raises
+    ------
+    ValueError
+        If one side would be empty, or a name is unknown.
+    """
+    names = [trajectory.name for trajectory in trajectories]
+    if test_names is not None:
+        if unknown := sorted(set(test_names) - set(names)):
+            raise ValueError(
+                f"no test trajectory named {', '.join(unknown)}; there are: {', '.join(names)}"
+            )
+        test = set(test_names)
+    else:
+        order = np.random.default_rng(seed).permutation(len(names))
+        test = {names[i] for i in order[: max(1, round(test_fraction * len(names)))]}
+    if not test or len(test) == len(names):
+        raise ValueError(
+            f"{len(names)} trajectories cannot be split into train and test; simulate more "
+            "trajectories (2 at least)"
+        )
+    return (
+        tuple(t for t in trajectories if t.name not in test),
+        tuple(t for t in trajectories if t.name in test),
+    )
+
+
+def load_weights(path: str | Path, trajectories: Sequence[Trajectory]) -> list[NDArray[np.float32]]:
+    """Read frame weights: an ``.npz`` file with one array [F] per trajectory, by its name.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file or an array is missing, of another length, or negative somewhere.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of frame weights at {path}")
+    with np.load(path) as content:
+        arrays = dict(content)
+    weights = []
+    for trajectory in trajectories:
+        if trajectory.name not in arrays:
+            raise ValueError(f"{path} has no weights for {trajectory.name}")
+        array = np.asarray(arrays[trajectory.name], dtype=np.float32)
+        if array.shape != (len(trajectory.positions),):
+            raise ValueError(
+                f"{path}: weights of {trajectory.name} have shape {array.shape}, the trajectory "
+                f"has {len(trajectory.positions)} frames"
+            )
+        if not (np.isfinite(array).all() and (array >= 0).all()):
+            raise ValueError(f"{path}: weights of {trajectory.name} must be finite and >= 0")
+        weights.append(array)
+    return weights
+
+
+@dataclass(frozen=True)
+class WeightedTrajectory:
+    """Frames without an order in time, and their weights.
+
+    Attributes
+    ----------
+    frames : Trajectory
+        Of infinite interval.
+    weights : float32 array [F]
+    share : float
+        Of these frames in each batch; the others are simulated ones.
+    """
+
+    frames: Trajectory
+    weights: NDArray[np.float32]
+    share: float
+
+
+def save_independent(
+    path: Path,
+    positions: NDArray[np.float32],
+    weights: NDArray[np.float64],
+    test: NDArray[np.bool_],
+    share: float,
+) -> None:
+    """Write independent draws for `load_independent`.
+
+    Parameters
+    ----------
+    positions : array [F, N, 3], nm
+    weights : array [F]
+        Importance weights.
+    test : array [F]
+        Which draws are held out.
+    share : float
+        Of these frames in each batch, in (0, 1).
+    """
+    content: dict[str, Any] = {
+        "positions": np.asarray(positions, dtype=np.float32),
+        "weights": np.asarray(weights, dtype=np.float32),
+        "test": test,
+        "share": np.array(share),
+    }
+    replace_atomically(path, lambda temporary: np.savez(temporary, **content))
+
+
+def load_independent(
+    path: str | Path, num_atoms: int
+) -> tuple[WeightedTrajectory, WeightedTrajectory]:
+    """Read what `save_independent` wrote: the draws for training and those held out.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is missing, or of another molecule.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of independent draws at {path}")
+    with np.load(path) as content:
+        arrays = dict(content)
+    positions = arrays["positions"]
+    if positions.ndim != 3 or positions.shape[1:] != (num_atoms, 3):
+        raise ValueError(
+            f"{path} holds positions of shape {positions.shape}, the trajectories {num_atoms} atoms"
+        )
+    parts = []
+    for name, chosen in (("drawn", ~arrays["test"]), ("drawn-test", arrays["test"])):
+        trajectory = Trajectory(name, positions[chosen], math.inf)
+        parts.append(
+            WeightedTrajectory(trajectory, arrays["weights"][chosen], float(arrays["share"]))
+        )
+    return parts[0], parts[1]
+
+
+def mix_frames(
+    simulated: Sequence[Trajectory],
+    weights: Sequence[NDArray[np.float32]],
+    drawn: WeightedTrajectory,
+) -> tuple[tuple[Trajectory, ...], list[NDArray[np.float32]]]:
+    """Return trajectories and weights with draws mixed in at their share."""
+    total = sum(float(array.sum()) for array in weights)
+    scaled = [(array * ((1 - drawn.share) / total)).astype(np.float32) for array in weights]
+    own = (drawn.weights * (drawn.share / drawn.weights.sum())).astype(np.float32)
+    return (*simulated, drawn.frames), [*scaled, own]
+
+
+class PairSampler:
+    """Draws pairs (x, y, lag) from trajectories with replacement.
+
+    Parameters
+    ----------
+    trajectories : sequence of Trajectory
+    lag_times : sequence of float
+        In ps, multiples of the frame interval; ``inf`` pairs any two frames.
+    lag_weights : sequence of float, optional
+        Relative frequencies of the lag times; equal by default.
+    frame_weights : sequence of arrays [F], optional
+        Relative frequencies of the frames, one array per trajectory. They weigh y of an infinite
+        lag and x otherwise (the dynamics from a given x are right whatever x's frequency).
+
+    Raises
+    ------
+    ValueError
+        If a lag time is no multiple of the frame interval or longer than every trajectory.
+    """
+
+    def __init__(
+        self,
+        trajectories: Sequence[Trajectory],
+        lag_times: Sequence[float],
+        lag_weights: Sequence[float] | None = None,
+        frame_weights: Sequence[NDArray[np.float32]] | None = None,
+    ) -> None:
+        if not trajectories:
+            raise ValueError("there are no trajectories to draw pairs from")
+        self.frames = torch.from_numpy(np.concatenate([t.positions for t in trajectories]))
+        self.lag_times = tuple(float(lag) for lag in lag_times)
+        weights = torch.ones(len(self.lag_times)) if lag_weights is None else lag_weights
+        self._lag_weights = torch.as_tensor(weights, dtype=torch.float64)
+        joined = None
+        self.frame_weights = torch.ones(len(self.frames), dtype=torch.float64)
+        if frame_weights is not None:
+            joined = torch.from_numpy(np.concatenate(list(frame_weights))).double()
+            self.frame_weights = joined
+        self._starts: list[torch.Tensor] = []
+        self._shifts: list[int] = []
+        self._cumulative: list[torch.Tensor | None] = []
+        for lag in self.lag_times:
+            starts, shift = _starts(trajectories, lag)
+            self._starts.append(starts)
+            self._shifts.append(shift)
+            self._cumulative.append(None if joined is None else joined[starts].cumsum(0))
+
+    @property
+    def num_pairs(self) -> dict[float, int]:
+        """How many pairs each lag time has; for an infinite lag the number of frames."""
+        return {lag: len(starts) for lag, starts in zip(self.lag_times, self._starts, strict=True)}
+
+    def draw(
+        self, count: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Draw `count` pairs.
+
+        Returns
+        -------
+        x, y : float32 tensors [count, N, 3], nm
+        lag : float32 tensor [count], ps
+        """
+        kinds = torch.multinomial(self._lag_weights, count, replacement=True, generator=generator)
+        first = torch.empty(count, dtype=torch.long)
+        second = torch.empty(count, dtype=torch.long)
+        for kind, (starts, shift) in enumerate(zip(self._starts, self._shifts, strict=True)):
+            where = torch.nonzero(kinds == kind).flatten()
+            chosen = self._choose(kind, len(where), generator)
+            if math.isinf(self.lag_times[kind]):
+                # x plays no part in an independent draw; any frame will do.
+                first[where] = torch.randint(len(starts), (len(where),), generator=generator)
+                second[where] = chosen
+            else:
+                first[where] = chosen
+                second[where] = chosen + shift
+        lag = torch.tensor(self.lag_times, dtype=torch.float32)[kinds]
+        return self.frames[first], self.frames[second], lag
+
+    def _choose(self, kind: int, count: int, generator: torch.Generator) -> torch.Tensor:
+        starts, cumulative = self._starts[kind], self._cumulative[kind]
+        if cumulative is None:
+            return starts[torch.randint(len(starts), (count,), generator=generator)]
+        points = torch.rand(count, dtype=torch.float64, generator=generator) * cumulative[-1]
+        found = torch.searchsorted(cumulative, points, right=True)
+        return starts[found.clamp(max=len(starts) - 1)]
+
+
+def _starts(trajectories: Sequence[Trajectory], lag: float) -> tuple[torch.Tensor, int]:
+    """Return the frames that have a successor after `lag`, and how many frames that is."""
+    lengths = [len(t.positions) for t in trajectories]
+    if math.isinf(lag):
+        return torch.arange(sum(lengths)), 0
+    intervals = {t.interval for t in trajectories if math.isfinite(t.interval)}
+    if len(intervals) > 1:
+        raise ValueError(
+            f"trajectories have different frame intervals ({sorted(intervals)} ps); keep them in "
+            "different folders"
+        )
+    if not intervals:
+        raise ValueError("every trajectory has a single frame; there are no pairs")
+    interval = intervals.pop()
+    shift = multiple(lag, interval, "lag time", "frame interval")
+    if shift >= max(len(t.positions) for t in trajectories if math.isfinite(t.interval)):
+        raise ValueError(
+            f"the lag time {lag:g} ps is longer than every trajectory "
+            f"(the longest: {(max(lengths) - 1) * interval:g} ps)"
+        )
+    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    pieces = [
+        np.arange(offset, offset + length - shift)
+        for offset, length, trajectory in zip(offsets, lengths, trajectories, strict=True)
+        if length > shift and math.isfinite(trajectory.interval)
+    ]
+    return torch.from_numpy(np.concatenate(pieces)), shift

@@ -1,0 +1,1 @@
+"""From a structure to a model, in stages that can be interrupted."""

@@ -1,0 +1,198 @@
+"""Structure checks find what was planted, and nothing else."""
+
+from __future__ import annotations
+
+import mdtraj
+import molecules
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from timewarp_openmm.analysis.series import BlockHistograms
+from timewarp_openmm.analysis.structure import (
+    IntegrityCheck,
+    divergence_floor,
+    histograms_like,
+    implausible_bonds,
+    jensen_shannon,
+    molecule_geometry,
+)
+from timewarp_openmm.analysis.torsions import (
+    measure_torsions,
+    proper_torsions,
+    ramachandran_columns,
+    true_rotors,
+)
+from timewarp_openmm.molecule import Molecule, molecule_from_topology
+from timewarp_openmm.molecule.stereochemistry import torsion
+from timewarp_openmm.simulation.systems import named_molecule
+from timewarp_openmm.trajectories.frames import reader_topology
+
+ALANINE = named_molecule("alanine-dipeptide")
+MOLECULE = molecule_from_topology(ALANINE.topology)
+TOPOLOGY = reader_topology(MOLECULE)
+
+
+def frames(positions: NDArray[np.floating]) -> mdtraj.Trajectory:
+    return mdtraj.Trajectory(np.asarray(positions, dtype=np.float32), TOPOLOGY)
+
+
+def turned(
+    positions: NDArray[np.float64], molecule: Molecule, axis: tuple[int, int], angle: float
+) -> NDArray[np.float64]:
+    """Turn what lies beyond the bond `axis` by `angle` / rad."""
+    from scipy.spatial.transform import Rotation
+
+    graph = molecule.graph()
+    graph.remove_edge(*axis)
+    beyond = [i for i in graph if i in _component(graph, axis[1])]
+    direction = positions[axis[1]] - positions[axis[0]]
+    rotation = Rotation.from_rotvec(angle * direction / np.linalg.norm(direction))
+    result = positions.copy()
+    result[beyond] = rotation.apply(positions[beyond] - positions[axis[1]]) + positions[axis[1]]
+    return result
+
+
+def _component(graph: object, node: int) -> set[int]:
+    import networkx as nx
+
+    return set(nx.node_connected_component(graph, node))
+
+
+def test_names_of_alanine_dipeptide() -> None:
+    torsions = proper_torsions(MOLECULE)
+    assert [t.name for t in torsions[:4]] == ["phi ALA2", "psi ALA2", "omega ALA2", "omega NME3"]
+    assert [t.fold for t in torsions[4:]] == [3, 3, 3]
+    assert [t.kind for t in true_rotors(torsions)] == ["phi", "psi", "omega", "omega"]
+    assert torsions[0].atoms == (4, 6, 8, 14)
+    assert ramachandran_columns(torsions) == [("ALA2", 0, 1)]
+
+
+@pytest.mark.parametrize("name", ["ibuprofen", "zwitterion", "pro", "adamantane", "ethane"])
+def test_torsions_are_of_bonds_in_no_ring(name: str) -> None:
+    molecule, positions = molecules.make(name)
+    torsions = proper_torsions(molecule)
+    graph = molecule.graph()
+    assert len({frozenset(t.atoms[1:3]) for t in torsions}) == len(torsions)
+    assert len({t.name for t in torsions}) == len(torsions)
+    for t in torsions:
+        assert all(graph.has_edge(a, b) for a, b in zip(t.atoms[:-1], t.atoms[1:], strict=True))
+        graph.remove_edge(*t.atoms[1:3])
+        assert t.atoms[2] not in _component(graph, t.atoms[1])
+        graph.add_edge(*t.atoms[1:3])
+    values = measure_torsions(
+        mdtraj.Trajectory(positions.astype(np.float32), reader_topology(molecule)), torsions
+    )
+    assert values.shape == (1, len(torsions))
+    for t, value in zip(torsions, values[0], strict=True):
+        turn = (torsion(positions[0], t.atoms) - value) * t.fold
+        assert np.cos(turn) == pytest.approx(1.0, abs=1e-4)
+    if name == "adamantane":
+        assert torsions == []
+        assert ramachandran_columns(torsions) == []
+
+
+def test_side_chains_are_called_chi() -> None:
+    from pathlib import Path
+
+    from timewarp_openmm.simulation.systems import load_pdb
+
+    example = Path(__file__).parents[3] / "examples/molecules/leucine-dipeptide.pdb"
+    leucine = molecule_from_topology(load_pdb(example)[0])
+    names = [t.name for t in true_rotors(proper_torsions(leucine))]
+    assert "chi1 LEU2:CB" in names
+    assert "chi2 LEU2:CG" in names
+
+
+def test_jensen_shannon_by_brute_force() -> None:
+    rng = np.random.default_rng(1)
+    p, q = rng.random((2, 5))
+    p, q = p / p.sum(), q / q.sum()
+    mixture = (p + q) / 2
+    brute = 0.5 * sum(a * np.log2(a / m) for a, m in zip(p, mixture, strict=True))
+    brute += 0.5 * sum(b * np.log2(b / m) for b, m in zip(q, mixture, strict=True))
+    assert float(jensen_shannon(10 * p, q)) == pytest.approx(brute)
+    assert float(jensen_shannon(p, p)) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_shifted_coordinate_is_beyond_the_floor_and_the_others_are_not() -> None:
+    rng = np.random.default_rng(2)
+    reference = rng.normal(0.0, 1.0, (20_000, 5))
+    sample = rng.normal(0.0, 1.0, (20_000, 5))
+    sample[:, 3] += 0.5
+    md = histograms_like(reference[:4000])
+    md.append(reference)
+    other = BlockHistograms(md.low, md.high, md.bins)
+    other.append(sample)
+    divergence = jensen_shannon(other.counts.sum(0), md.counts.sum(0))
+    floor = divergence_floor(md.counts)
+    assert divergence.argmax() == 3
+    assert divergence[3] > 10 * floor[3]
+    assert (np.delete(divergence, 3) < np.delete(floor, 3)).all()
+
+
+def test_intact_frames_pass() -> None:
+    check = IntegrityCheck(MOLECULE, ALANINE.positions)
+    rng = np.random.default_rng(3)
+    check.append(frames(ALANINE.positions + 0.002 * rng.standard_normal((50, 22, 3))))
+    assert check.frames == 50
+    assert check.flips.sum() == 0
+    assert check.turned.sum() == 0
+    assert check.clashes == 0
+
+
+def test_mirror_image_flips_the_chiral_centre() -> None:
+    check = IntegrityCheck(MOLECULE, ALANINE.positions)
+    pair = np.stack([ALANINE.positions, ALANINE.positions * [1, 1, -1]])
+    check.append(frames(pair))
+    flips = dict(zip(check.centre_names, check.flips.tolist(), strict=True))
+    assert flips["ALA2:CA"] == 1
+    relabels = dict(zip(check.centre_names, check.relabels, strict=True))
+    assert not relabels["ALA2:CA"]
+    assert relabels["ALA2:CB"]
+
+
+def test_cis_amide_is_found() -> None:
+    (omega,) = [t for t in proper_torsions(MOLECULE) if t.name == "omega NME3"]
+    cis = turned(ALANINE.positions, MOLECULE, omega.atoms[1:3], np.pi)
+    check = IntegrityCheck(MOLECULE, ALANINE.positions)
+    check.append(frames(np.stack([ALANINE.positions, cis, cis])))
+    assert dict(zip(check.amide_names, check.turned.tolist(), strict=True)) == {
+        "ACE1:C-ALA2:N": 0,
+        "ALA2:C-NME3:N": 2,
+    }
+
+
+def test_clash_is_found_and_named() -> None:
+    names = [f"{r}{i + 1}:{n}" for r, i, n in zip(
+        MOLECULE.residue_names, MOLECULE.residue_indices, MOLECULE.atom_names, strict=True
+    )]  # fmt: skip
+    a, b = names.index("ACE1:CH3"), names.index("NME3:N")
+    positions = ALANINE.positions.copy()
+    positions[b] = positions[a] + [0.05, 0.0, 0.0]
+    check = IntegrityCheck(MOLECULE, ALANINE.positions)
+    check.append(frames(np.stack([ALANINE.positions, positions])))
+    assert check.clashes == 1
+    assert check.closest_pair == "ACE1:CH3...NME3:N"
+
+
+def test_atoms_in_another_order_are_noticed() -> None:
+    geometry = molecule_geometry(MOLECULE)
+    order = np.arange(22)
+    order[[4, 14]] = order[[14, 4]]
+    assert implausible_bonds(frames(ALANINE.positions[None]), geometry, ALANINE.positions) == []
+    strange = implausible_bonds(
+        frames(ALANINE.positions[None][:, order]), geometry, ALANINE.positions
+    )
+    assert any("ACE1:C" in s for s in strange)
+
+
+def test_geometry_names_and_values() -> None:
+    geometry = molecule_geometry(MOLECULE)
+    values = geometry.measure(frames(ALANINE.positions[None]))[0]
+    assert len(geometry.names) == len(values) == 21 + 36
+    i = geometry.names.index("bond ACE1:C-ACE1:O")
+    a, b = geometry.bonds[i]
+    assert values[i] == pytest.approx(
+        np.linalg.norm(ALANINE.positions[a] - ALANINE.positions[b]), rel=1e-5
+    )

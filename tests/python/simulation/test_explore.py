@@ -1,0 +1,131 @@
+"""Exploration: basins are found, flips are dropped, populations and frame weights add up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from timewarp_openmm.data import explore
+
+from timewarp_openmm.molecule import molecule_from_topology
+from timewarp_openmm.molecule.stereochemistry import Stereochemistry, torsion
+from timewarp_openmm.simulation.explore import (
+    Basins,
+    ExploreSettings,
+    basin_populations,
+    find_basins,
+    load_or_find_basins,
+    measure_torsions,
+    rotor_torsions,
+)
+from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule
+from timewarp_openmm.trajectories.pairs import Trajectory
+from timewarp_openmm.trajectories.weights import LEAST_SHARE, BasinMap, frame_weights
+from timewarp_openmm.units import thermal_energy
+
+
+@pytest.fixture(scope="module")
+def alanine() -> MolecularSystem:
+    return named_molecule("alanine-dipeptide")
+
+
+@pytest.fixture(scope="module")
+def basins(alanine: MolecularSystem) -> Basins:
+    settings = ExploreSettings(walkers=2, temperatures=(800.0,), length=25.0, interval=0.5)
+    return find_basins(alanine, settings, seed=3)
+
+
+def test_only_phi_and_psi_turn_in_alanine_dipeptide(alanine: MolecularSystem) -> None:
+    atoms = molecule_from_topology(alanine.topology, alanine.system)
+    torsions = rotor_torsions(atoms)
+    bonds = {frozenset(atoms.atom_names[i] for i in t[1:3]) for t in torsions}
+    assert bonds == {frozenset(("N", "CA")), frozenset(("CA", "C"))}
+    measured = measure_torsions(alanine.positions[None], torsions)[0]
+    assert measured == pytest.approx([torsion(alanine.positions, t) for t in torsions])
+
+
+def test_basins_are_apart_ordered_and_keep_the_stereochemistry(
+    alanine: MolecularSystem, basins: Basins
+) -> None:
+    assert len(basins) >= 2
+    assert basins.energies[0] == 0
+    assert (np.diff(basins.energies) >= 0).all()
+    turns = np.abs(np.angle(np.exp(1j * (basins.torsions[:, None] - basins.torsions[None]))))
+    nearest = turns.max(-1) + 10 * np.eye(len(basins))
+    assert nearest.min() > ExploreSettings().separation
+    atoms = molecule_from_topology(alanine.topology, alanine.system)
+    check = Stereochemistry(atoms, alanine.positions)
+    assert all(not check.find_flips(p) for p in basins.positions)
+    assert basins.visits.sum() + basins.dropped <= 2 * 51
+
+
+def test_flipped_conformations_are_dropped_and_counted(
+    alanine: MolecularSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def walk(*_: object) -> list[tuple[float, float, np.ndarray]]:
+        mirror = alanine.positions * np.array([-1.0, 1.0, 1.0])
+        return [(0.5, 1.0, alanine.positions), (1.0, -50.0, mirror)]
+
+    monkeypatch.setattr(explore, "_walk", walk)
+    found = find_basins(alanine, ExploreSettings(walkers=1), seed=1)
+    assert (len(found), found.dropped) == (1, 1)
+    monkeypatch.setattr(explore, "_walk", lambda *_: walk()[1:])
+    with pytest.raises(ValueError, match="all 1 conformations"):
+        find_basins(alanine, ExploreSettings(walkers=1), seed=1)
+
+
+def test_basins_are_read_back_and_found_anew_for_other_settings(
+    alanine: MolecularSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ExploreSettings(walkers=1, length=1.0)
+    first = load_or_find_basins(tmp_path, alanine, settings, seed=1)
+    again = load_or_find_basins(tmp_path, alanine, settings, seed=1)
+    assert np.array_equal(first.positions, again.positions)
+    assert (first.dropped, first.found) == (again.dropped, again.found)
+    monkeypatch.setattr(explore, "find_basins", lambda *_: pytest.fail("searched"))
+    load_or_find_basins(tmp_path, alanine, settings, seed=1)
+    with pytest.raises(pytest.fail.Exception, match="searched"):
+        load_or_find_basins(tmp_path, alanine, settings, seed=2)
+
+
+def test_populations_follow_the_superposition_formula() -> None:
+    basins = Basins(
+        np.zeros((2, 4, 3)), np.array([0.0, 5.0]), np.zeros((2, 1)), np.array([60, 40]), 0, 2
+    )
+    same = basin_populations(basins, 500.0, (500.0,))
+    assert same == pytest.approx([0.6, 0.4])
+    cold = basin_populations(basins, 300.0, (600.0,))
+    factor = np.exp(-5.0 * (1 / thermal_energy(300.0) - 1 / thermal_energy(600.0)))
+    assert cold[1] / cold[0] == pytest.approx(40 / 60 * factor)
+
+
+def test_frame_weights_give_each_basin_its_share(alanine: MolecularSystem, basins: Basins) -> None:
+    atoms = molecule_from_topology(alanine.topology, alanine.system)
+    a, b = (basins.positions[k].astype(np.float32) for k in (0, 1))
+    trajectories = (
+        Trajectory("one", np.stack([a, a, a]), 1.0),
+        Trajectory("two", np.stack([b, a]), 1.0),
+    )
+    populations = np.zeros(len(basins))
+    populations[0] = 1.0
+    weights = frame_weights(trajectories, BasinMap(atoms, basins.torsions), populations)
+    total = sum(float(array.sum()) for array in weights.values())
+    # Basins without frames get nothing, rare ones the least share.
+    assert total == pytest.approx(1.0)
+    assert weights["two"][0] == pytest.approx(LEAST_SHARE / (1 + LEAST_SHARE), rel=1e-3)
+    assert np.ptp([*weights["one"], weights["two"][1]]) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"walkers": 0}, "at least one walker"),
+        ({"temperatures": ()}, "at least one walker"),
+        ({"length": -1.0}, "length must be positive"),
+        ({"length": 1.0, "interval": 2.0}, "must not exceed"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ExploreSettings(**settings)

@@ -1,0 +1,350 @@
+"""Training: configuration, symmetries, losses, resuming, early stopping and export."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import timewarp_openmm.training.loop as trainer_module
+from timewarp_openmm.contract import read_metadata
+from timewarp_openmm.energies.openmm_energy import OpenMMEnergy
+from timewarp_openmm.molecule import molecule_from_topology
+from timewarp_openmm.molecule.stereochemistry import Stereochemistry
+from timewarp_openmm.simulation.protocol import Protocol, preset, with_settings
+from timewarp_openmm.simulation.run import simulate
+from timewarp_openmm.simulation.systems import named_molecule
+from timewarp_openmm.training.augmentation import (
+    HydrogenPermutation,
+    permute_atoms,
+    random_rotations,
+)
+from timewarp_openmm.training.batches import Batch
+from timewarp_openmm.training.checkpoints import load_checkpoint, load_trained, read_metrics
+from timewarp_openmm.training.config import LossConfig, TrainingConfig, load_config, parse_config
+from timewarp_openmm.training.export import export_run
+from timewarp_openmm.training.loop import Progress, learning_rate, prepare_data, train
+from timewarp_openmm.training.losses import likelihood_loss, log_normal, sample_losses, soft_cap
+from timewarp_openmm.training.rigid_motion import small_rigid_motion, superpose
+from timewarp_openmm.trajectories.pairs import load_trajectories
+
+TINY_FLOW = {
+    "coordinates": "cartesian",
+    "d_model": 16,
+    "num_coupling_layers": 2,
+    "num_transformer_layers": 1,
+    "length_scales": [0.2],
+    "mlp_hidden": [16],
+    "feedforward": 16,
+    "embedding_size": 4,
+    # Far from the data, so that there is something to learn.
+    "displacement_scale": 0.2,
+}
+
+
+FLOW = "flow: {coordinates: cartesian}\n"
+
+
+@pytest.fixture(scope="module")
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "ala2"
+    molecule = named_molecule("alanine-dipeptide")
+    protocol = Protocol(
+        force_field=molecule.force_field, platform="Reference", **preset("ala2-report")
+    )
+    protocol = with_settings(protocol, length=2.0, interval=0.05, equilibration=0.5, trajectories=3)
+    simulate(molecule, protocol, folder, workers=1)
+    return folder
+
+
+def settings(folder: Path, **changes: object) -> TrainingConfig:
+    content = {
+        "flow": TINY_FLOW,
+        "data": {"folder": str(folder)},
+        "lag_times": [0.5],
+        "batch_size": 32,
+        "max_steps": 60,
+        "warmup_steps": 10,
+        "learning_rate": 1e-3,
+        "evaluation_interval": 20,
+        "evaluation_pairs": 64,
+        "ema_decay": 0.9,
+        "accelerator": "cpu",
+    }
+    return TrainingConfig.model_validate({**content, **changes})
+
+
+def test_config_goes_through_yaml(tmp_path: Path) -> None:
+    config = settings(tmp_path, lag_times=[0.5, 1.0], lag_weights=[1.0, 3.0])
+    assert parse_config(config.to_yaml()) == config
+    assert config.lag_probabilities() == [0.25, 0.75]
+    (tmp_path / "c.yaml").write_text(config.to_yaml())
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("flow: [", "is not YAML"),
+        ("3", "must be a YAML mapping"),
+        ("lag_times: [1.0]\ndata: {folder: x}", "flow: Field required"),
+        (
+            "flow: {coordinates: cartesian, d_modle: 3}\nlag_times: [1]\ndata: {folder: x}",
+            r"d_modle: Extra inputs",
+        ),
+        (
+            FLOW + "lag_times: [-1]\ndata: {folder: x}",
+            r"lag_times\.0: .*greater than 0",
+        ),
+        (
+            FLOW + "lag_times: [.inf]\ndata: {folder: x}",
+            "cannot draw independently",
+        ),
+        (
+            FLOW + "lag_times: [1]\nlag_weights: [1, 2]\ndata: {folder: x}",
+            "1 lag_times but 2",
+        ),
+        (
+            FLOW + "lag_times: [1]\ndata: {folder: x}\nloss: {likelihood: 0}",
+            "must be positive",
+        ),
+    ],
+)
+def test_bad_configs_name_the_entry(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_config(text, "c.yaml")
+
+
+def test_hydrogen_permutations_are_proper_and_uniform() -> None:
+    alanine = named_molecule("alanine-dipeptide")
+    molecule = molecule_from_topology(alanine.topology, alanine.system)
+    permutation = HydrogenPermutation(molecule)
+    assert permutation.groups == [(0, 2, 3), (11, 12, 13), (19, 20, 21)]
+    order = permutation.draw(2700, torch.Generator().manual_seed(1))
+    assert len(torch.unique(order, dim=0)) == 27
+    assert (order.sort(1).values == torch.arange(22)).all()
+    x = torch.from_numpy(alanine.positions)
+    moved = permute_atoms(x.expand(2700, -1, -1), order)
+    check = Stereochemistry(molecule, alanine.positions)
+    assert all(check.find_flips(m) == [] for m in moved[:60].numpy())
+    # The energy is the same up to the torsion of the group, which a rotation by 120 degrees keeps.
+    energy = OpenMMEnergy(alanine.system, 310.0, "Reference")
+    values, _ = energy.evaluate(moved[:27].numpy())
+    assert np.ptp(values) < 5.0
+
+
+def test_rotations_are_proper_and_isotropic() -> None:
+    rotations = random_rotations(5000, torch.Generator().manual_seed(1))
+    identity = rotations @ rotations.transpose(1, 2)
+    torch.testing.assert_close(identity, torch.eye(3).expand_as(identity), atol=1e-5, rtol=0)
+    assert (torch.linalg.det(rotations) > 0.99).all()
+    assert float(rotations.mean(0).abs().max()) < 0.05
+
+
+def test_superposition_undoes_a_rigid_motion_but_not_a_reflection() -> None:
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(8, 7, 3, generator=generator)
+    y = x @ random_rotations(8, generator) + torch.randn(8, 1, 3, generator=generator)
+    torch.testing.assert_close(superpose(y, x), x, atol=2e-5, rtol=0)
+    assert float((superpose(-x, x) - x).norm(dim=2).mean()) > 0.1
+    shaken = small_rigid_motion(x, 0.01, generator)
+    torch.testing.assert_close(torch.cdist(shaken, shaken), torch.cdist(x, x), atol=2e-3, rtol=0)
+    moved = (shaken - x).norm(dim=2).mean()
+    assert 0.005 < float(moved) < 0.06
+
+
+def test_openmm_energy_and_its_gradient() -> None:
+    alanine = named_molecule("alanine-dipeptide")
+    energy = OpenMMEnergy(alanine.system, 310.0, "Reference")
+    generator = torch.Generator().manual_seed(0)
+    x = torch.from_numpy(alanine.positions).expand(2, -1, -1)
+    x = (x + 0.002 * torch.randn(x.shape, generator=generator)).requires_grad_()
+    values = energy(x)
+    (gradient,) = torch.autograd.grad(values.sum(), x)
+    direction = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    h = 1e-6
+    with torch.no_grad():
+        numerical = (energy(x + h * direction) - energy(x - h * direction)) / (2 * h)
+    torch.testing.assert_close((gradient * direction).sum((1, 2)), numerical, rtol=1e-4, atol=1e-2)
+    broken = x.detach().clone()
+    broken[0, 3] = math.nan
+    values, gradients = energy.evaluate(broken.numpy())
+    assert values[0] > 1e9
+    assert not gradients[0].any()
+    assert values[1] < 0
+
+
+class Shift(torch.nn.Module):
+    """y = x + shift + s z, w = z_v: a flow whose densities are known."""
+
+    def __init__(self, num_atoms: int, scale: float) -> None:
+        super().__init__()
+        self.num_atoms, self.noise_size = num_atoms, 6 * num_atoms
+        self.scale = torch.nn.Parameter(torch.tensor(scale))
+
+    def sample(
+        self, x: torch.Tensor, noise: torch.Tensor, lag: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        z = noise.view(len(noise), 2, self.num_atoms, 3)
+        y, w = x + self.scale * z[:, 0], z[:, 1]
+        return y, w, self.log_prob(y, w, x.expand_as(y), lag)
+
+    def log_prob(
+        self, y: torch.Tensor, w: torch.Tensor, x: torch.Tensor, lag: torch.Tensor
+    ) -> torch.Tensor:
+        z = (y - x) / self.scale
+        return log_normal(z) + log_normal(w) - 3 * self.num_atoms * self.scale.double().log()
+
+
+def test_losses_of_a_known_flow() -> None:
+    """For a symmetric proposal log r is the energy difference alone, and w and v drop out."""
+    alanine = named_molecule("alanine-dipeptide")
+    energy = OpenMMEnergy(alanine.system, 310.0, "Reference")
+    x = torch.from_numpy(alanine.positions).float()[None]
+    batch = Batch(x, x, torch.zeros_like(x), torch.ones(1))
+    config = LossConfig(acceptance=1.0, entropy=1.0, states=1, proposals=64)
+    flow = Shift(22, 0.002)
+    acceptance, entropy = sample_losses(
+        flow, energy, batch, config, torch.Generator().manual_seed(0)
+    )
+    # 66 + 66 normal deviates, those of the positions of width s: their negative entropy.
+    expected = -66 * (math.log(2 * math.pi) + 1) - 66 * math.log(0.002)
+    assert entropy.item() == pytest.approx(expected, abs=6.0)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(64, 132, generator=generator)
+    y = flow.sample(x[0], noise, torch.ones(64))[0]
+    rise = soft_cap(energy(y) - energy(x), config.energy_cap)
+    assert acceptance.item() == pytest.approx(rise.mean().item(), abs=1e-3)
+    # Smaller steps are accepted more often: the gradient, through OpenMM's forces, says so.
+    (slope,) = torch.autograd.grad(acceptance, flow.scale)
+    assert float(slope) > 0
+    z = torch.zeros(1, 22, 3)
+    exact = 0.5 * 132 * math.log(2 * math.pi) + 66 * math.log(0.002)
+    loss = likelihood_loss(flow, Batch(x, x, z, torch.ones(1)))
+    assert loss.item() == pytest.approx(exact)
+
+
+def test_soft_cap_is_continuous_and_monotonic() -> None:
+    value = torch.linspace(50, 150, 201, dtype=torch.float64)
+    capped = soft_cap(value, 100.0)
+    assert (capped.diff() > 0).all()
+    assert float(capped.diff().max()) <= 0.5 + 1e-9
+
+
+def test_learning_rate_warms_up_and_decays(tmp_path: Path) -> None:
+    config = settings(tmp_path, learning_rate=1.0, final_learning_rate=0.1, warmup_steps=10)
+    assert learning_rate(config, 0, 0.0) == pytest.approx(0.1)
+    assert learning_rate(config, 9, 0.0) == pytest.approx(1.0)
+    assert learning_rate(config, 30, 0.5) == pytest.approx(0.55)
+    assert learning_rate(config, 60, 1.0) == pytest.approx(0.1)
+
+
+def test_batches_are_centred_seeded_and_laid_onto_x(data_folder: Path) -> None:
+    data = prepare_data(settings(data_folder))
+    batch = data.train.draw(16, torch.Generator().manual_seed(5))
+    again = data.train.draw(16, torch.Generator().manual_seed(5))
+    assert torch.equal(batch.y, again.y)
+    assert torch.equal(batch.w, again.w)
+    assert float(batch.x.mean(1).abs().max()) < 1e-6
+    # Half a picosecond of drift and tumbling would be several times this.
+    assert float((batch.y - batch.x).norm(dim=2).mean()) < 0.06
+    assert data.provenance.temperature == 310.0
+    assert data.provenance.force_field == "amber99sbildn.xml + amber99_obc.xml"
+
+
+def test_training_learns_resumes_bit_for_bit_and_exports(data_folder: Path, tmp_path: Path) -> None:
+    config = settings(data_folder)
+    whole = train(config, tmp_path / "whole")
+    metrics = read_metrics(tmp_path / "whole")
+    assert [entry["step"] for entry in metrics] == [20, 40, 60]
+    assert metrics[-1]["test_loss"] < metrics[0]["test_loss"] - 10
+    assert (tmp_path / "whole" / "curves.png").stat().st_size > 1000
+
+    # Stopped in the middle of the third interval: the run goes on from step 40.
+    class StopError(Exception):
+        pass
+
+    def stop(done: float, progress: Progress) -> None:
+        if progress.step == 53:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(config, tmp_path / "stopped", report=stop)
+    assert load_checkpoint(tmp_path / "stopped" / "last.ckpt")["progress"]["step"] == 40
+    steps: list[int] = []
+    resumed = train(config, tmp_path / "stopped", report=lambda _, p: steps.append(p.step))
+    assert steps[0] == 41
+    assert resumed.test_log_likelihood == whole.test_log_likelihood
+    for name in ("last.ckpt", "best.ckpt"):
+        a, b = (load_checkpoint(tmp_path / run / name) for run in ("whole", "stopped"))
+        for key, value in a["weights"].items():
+            assert torch.equal(value, b["weights"][key]), key
+    for key, value in load_checkpoint(tmp_path / "whole" / "last.ckpt")["flow"].items():
+        assert torch.equal(value, load_checkpoint(tmp_path / "stopped" / "last.ckpt")["flow"][key])
+
+    with pytest.raises(FileExistsError, match="finished run"):
+        train(config, tmp_path / "whole")
+    with pytest.raises(FileExistsError, match="different: batch_size"):
+        train(settings(data_folder, batch_size=16), tmp_path / "whole")
+
+    path = tmp_path / "m.pt"
+    export_run(tmp_path / "whole", path)
+    metadata = read_metadata(path)
+    assert metadata.temperature == 310.0
+    assert metadata.lag_times == [0.5]
+    assert metadata.molecule == load_trajectories(data_folder).molecule
+    assert f"folder: {data_folder.name}" in metadata.provenance["config"]
+    assert metadata.provenance["test_log_likelihood"] == whole.best_log_likelihood
+    with pytest.raises(FileExistsError):
+        export_run(tmp_path / "whole", path)
+    with pytest.raises(FileNotFoundError, match=r"holds no best\.ckpt"):
+        export_run(tmp_path, path)
+
+
+def test_patience_stops_early_and_keeps_the_best(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([0.0, 1.0, 0.0, 3.0, 0.0, 2.0, 0.0, 2.5, 0.0, 2.9])
+    monkeypatch.setattr(
+        trainer_module._Trainer, "_log_likelihood", lambda self, batch: next(values)
+    )
+    config = settings(data_folder, evaluation_interval=2, patience=3)
+    progress = train(config, tmp_path / "run")
+    assert (progress.step, progress.best_step, progress.best_log_likelihood) == (10, 4, 3.0)
+    assert load_trained(tmp_path / "run").step == 4
+
+
+def test_divergence_is_named(data_folder: Path, tmp_path: Path) -> None:
+    config = settings(
+        data_folder, learning_rate=1e30, warmup_steps=0, gradient_clip=1e30, max_steps=200
+    )
+    with pytest.raises(ValueError, match="training diverged"):
+        train(config, tmp_path / "run")
+
+
+def test_time_limit_ends_a_run(data_folder: Path, tmp_path: Path) -> None:
+    config = settings(data_folder, max_steps=10**6, evaluation_interval=10**5)
+    progress = train(config, tmp_path / "run", minutes=0.01)
+    assert progress.finished
+    assert progress.step < 10**4
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["step"] == progress.step
+
+
+def test_acceptance_training_runs_end_to_end(data_folder: Path, tmp_path: Path) -> None:
+    loss = {"likelihood": 1.0, "acceptance": 0.1, "entropy": 0.1, "states": 1, "proposals": 2}
+    config = settings(data_folder, loss=loss, max_steps=4, evaluation_interval=2)
+    progress = train(config, tmp_path / "run")
+    assert math.isfinite(progress.train_loss)
+
+
+def test_missing_temperature_is_asked_for(data_folder: Path, tmp_path: Path) -> None:
+    for name in ("trajectory-000.h5", "trajectory-001.h5"):
+        (tmp_path / name).write_bytes((data_folder / name).read_bytes())
+    with pytest.raises(ValueError, match=r"set data\.temperature"):
+        prepare_data(settings(tmp_path))
+    given = {"folder": str(tmp_path), "temperature": 300, "force_field": ["a.xml"]}
+    assert prepare_data(settings(tmp_path, data=given)).provenance.temperature == 300.0
