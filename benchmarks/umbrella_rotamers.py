@@ -4,7 +4,8 @@
 
 An umbrella (Torrie and Valleau 1977) takes most of the threefold barrier from chi1, and chi2 where
 there is one, so that molecular dynamics crosses it every few tens of picoseconds; the frames are
-then reweighted by the exponential of the umbrella. There are four trajectories, whose first 50 ps are left out.
+then reweighted by the exponential of the umbrella. Each of four trajectories leaves its first 50 ps
+out.
 The JSON file holds the share of each rotamer (chi1: g+ 0 to 120, t 120 to 240, g- 240 to 360
 degrees; likewise chi2) and of phi > 0; errors are standard errors over blocks of the trajectories.
 Box of TIP3P water, PME with a cut-off of 0.9 nm, HBonds, hydrogens of 3 dalton, 4 fs, 300 K. An
