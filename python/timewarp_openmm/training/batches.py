@@ -49,8 +49,8 @@ class BatchSource:
     pairs : PairSampler
     molecule : Molecule
     augmentation : AugmentationConfig
-    cartesian : bool
-        Rigid motions matter to Cartesian flows only; others get the pairs as they lie.
+    rigid_motion : bool
+        Whether the flow feels rigid motion; others get the pairs as they lie.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class BatchSource:
         pairs: PairSampler,
         molecule: Molecule,
         augmentation: AugmentationConfig,
-        cartesian: bool,
+        rigid_motion: bool,
     ) -> None:
         self._pairs = pairs
         self._augmentation = augmentation
-        self._cartesian = cartesian
+        self._rigid_motion = rigid_motion
         self._permutation = HydrogenPermutation(molecule)
 
     def frames(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,7 +78,7 @@ class BatchSource:
             x, y = permute_atoms(x, order), permute_atoms(y, order)
         centre = x.mean(1, keepdim=True)
         x, y = x - centre, y - centre
-        if self._cartesian:
+        if self._rigid_motion:
             x, y = self._move(x, y, generator)
         w = torch.randn(y.shape, generator=generator)
         return Batch(x, y, w, lag)

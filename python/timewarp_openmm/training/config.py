@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..flows.cartesian.config import FlowConfig
+from ..flows.registry import AnyFlowConfig, flow_class
 
 
 class _Section(BaseModel):
@@ -165,7 +165,7 @@ class TrainingConfig(_Section):
         Of lightning-fabric.
     """
 
-    flow: FlowConfig
+    flow: AnyFlowConfig
     data: DataConfig
     augmentation: AugmentationConfig = AugmentationConfig()
     loss: LossConfig = LossConfig()
@@ -192,21 +192,17 @@ class TrainingConfig(_Section):
     def _check(self) -> TrainingConfig:
         if any(math.isnan(lag) for lag in self.lag_times):
             raise ValueError("lag_times must be numbers")
-        if self.flow.coordinates == "cartesian" and math.inf in self.lag_times:
+        if math.inf in self.lag_times and not flow_class(self.flow).draws_independently:
             raise ValueError(
-                "a Cartesian flow starts from x and cannot draw independently of it; leave .inf "
-                "out of lag_times"
+                f"a flow in {self.flow.coordinates} coordinates starts from x and cannot draw "
+                "independently of it; leave .inf out of lag_times"
             )
         if math.inf not in self.lag_times and (self.loss.regression or self.acceptance_draws):
             raise ValueError(
                 "loss.regression and acceptance_draws are about independent draws; add .inf to "
                 "lag_times"
             )
-        if self.flow.coordinates == "internal" and set(self.flow.lag_times) != set(self.lag_times):
-            raise ValueError(
-                f"flow.lag_times {list(self.flow.lag_times)} and lag_times {list(self.lag_times)} "
-                "must name the same ones"
-            )
+        self.flow.check_lag_times(self.lag_times)
         if self.lag_weights is not None and len(self.lag_weights) != len(self.lag_times):
             raise ValueError(
                 f"{len(self.lag_times)} lag_times but {len(self.lag_weights)} lag_weights"

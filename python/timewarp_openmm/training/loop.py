@@ -20,8 +20,7 @@ from lightning_fabric import Fabric
 from .. import __version__
 from ..energies.openmm_energy import OpenMMEnergy
 from ..files import exclusive_lock, write_bytes_atomically
-from ..flows.internal.flow import InternalFlow
-from ..flows.registry import build_flow
+from ..flows.registry import build_flow, flow_class
 from ..simulation.run import SYSTEM_FILE, default_platform
 from ..simulation.systems import load_system_xml
 from ..trajectories.pairs import (
@@ -176,8 +175,8 @@ def _batch_source(
         simulated = weights or [np.ones(len(t.positions), dtype=np.float32) for t in part]
         part, weights = mix_frames(part, simulated, drawn)
     pairs = PairSampler(part, config.lag_times, config.lag_weights, weights)
-    cartesian = config.flow.coordinates == "cartesian"
-    return BatchSource(pairs, found.molecule, config.augmentation, cartesian)
+    rigid_motion = flow_class(config.flow).feels_rigid_motion
+    return BatchSource(pairs, found.molecule, config.augmentation, rigid_motion)
 
 
 def _provenance(
@@ -261,7 +260,7 @@ class _Trainer:
             flow = build_flow(config.flow, data.provenance.molecule)
         if initial is not None:
             flow.load_state_dict(initial)
-        elif isinstance(flow, InternalFlow):
+        else:
             flow.fit_normalisation(*data.train.frames())
         self._average = copy.deepcopy(flow).requires_grad_(False)
         self._fabric = Fabric(accelerator=config.accelerator, devices=1)
