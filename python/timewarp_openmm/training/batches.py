@@ -2,43 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
+from ..losses.batch import Batch
 from ..molecule.graph import Molecule
 from ..trajectories.pairs import PairSampler
 from .augmentation import HydrogenPermutation, permute_atoms, random_rotations
 from .config import AugmentationConfig
 from .rigid_motion import small_rigid_motion, superpose
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pairs of states.
-
-    Attributes
-    ----------
-    x, y : float32 tensors [B, N, 3], nm
-        Conditioning and target positions; the centroid of x is the origin.
-    w : float32 tensor [B, N, 3]
-        Auxiliary velocities of the target, N(0, I).
-    lag : float32 tensor [B], ps
-    """
-
-    x: torch.Tensor
-    y: torch.Tensor
-    w: torch.Tensor
-    lag: torch.Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        return Batch(*(t.to(device) for t in (self.x, self.y, self.w, self.lag)))
-
-    def __getitem__(self, part: slice) -> Batch:
-        return Batch(self.x[part], self.y[part], self.w[part], self.lag[part])
-
-    def __len__(self) -> int:
-        return len(self.lag)
 
 
 class BatchSource:

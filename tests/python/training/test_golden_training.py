@@ -31,8 +31,13 @@ INTERNAL = {
     "narrow_hidden": 16,
 }
 LAGS = [0.1, math.inf]
-ALL_LOSSES = {"likelihood": 1.0, "acceptance": 0.01, "entropy": 0.1, "states": 2, "proposals": 2}
-REGRESSION = {"likelihood": 0.5, "regression": 1.0, "regression_draws": 8, "regression_states": 8}
+OWN = {"states": 2, "proposals": 2}
+ALL_LOSSES = {
+    "likelihood": 1.0,
+    "acceptance": {"weight": 0.01, **OWN},
+    "entropy": {"weight": 0.1, **OWN},
+}
+REGRESSION = {"likelihood": 0.5, "regression": {"draws": 8, "states": 8}}
 
 RUNS: dict[str, dict[str, Any]] = {
     "cartesian": {"flow": CARTESIAN, "lag_times": [0.1], "loss": ALL_LOSSES},
