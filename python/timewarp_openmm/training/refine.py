@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..energies.openmm_energy import OpenMMEnergy
 from ..files import replace_atomically
 from ..flows.registry import build_flow
+from ..losses.registry import losses
 from ..simulation.explore import BASINS_FILE
 from ..simulation.run import SYSTEM_FILE, default_platform
 from ..simulation.systems import load_system_xml
@@ -28,7 +29,7 @@ from ..trajectories.pairs import (
 )
 from ..trajectories.weights import BasinMap, frame_weights, save_weights
 from .checkpoints import BEST_FILE, TrainedFlow, load_trained
-from .config import LossConfig, TrainingConfig, parse_config
+from .config import TrainingConfig, parse_config
 from .independence import Chains, Draws, draw, log_weights_of, run_chains
 from .loop import Progress, train
 
@@ -299,7 +300,7 @@ class _Workshop:
         save_independent(
             folder / DRAWS_FILE, draws.positions[usable], truncated, test, settings.draw_share
         )
-        loss = LossConfig(likelihood=settings.likelihood, regression=settings.regression)
+        loss = losses(likelihood=settings.likelihood, regression=settings.regression)
         changes: dict[str, Any] = {
             "data": source.config.data.model_copy(
                 update={

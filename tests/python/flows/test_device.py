@@ -65,8 +65,8 @@ def test_nothing_changes_if_no_value_is_looked_at(
     results = []
     for always in (False, True):
         if always:
-            for module in ("internal", "attention_conditioner", "label_hands"):
-                place = f"timewarp_openmm.flows.{module}.may_hold"
+            for module in ("flow", "attention_conditioner", "label_chirality"):
+                place = f"timewarp_openmm.flows.internal.{module}.may_hold"
                 monkeypatch.setattr(place, lambda gate: True)
         for lags in LAGS:
             lag = torch.tensor(lags)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from timewarp_openmm.training.density_regression import density_regression_loss
+from timewarp_openmm.losses.regression import density_regression_loss
 
 
 def test_own_samples_lead_to_the_target() -> None:
@@ -31,7 +31,7 @@ def test_collisions_count_linearly_and_infinities_not_at_all() -> None:
     log_q = torch.zeros(101, requires_grad=True)
     log_target = torch.zeros(101)
     log_target[0] = -1e6
-    density_regression_loss(log_q, log_target, delta=2.0).backward()
+    density_regression_loss(log_q, log_target, bound=2.0).backward()
     assert log_q.grad is not None
     assert log_q.grad[0].item() == pytest.approx(2.0 / 101)
     log_target[0] = -math.inf
