@@ -25,7 +25,7 @@ _RUN_ITERATIONS = 1000
 
 
 def analyze(
-    topology: Annotated[Path, typer.Option(help="PDB file of the molecule.")],
+    topology: Annotated[Path, typer.Option(help="PDB or mmCIF file of the molecule.")],
     traj: Annotated[list[Path], typer.Option(help="The chain's trajectory; once per chain.")],
     out: Annotated[Path, typer.Option(help="Folder for the report.")],
     reference: Annotated[
@@ -57,7 +57,8 @@ def analyze(
 ) -> None:
     """Compare samples with MD: one HTML page, its figures, and a JSON file of every number."""
     from ..files import refuse_existing
-    from ..simulation.systems import load_molecule, load_pdb
+    from ..molecule.structure_files import load_structure
+    from ..simulation.systems import load_molecule
     from . import require_analysis
 
     require_analysis("analyze")
@@ -70,7 +71,7 @@ def analyze(
     from ..trajectories.frames import expand_trajectories, reader_topology
 
     refuse_existing(out / PAGE_FILE, force)
-    openmm_topology, positions = load_pdb(topology)
+    openmm_topology, positions = load_structure(topology)
     molecule = molecule_from_topology(openmm_topology)
     subject = Subject.of(molecule, reader_topology(molecule), positions)
     metadata = None if model is None else read_metadata(model)
