@@ -31,7 +31,7 @@ _RUN_ITERATIONS = 1000
 class AnalyzeOptions(Options):
     """What ``timewarp-openmm analyze`` is told."""
 
-    topology: Path = Field(description="PDB file of the molecule.")
+    topology: Path = Field(description="PDB or mmCIF file of the molecule.")
     traj: list[Path] = Field(description="The chain's trajectory; once per chain.")
     out: OutputPath = Field(description="Folder for the report.")
     reference: list[Path] | None = Field(
@@ -63,7 +63,8 @@ class AnalyzeOptions(Options):
 def analyze(options: AnalyzeOptions) -> None:
     """Compare samples with MD: one HTML page, its figures, and a JSON file of every number."""
     from ..files import refuse_existing
-    from ..simulation.systems import load_molecule, load_pdb
+    from ..molecule.structure_files import load_structure
+    from ..simulation.systems import load_molecule
     from . import require_analysis
 
     require_analysis("analyze")
@@ -77,7 +78,7 @@ def analyze(options: AnalyzeOptions) -> None:
 
     out, model, force_field = options.out, options.model, options.force_field
     refuse_existing(out / PAGE_FILE, options.force)
-    openmm_topology, positions = load_pdb(options.topology)
+    openmm_topology, positions = load_structure(options.topology)
     molecule = molecule_from_topology(openmm_topology)
     subject = Subject.of(molecule, reader_topology(molecule), positions)
     metadata = None if model is None else read_metadata(model)
