@@ -18,7 +18,7 @@ class ImportOptions(Options):
     checkpoint: Annotated[Path, ARGUMENT] = Field(description="A published checkpoint (.pt).")
     config: Path = Field(description="JSON file with its hyperparameters.")
     topology: Path = Field(
-        description="PDB or mmCIF file of the molecule; its positions are where the model is checked."
+        description="PDB or mmCIF file; its positions are where the model is checked."
     )
     out: OutputPath = Field(description="The model file to write.")
     temperature: Temperature = Field(310.0, description="Of its training data.")
