@@ -1,6 +1,7 @@
 #ifndef TIMEWARP_KEPT_MOTIONS_H_
 #define TIMEWARP_KEPT_MOTIONS_H_
 
+#include "internal/windowsExportTimewarp.h"
 #include "openmm/Vec3.h"
 #include <vector>
 
@@ -33,8 +34,8 @@ struct KeptMotions {
  * @param x           positions of the state, N (nm)
  * @param proposals   proposed positions (nm), each N
  */
-KeptMotions findKeptMotions(const std::vector<OpenMM::Vec3>& x,
-                            const std::vector<std::vector<OpenMM::Vec3>>& proposals);
+KeptMotions EXPORT_TIMEWARP findKeptMotions(const std::vector<OpenMM::Vec3>& x,
+                                            const std::vector<std::vector<OpenMM::Vec3>>& proposals);
 
 } // namespace TimewarpPlugin
 

@@ -1,6 +1,7 @@
 #ifndef TIMEWARP_CENTER_OF_MASS_H_
 #define TIMEWARP_CENTER_OF_MASS_H_
 
+#include "internal/windowsExportTimewarp.h"
 #include "openmm/Kernel.h"
 #include "openmm/System.h"
 #include "openmm/Vec3.h"
@@ -18,7 +19,7 @@ namespace TimewarpPlugin {
  * velocities, these are drawn on the condition that their momentum is what it was: it balances that of all the
  * others, whose velocities stay.
  */
-class CenterOfMass {
+class EXPORT_TIMEWARP CenterOfMass {
 public:
     /** For Systems without a CMMotionRemover. */
     CenterOfMass() = default;

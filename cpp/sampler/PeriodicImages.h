@@ -1,6 +1,7 @@
 #ifndef TIMEWARP_PERIODIC_IMAGES_H_
 #define TIMEWARP_PERIODIC_IMAGES_H_
 
+#include "internal/windowsExportTimewarp.h"
 #include "openmm/Vec3.h"
 #include "openmm/internal/ContextImpl.h"
 #include <vector>
@@ -15,7 +16,7 @@ class SurrogateEnergy;
  * In a periodic System images of a state are the same state.  To a model or a surrogate that tells them apart
  * they are not, and its chain would not have the box's distribution; such are refused.
  */
-class PeriodicImages {
+class EXPORT_TIMEWARP PeriodicImages {
 public:
     /** For Systems without periodic boundary conditions. */
     PeriodicImages() = default;

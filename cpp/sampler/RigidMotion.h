@@ -2,6 +2,7 @@
 #define TIMEWARP_RIGID_MOTION_H_
 
 #include "KeptMotions.h"
+#include "internal/windowsExportTimewarp.h"
 #include "openmm/Vec3.h"
 #include <cstdint>
 #include <set>
@@ -18,7 +19,7 @@ namespace TimewarpPlugin {
  * state that is new, and after other changes of positions or energy that the chain has not made itself: after
  * the 1st, 2nd, 4th, 8th and so on, so that a script which makes one at every step does not pay for it.
  */
-class RigidMotion {
+class EXPORT_TIMEWARP RigidMotion {
 public:
     /**
      * Get by how much the energy must change to count (kJ/mol): by more than 1e-3 kT and its own rounding.
