@@ -90,8 +90,8 @@ void SurrogateEnergy::useDevice(const DeviceLoan&, int index) {
     implementation->moveTo(torchDevice(index), content);
 }
 
-void SurrogateEnergy::compute(const DeviceLoan&, const ProposalBatch& batch, int numAtoms,
-                              const Vec3& origin, vector<double>& energies) {
+void SurrogateEnergy::compute(const DeviceLoan&, const ProposalBatch& batch, int numAtoms, const Vec3& origin,
+                              vector<double>& energies) {
     torch::InferenceMode inference;
     torch::Device device = implementation->getDevice();
     OnDefaultStream stream(device);

@@ -44,8 +44,8 @@ public:
      * @param origin     what the positions of the batch are relative to (nm)
      * @param energies   on exit, the energy of each
      */
-    void compute(const DeviceLoan& loan, const ProposalBatch& batch, int numAtoms,
-                 const OpenMM::Vec3& origin, std::vector<double>& energies);
+    void compute(const DeviceLoan& loan, const ProposalBatch& batch, int numAtoms, const OpenMM::Vec3& origin,
+                 std::vector<double>& energies);
     /**
      * Compute the energy of one state (in kJ/mol).
      */

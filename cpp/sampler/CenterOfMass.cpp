@@ -55,8 +55,8 @@ void CenterOfMass::remove(ContextImpl& context, vector<float>& velocities, doubl
     }
     Vec3 momentum;
     for (size_t i = 0; i < masses.size(); i++)
-        momentum += Vec3(velocities[3 * i], velocities[3 * i + 1], velocities[3 * i + 2]) *
-                    sqrt(masses[i] * kT);
+        momentum +=
+                Vec3(velocities[3 * i], velocities[3 * i + 1], velocities[3 * i + 2]) * sqrt(masses[i] * kT);
     Vec3 excess = (momentum - wanted) / totalMass;
     for (size_t i = 0; i < masses.size(); i++)
         for (int j = 0; j < 3; j++)

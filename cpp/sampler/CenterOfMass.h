@@ -15,9 +15,9 @@ namespace TimewarpPlugin {
  * degrees of freedom less, as reporters of the temperature do.
  *
  * Velocities v of the Maxwell-Boltzmann distribution, of which the part sum(m v) / sum(m) is taken away, have
- * the conditional distribution of velocities without momentum.  Where only some of the particles are given new
- * velocities, these are drawn on the condition that their momentum is what it was: it balances that of all the
- * others, whose velocities stay.
+ * the conditional distribution of velocities without momentum.  Where only some of the particles are given
+ * new velocities, these are drawn on the condition that their momentum is what it was: it balances that of
+ * all the others, whose velocities stay.
  */
 class EXPORT_TIMEWARP CenterOfMass {
 public:

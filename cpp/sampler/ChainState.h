@@ -11,11 +11,11 @@
 namespace TimewarpPlugin {
 
 /**
- * The numbers that determine how a chain goes on, apart from the positions.  All of them are 8 bytes long, and
- * visitCounters() lists them.
+ * The numbers that determine how a chain goes on, apart from the positions.  All of them are 8 bytes long,
+ * and visitCounters() lists them.
  *
- * An iteration is one proposal of the flow, accepted or rejected; each has random numbers of its own.  A step is
- * what ends with a decision by the System's energy: one iteration, or a subchain of them where a surrogate
+ * An iteration is one proposal of the flow, accepted or rejected; each has random numbers of its own.  A step
+ * is what ends with a decision by the System's energy: one iteration, or a subchain of them where a surrogate
  * decides first.
  */
 struct ChainCounters {

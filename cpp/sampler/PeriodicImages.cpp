@@ -28,7 +28,8 @@ PeriodicImages::PeriodicImages(const ContextImpl& context, const vector<int>& pa
         molecules.push_back(numbers.emplace(moleculeOf[particle], numbers.size()).first->second);
 }
 
-void PeriodicImages::check(const DeviceLoan& loan, ProposalModel& model, const vector<Vec3>& positions) const {
+void PeriodicImages::check(const DeviceLoan& loan, ProposalModel& model,
+                           const vector<Vec3>& positions) const {
     if (molecules.empty())
         return;
 
@@ -52,9 +53,11 @@ void PeriodicImages::check(const DeviceLoan& loan, SurrogateEnergy& surrogate, C
     double here = surrogate.compute(loan, positions), there = surrogate.compute(loan, image);
     if (isfinite(here) && !(fabs(there - here) <= SURROGATE_TOLERANCE * kT))
         throw OpenMMException(
-                "Timewarp: the System has periodic boundary conditions, but the surrogate's energy changes by " +
+                "Timewarp: the System has periodic boundary conditions, but the surrogate's energy changes "
+                "by " +
                 to_string(there - here) +
-                " kJ/mol when molecules are put into other images of the box, which are the same state; use a "
+                " kJ/mol when molecules are put into other images of the box, which are the same state; use "
+                "a "
                 "surrogate that does not depend on where molecules lie, or build the System without periodic "
                 "boundary conditions");
 }

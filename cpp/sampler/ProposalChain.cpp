@@ -67,8 +67,8 @@ void ProposalChain::chooseRandomNumbers(ContextImpl& context, const ChainSetting
     // state has random numbers of its own: replicas that shared them would not be independent, and their
     // exchanges would be biased.
 
-    uint64_t current =
-            TimewarpPlugin::thermodynamicState(settings.temperature, settings.forceGroups, context.getParameters());
+    uint64_t current = TimewarpPlugin::thermodynamicState(settings.temperature, settings.forceGroups,
+                                                          context.getParameters());
     if (thermodynamicStateIsKnown && current != thermodynamicState &&
         counters.iteration < counters.lookAheadStart + counters.lookAheadSize) {
         discardLookAhead();
@@ -97,7 +97,8 @@ void ProposalChain::refreshState(ContextImpl& context, const ChainSettings& sett
                 "Timewarp: the potential energy of the current state is NaN or minus infinity; set valid "
                 "positions, for example by minimizing the energy, before stepping");
 
-    // Forces that change the state at steps of their own (barostats) keep molecules where they are in the box.
+    // Forces that change the state at steps of their own (barostats) keep molecules where they are in the
+    // box.
 
     bool changed = stateIsLoaded || (!changedByForces && (moved || stateEnergy != previousEnergy));
     stateIsLoaded = false;
@@ -282,8 +283,8 @@ void ProposalChain::growSubchain(ContextImpl& context, const ChainSettings& sett
     double kT = BOLTZ * settings.temperature, energy = surrogateEnergies[entry];
     bool possible = proposalIsFinite(entry) && isfinite(energy);
     counters.numNonFinite += !possible;
-    bool accepted =
-            possible && draws.logUniform[entry] < logAcceptance(context, entry, energy - subchain.surrogate, kT);
+    bool accepted = possible &&
+                    draws.logUniform[entry] < logAcceptance(context, entry, energy - subchain.surrogate, kT);
     noteVelocities(entry, accepted);
     subchain.secondLogUniform = draws.secondLogUniform[entry];
     counters.iteration++;
@@ -556,7 +557,8 @@ void ProposalChain::leaveStateFor(int64_t entry) {
     }
 }
 
-double ProposalChain::computeEnergy(ContextImpl& context, const ChainSettings& settings, bool withForces) const {
+double ProposalChain::computeEnergy(ContextImpl& context, const ChainSettings& settings,
+                                    bool withForces) const {
     context.computeVirtualSites();
     return context.calcForcesAndEnergy(withForces, true, settings.forceGroups);
 }

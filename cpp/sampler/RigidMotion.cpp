@@ -12,7 +12,8 @@ using namespace std;
 static const size_t MAX_STATES = 64;
 static const double SHARE_OF_KT = 1e-3;
 static const double ENERGY_ROUNDING = 1e-6;
-// Of single precision, with a margin, since coordinates are rounded when they are moved and when they are stored.
+// Of single precision, with a margin, since coordinates are rounded when they are moved and when they are
+// stored.
 static const double POSITION_ROUNDING = 5e-7;
 
 double RigidMotion::threshold(double energy, double kT, const vector<Vec3>& positions,
@@ -80,8 +81,7 @@ vector<vector<Vec3>> RigidMotion::movedCopies(const vector<Vec3>& positions) con
 void RigidMotion::refuse(double change) const {
     stringstream message;
     message << "Timewarp: the energy depends on where the molecule lies (it changes by " << change
-            << " kJ/mol when the molecule is "
-            << (kept.orientation ? "moved or turned" : "moved")
+            << " kJ/mol when the molecule is " << (kept.orientation ? "moved or turned" : "moved")
             << " as a whole), but nothing here ever does that: proposals of this model keep the molecule's "
             << (kept.orientation ? "place and orientation" : "place")
             << ", so the chain would not sample the Boltzmann distribution. The reason may be a restraint, a "

@@ -11,9 +11,10 @@
 namespace TimewarpPlugin {
 
 /**
- * Guards against a chain that is stuck in one place.  A flow of shapes never moves or turns the molecule.  That
- * is no loss where the energy does not depend on it; where it does (a restraint, a field, other molecules, a
- * box that periodic images feel), the chain would sample only the states of one place and orientation.
+ * Guards against a chain that is stuck in one place.  A flow of shapes never moves or turns the molecule.
+ * That is no loss where the energy does not depend on it; where it does (a restraint, a field, other
+ * molecules, a box that periodic images feel), the chain would sample only the states of one place and
+ * orientation.
  *
  * The energies of rigidly moved copies tell.  They are asked for at the first step, in every thermodynamic
  * state that is new, and after other changes of positions or energy that the chain has not made itself: after

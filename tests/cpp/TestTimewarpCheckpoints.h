@@ -227,7 +227,8 @@ std::string saysOfLookAhead(Context& context) {
 std::unique_ptr<System> createWells(bool periodic, double mass = 10.0) {
     auto system = std::make_unique<System>();
     system->setDefaultPeriodicBoxVectors(Vec3(2, 0, 0), Vec3(0, 2, 0), Vec3(0, 0, 2));
-    auto* force = new CustomExternalForce(periodic ? "40*periodicdistance(x,y,z,0,0,0)^2" : "40*(x^2+y^2+z^2)");
+    auto* force =
+            new CustomExternalForce(periodic ? "40*periodicdistance(x,y,z,0,0,0)^2" : "40*(x^2+y^2+z^2)");
     for (int i = 0; i < 4; i++) {
         system->addParticle(i == 0 ? mass : 10.0);
         force->addParticle(i);
@@ -256,16 +257,18 @@ void testAnotherSystem(Platform& platform) {
             second.setBatchSize(64);
             Context context1(*before, first, platform), context2(*after, second, platform);
             context1.setPositions(std::vector<Vec3>(4, Vec3(0.1, 0, 0)));
-            first.step(30);
+            do
+                first.step(1);
+            while (first.getNumProposed() < 30 || saysOfLookAhead(context1) == "0");
             State state = context1.getState(types);
             context2.setState(state);
-            ASSERT_EQUAL(30, second.getNumProposed());
+            const long long numProposed = first.getNumProposed();
+            ASSERT_EQUAL(numProposed, second.getNumProposed());
             ASSERT_EQUAL(first.getNumAccepted(), second.getNumAccepted());
-            ASSERT(saysOfLookAhead(context1) != "0");
             ASSERT_EQUAL("0", saysOfLookAhead(context2));
             ASSERT(state.getPositions() == context2.getState(types).getPositions());
             second.step(30);
-            ASSERT_EQUAL(60, second.getNumProposed());
+            ASSERT_EQUAL(numProposed + 30, second.getNumProposed());
         }
 }
 

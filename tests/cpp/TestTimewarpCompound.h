@@ -238,8 +238,8 @@ protected:
 };
 
 /**
- * Whatever fails in a step, and at its end, the first failure is the one that is reported, and other integrators
- * hear that their forces hold no more.
+ * Whatever fails in a step, and at its end, the first failure is the one that is reported, and other
+ * integrators hear that their forces hold no more.
  */
 void testFailures(Platform& platform) {
     AnharmonicWell well(4);

@@ -6,8 +6,8 @@
 #include "TimewarpTestTargets.h"
 
 using TimewarpPlugin::IterationNoise;
-using TimewarpPlugin::RandomKey;
 using TimewarpPlugin::ProposalInputs;
+using TimewarpPlugin::RandomKey;
 using TimewarpPlugin::TimewarpStateKernel;
 
 /**

@@ -11,7 +11,8 @@ using TimewarpPlugin::IterationNoise;
 using TimewarpPlugin::RandomKey;
 using TimewarpPlugin::RandomKeyParts;
 
-const int STATE_TYPES = State::Positions | State::Velocities | State::Parameters | State::IntegratorParameters;
+const int STATE_TYPES =
+        State::Positions | State::Velocities | State::Parameters | State::IntegratorParameters;
 
 /**
  * Keys that differ in one part, or in two, have no number in common, in any iteration.
@@ -32,8 +33,8 @@ void testKeysHaveNothingInCommon(Platform& platform) {
 }
 
 /**
- * Integrators by turns in one Context, each of which moves particles of its own, in wells of their own.  Whatever
- * seeds they have, and however they are nested, they are independent.  False-alarm rate 1e-5 each.
+ * Integrators by turns in one Context, each of which moves particles of its own, in wells of their own.
+ * Whatever seeds they have, and however they are nested, they are independent.  False-alarm rate 1e-5 each.
  */
 void checkMembersAreIndependent(const std::vector<int>& seeds, bool nested, Platform& platform) {
     AnharmonicWell well(2);
@@ -193,8 +194,8 @@ void testPickedSeeds(Platform& platform) {
 }
 
 /**
- * Replicas take turns in one Context, all from one State and in one thermodynamic state: they are different runs,
- * and go on being so, also in another Context.
+ * Replicas take turns in one Context, all from one State and in one thermodynamic state: they are different
+ * runs, and go on being so, also in another Context.
  */
 void testReplicasFromOneState(Platform& platform) {
     for (int seed : {0, 5}) {

@@ -74,15 +74,15 @@ Vec3 totalMomentum(const System& system, const std::vector<Vec3>& velocities) {
 }
 
 /**
- * Where OpenMM counts three degrees of freedom less, velocities have no momentum, and otherwise a Maxwell-Boltzmann
- * distribution: (3N-3)/2 kT of kinetic energy, and a variance of kT (1/m - 1/M) for each velocity.  Five standard
- * errors.
+ * Where OpenMM counts three degrees of freedom less, velocities have no momentum, and otherwise a
+ * Maxwell-Boltzmann distribution: (3N-3)/2 kT of kinetic energy, and a variance of kT (1/m - 1/M) for each
+ * velocity.  Five standard errors.
  *
  * @param numOthers   particles that the chain does not move, with velocities that stay
  * @param massless    whether these have no mass
  */
 void checkMomentum(int numOthers, bool massless, int frequency, Platform& platform) {
-    const int numMoved = 4, steps = 2000;
+    const int numMoved = 4, steps = 600;
     System system;
     auto* force = new CustomExternalForce("100*(x^2+y^2+z^2)");
     std::vector<int> moved;

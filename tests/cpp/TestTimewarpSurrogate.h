@@ -122,9 +122,11 @@ void testWhatIsKnownOfTheState(Platform& platform) {
             const TimewarpPlugin::ChainCounters& known = integrator.getChain().getCounters();
             std::vector<Vec3> positions = context.getState(State::Positions).getPositions();
             ASSERT(known.stateSurrogateKnown);
-            ASSERT_EQUAL_TOL(surrogate.compute(integrator.lendDevice(), positions), known.stateSurrogate, 1e-4);
+            ASSERT_EQUAL_TOL(surrogate.compute(integrator.lendDevice(), positions), known.stateSurrogate,
+                             1e-4);
             if (known.stateLogDensityKnown) {
-                double expected = integrator.getModel().independentLogDensity(integrator.lendDevice(), positions);
+                double expected =
+                        integrator.getModel().independentLogDensity(integrator.lendDevice(), positions);
                 ASSERT_EQUAL_TOL(expected, known.stateLogDensity, 1e-4);
                 numKnown++;
             }

@@ -17,8 +17,8 @@ using TimewarpPlugin::SurrogateEnergy;
 using TimewarpPlugin::TimewarpStateKernel;
 
 /**
- * An Integrator around a chain class of the test's own, to plant faults in the chain and to look on.  Tests put
- * flows that keep the molecule's place into wells, and move it themselves.
+ * An Integrator around a chain class of the test's own, to plant faults in the chain and to look on.  Tests
+ * put flows that keep the molecule's place into wells, and move it themselves.
  */
 template <class Chain> class ChainIntegrator : public Integrator {
 public:

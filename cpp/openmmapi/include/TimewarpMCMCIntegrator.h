@@ -131,9 +131,10 @@ public:
      * without you needing to set them explicitly.
      *
      * A State and a checkpoint hold the seed of the run that wrote them.  Loading a checkpoint continues that
-     * run bit for bit, whatever seed was set before.  So does loading a State if no seed was set.  If one was,
-     * it is used instead, whether it was set before the State is loaded or after.  If a Context loads one State
-     * several times, as replica exchange does at its start, each time but the first begins a run of its own.
+     * run bit for bit, whatever seed was set before.  So does loading a State if no seed was set.  If one
+     * was, it is used instead, whether it was set before the State is loaded or after.  If a Context loads
+     * one State several times, as replica exchange does at its start, each time but the first begins a run of
+     * its own.
      */
     void setRandomNumberSeed(int seed);
     /**
@@ -194,8 +195,8 @@ public:
      */
     void setSubchainLength(int length);
     /**
-     * Get the fraction of the flow's proposals that the surrogate has accepted so far (0 before the first, and
-     * without a surrogate).
+     * Get the fraction of the flow's proposals that the surrogate has accepted so far (0 before the first,
+     * and without a surrogate).
      */
     double getSurrogateAcceptanceRate() const;
     /**
@@ -224,7 +225,8 @@ public:
     void step(int steps) override;
     /**
      * Set a function that step() of every integrator asks about ten times a second whether to stop.  If it
-     * returns true, step(n) ends after the step that it is at.  It is called by the thread that called step().
+     * returns true, step(n) ends after the step that it is at.  It is called by the thread that called
+     * step().
      *
      * @param check   the function, or NULL (the default) for none
      */
@@ -247,7 +249,8 @@ private:
     void chooseDevice(OpenMM::ContextImpl& context, TimewarpStateKernel& kernel);
     ChainSurroundings findSurroundings(OpenMM::ContextImpl& context);
     KeptMotions keptByOthers(OpenMM::ContextImpl& context, const DeviceLoan& loan) const;
-    KeptMotions keptBy(OpenMM::ContextImpl& context, const DeviceLoan& loan, const std::vector<int>& of) const;
+    KeptMotions keptBy(OpenMM::ContextImpl& context, const DeviceLoan& loan,
+                       const std::vector<int>& of) const;
     ChainIdentity getIdentity() const;
     void setChainState(const ChainState& state);
     std::string modelPath;

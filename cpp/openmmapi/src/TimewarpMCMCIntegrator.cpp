@@ -389,8 +389,8 @@ void TimewarpMCMCIntegrator::setInterruptionCheck(bool (*check)()) {
 }
 
 ChainIdentity TimewarpMCMCIntegrator::getIdentity() const {
-    return {modelPath,    getModelSha256(), sha256(moved.data(), moved.size() * sizeof(int)), systemSha256,
-            moved.size(), getLagTimes().size()};
+    return {modelPath,    getModelSha256(), sha256(moved.data(), moved.size() * sizeof(int)),
+            systemSha256, moved.size(),     getLagTimes().size()};
 }
 
 void TimewarpMCMCIntegrator::setChainState(const ChainState& state) {

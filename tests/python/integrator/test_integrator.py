@@ -316,7 +316,15 @@ def test_sampling_imports_no_training_code(alanine: MolecularSystem, model: Path
 
 @pytest.mark.parametrize(
     "other",
-    [None, 7, "integrator", object(), openmm.System(), openmm.NonbondedForce(), openmm.Vec3(1, 2, 3)],
+    [
+        None,
+        7,
+        "integrator",
+        object(),
+        openmm.System(),
+        openmm.NonbondedForce(),
+        openmm.Vec3(1, 2, 3),
+    ],
     ids=lambda other: type(other).__name__,
 )
 def test_what_is_no_integrator_cannot_be_cast(other: object) -> None:
