@@ -13,7 +13,7 @@ from ..analysis.tica import torsion_features
 from ..analysis.torsions import Torsion, measure_torsions
 from ..molecule.graph import molecule_from_topology
 from ..simulation.explore import ExploreSettings, find_basins
-from ..simulation.starts import get_positions
+from ..simulation.langevin import get_positions
 from ..simulation.systems import MolecularSystem
 from ..trajectories.frames import reader_topology
 from .samplers import Maker, Recording, Thermostat, make_langevin

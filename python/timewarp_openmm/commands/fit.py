@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -17,11 +16,11 @@ def fit(
         list[str] | None, typer.Option(help="OpenMM force field file; once per file.")
     ] = None,
     system: Annotated[Path | None, typer.Option(help="A System XML instead.")] = None,
-    minutes: Annotated[float, typer.Option(help="Wall time for everything.")] = 30.0,
+    minutes: Annotated[float, typer.Option(help="Wall time for everything, in all calls together.")] = 30.0,
     temperature: Annotated[float, typer.Option(help="K.")] = 310.0,
     target: Annotated[float, typer.Option(help="Acceptance at which refining stops.")] = 0.9,
     seed: Annotated[int, typer.Option(help="Seed of the whole fit.")] = 1,
-    workers: Annotated[int | None, typer.Option(help="Cores to use; default: all.")] = None,
+    workers: Annotated[int | None, typer.Option(help="CPUs to use; default: all that this process may.")] = None,
     work: Annotated[
         Path | None, typer.Option(help="Folder of the stages' files; default: <out>.work.")
     ] = None,
@@ -29,14 +28,15 @@ def fit(
 ) -> None:
     """Make a model for a molecule: explore, simulate, train, refine, export, measure.
 
-    The same command goes on with an interrupted fit.
+    The same command goes on with an interrupted fit; with more minutes, with a finished one.
     """
+    from ..machine import usable_cpus
     from ..simulation.systems import load_molecule
-    from ..workflows.fit import FitSettings
     from ..workflows.fit import fit as run_fit
+    from ..workflows.settings import FitSettings
 
     molecule = load_molecule(structure, force_field, system)
-    settings = FitSettings(minutes, temperature, target, seed, workers or os.cpu_count() or 1)
+    settings = FitSettings(minutes, temperature, target, seed, workers or usable_cpus())
     with FitDisplay(minutes) as display:
         result = run_fit(molecule, out, settings, work, display, force)
     typer.echo(
@@ -86,6 +86,10 @@ class FitDisplay:
         if not self._console.is_terminal and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + 20.0
             print(f"{self._name}: {done:.0%} {text}", flush=True)
+
+    def tell(self, message: str) -> None:
+        """Print what the user should know beyond progress."""
+        self._console.print(message, highlight=False, soft_wrap=True)
 
     def _finish(self) -> None:
         if self._name:

@@ -47,7 +47,7 @@ def simulate(
     platform: Annotated[str | None, typer.Option(help="OpenMM platform.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the whole run.")] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes of one thread each; default: the cores.")
+        int | None, typer.Option(help="Processes of one thread each; default: the CPUs it may use.")
     ] = None,
     force: Annotated[bool, typer.Option(help="Replace the run that is there.")] = False,
 ) -> None:
@@ -81,7 +81,7 @@ def simulate(
             max_minutes=explore_minutes,
             max_basins=max_basins,
         )
-        basins = _explore(molecule, protocol, settings, out, workers)
+        basins = _explore(molecule, protocol, settings, out, workers, force)
         positions = basins.positions
         protocol = with_settings(
             protocol, starts="explored", trajectories=trajectories or 4 * len(basins)
@@ -104,9 +104,9 @@ def _explore(
     settings: ExploreSettings,
     out: Path,
     workers: int | None,
+    force: bool,
 ) -> Basins:
-    import os
-
+    from ..machine import usable_cpus
     from ..simulation.explore import load_or_find_basins
     from .progress import counting
 
@@ -116,7 +116,7 @@ def _explore(
             show(round(100 * done, 1), note)
 
         basins = load_or_find_basins(
-            out, molecule, settings, protocol.seed, workers or os.cpu_count() or 1, report
+            out, molecule, settings, protocol.seed, workers or usable_cpus(), report, force
         )
     typer.echo(
         f"{out}: {len(basins)} basins kept of {basins.found}, {basins.dropped} conformations "
@@ -129,8 +129,8 @@ def _choose(
     preset_name: str | None, pdb: Path | None, force_field: list[str] | None, system: Path | None
 ) -> tuple[MolecularSystem, Protocol]:
     """Return the molecule and the protocol that the options ask for."""
+    from ..simulation.langevin import default_platform
     from ..simulation.protocol import Protocol, preset
-    from ..simulation.run import default_platform
     from ..simulation.systems import load_molecule, named_molecule
 
     if (preset_name is None) == (pdb is None):

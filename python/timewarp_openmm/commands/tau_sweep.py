@@ -79,7 +79,7 @@ def _relax(
 ) -> NDArray[np.float64]:
     import openmm
 
-    from ..simulation.starts import get_positions
+    from ..simulation.langevin import get_positions
     from ..simulation.systems import make_platform
     from ..units import PICOSECOND
 
@@ -108,7 +108,7 @@ def _sweep_one(
     from ..integrator import TimewarpMCMCIntegrator
     from ..molecule.graph import molecule_from_topology
     from ..simulation.explore import measure_torsions, rotor_torsions
-    from ..simulation.starts import get_positions
+    from ..simulation.langevin import get_positions
     from ..simulation.systems import make_platform
 
     quadruples = rotor_torsions(molecule_from_topology(molecule.topology, molecule.system))

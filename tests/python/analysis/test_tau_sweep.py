@@ -17,7 +17,7 @@ from timewarp_openmm.contract import ModelMetadata
 from timewarp_openmm.flows import build_flow, export_model
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.molecule import molecule_from_topology
-from timewarp_openmm.simulation.starts import get_positions
+from timewarp_openmm.simulation.langevin import get_positions
 from timewarp_openmm.simulation.systems import named_molecule, structure_file
 
 LAGS = (1.0, math.inf)
