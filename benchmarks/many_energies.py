@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file for the tables")
     options = parser.parse_args()
     model = Path(options.model if Path(options.model).exists() else pretrained(options.model))
-    files = options.force_field or read_metadata(model).force_field.split(" + ")
+    files = options.force_field or read_metadata(model).force_field
     lines = tables(
         options.platform, options.precision, files, model, options.batch, options.seconds
     )

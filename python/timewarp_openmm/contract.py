@@ -18,6 +18,8 @@ from .molecule.graph import Molecule
 CONTRACT_VERSION = 1
 #: Name of the JSON member, as passed to ``torch.jit.save(..., _extra_files=...)``.
 METADATA_FILE = "timewarp_metadata.json"
+#: Entries of a molecule that name its residues as the structure file did.
+FILE_LABELS = ("residue_ids", "insertion_codes", "chain_ids")
 #: log_prob(sample(x)) must agree with log_q to this (natural log units).
 DENSITY_TOLERANCE = 1e-4
 #: sample(x, invert(sample(x))) must return the same positions to this (nm).
@@ -56,7 +58,8 @@ class ModelMetadata:
         more than the contract allows.
     reference_positions : list of N lists of 3 floats, or None
         nm; a plausible conformation, on which the contract is checked when the model is loaded.
-    force_field : str
+    force_field : list of str
+        OpenMM's files.
     provenance : dict
         Data hash, seed, versions, time, measured figures.
     licence, package_version : str
@@ -71,7 +74,7 @@ class ModelMetadata:
     auxiliary_velocities: bool = True
     precision: str = "single"
     reference_positions: list[list[float]] | None = None
-    force_field: str = ""
+    force_field: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     licence: str = "MIT"
     package_version: str = ""
@@ -123,6 +126,9 @@ class ModelMetadata:
             raise ContractError(f"unknown metadata entries: {', '.join(unknown)}")
         if content.get("molecule") is not None:
             content["molecule"] = molecule_from_dict(content["molecule"])
+        if isinstance(content.get("force_field"), str):
+            # The first models have the names in one text.
+            content["force_field"] = [f for f in content["force_field"].split(" + ") if f]
         content["lag_times"] = [float(lag) for lag in content.get("lag_times", [])]
         try:
             return ModelMetadata(**content)
@@ -146,6 +152,8 @@ def molecule_from_dict(content: dict[str, Any]) -> Molecule:
             elements=tuple(content["elements"]),
             masses=tuple(content["masses"]),
             bonds=tuple((int(a), int(b)) for a, b in content["bonds"]),
+            # Models of earlier versions do not say what the structure file called its residues.
+            **{name: tuple(content.get(name, ())) for name in FILE_LABELS},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ContractError(f"the metadata's molecule is malformed: {error!r}") from error

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EINVAL, ENOLCK, ENOSYS, ENOTSUP, EOPNOTSUPP
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
+#: How long to wait for another process that holds a lock.
+LOCK_SECONDS = 10.0
 #: What flock says on disks that have none.
 _NO_FLOCK = (ENOSYS, ENOTSUP, EOPNOTSUPP, ENOLCK, EINVAL)
 
@@ -26,7 +30,7 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
     OSError
         Naming `path`, if it cannot be written, for instance because the disk is full.
     """
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    temporary = _temporary(path)
     try:
         with naming(path):
             write(temporary)
@@ -35,6 +39,10 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.partial{path.suffix}") if path.name else path
 
 
 @contextmanager
@@ -75,6 +83,20 @@ def refuse_existing(path: Path, force: bool) -> None:
         raise FileExistsError(f"{path} exists; name another output or pass --force to replace it")
 
 
+def check_output_path(path: Path) -> None:
+    """Refuse a path that nothing can be written to, before time is spent on what is written.
+
+    Raises
+    ------
+    OSError
+        As the operating system says it: a loop of links, a name that is too long, a file where a
+        folder is needed.
+    """
+    for place in (path, _temporary(path)):
+        with suppress(FileNotFoundError):
+            place.stat()
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal."""
     with open(path, "rb") as handle:
@@ -82,8 +104,39 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def exclusive_lock(path: Path, wait: float = 10.0) -> Iterator[None]:
-    """Hold a lock on `path`, waiting at most `wait` seconds for another process to let go.
+def open_exclusively(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that is written in place, and keep other processes from doing so meanwhile.
+
+    What the file holds is gone only once nobody else writes to it.
+
+    Raises
+    ------
+    FileExistsError
+        If another process writes to it.
+    OSError
+        Naming `path`, if it cannot be written, for instance because the disk is full.
+    """
+    with naming(path), open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FileExistsError(
+                f"another process is writing to {path}; wait for it, stop it, or name another "
+                "output"
+            ) from error
+        except OSError as error:
+            warnings.warn(
+                f"{path} is on a disk without locks ({error.strerror}): let nothing else write to "
+                "it while this runs",
+                stacklevel=3,
+            )
+        handle.truncate(0)
+        yield handle
+
+
+@contextmanager
+def exclusive_lock(path: Path, wait: float | None = None) -> Iterator[None]:
+    """Hold a lock on `path`, waiting at most `wait` seconds (10) for another process to let go.
 
     The lock goes with the process that holds it, so a killed run leaves none behind. On a disk
     without flock (some NFS, Lustre and FUSE mounts) it is a file that names the process, and a
@@ -94,7 +147,7 @@ def exclusive_lock(path: Path, wait: float = 10.0) -> Iterator[None]:
     FileExistsError
         If another process still holds it.
     """
-    lock = _acquire(path, wait)
+    lock = _acquire(path, LOCK_SECONDS if wait is None else wait)
     try:
         yield
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from pydantic import Field
+
+from ..bounds import CHAINS, ITERATIONS, Seed, shifted_seed
+from .options import Options, OutputPath
 
 if TYPE_CHECKING:
     from ..analysis.lag_sweep import LagResult
@@ -21,44 +24,52 @@ if TYPE_CHECKING:
 _RELAXATION = 20.0
 
 
-def tau_sweep(
-    model: Annotated[Path, typer.Option(help="A model file (.pt) of several lag times.")],
-    pdb: Annotated[Path, typer.Option(help="The molecule and its starting positions.")],
-    out: Annotated[Path, typer.Option(help="Figure to write (PNG); numbers go beside it (JSON).")],
-    iterations: Annotated[int, typer.Option(help="Of each chain.", min=10)] = 1000,
-    chains: Annotated[int, typer.Option(help="For each lag, from different starts.", min=2)] = 4,
-    seed: Annotated[int, typer.Option(help="Random number seed.", min=1)] = 1,
-    platform: Annotated[str, typer.Option(help="OpenMM platform.")] = "Reference",
-    force_field: Annotated[
-        list[str] | None, typer.Option(help="OpenMM files; default: the model's.")
-    ] = None,
-    system: Annotated[Path | None, typer.Option(help="A System XML instead.")] = None,
-    force: Annotated[bool, typer.Option(help="Replace the figure that is there.")] = False,
-) -> None:
+class TauSweepOptions(Options):
+    """What ``timewarp-openmm tau-sweep`` is told."""
+
+    model: Path = Field(description="A model file (.pt) of several lag times.")
+    pdb: Path = Field(description="The molecule and its starting positions.")
+    out: OutputPath = Field(description="Figure to write (PNG); numbers go beside it (JSON).")
+    iterations: Annotated[int, ITERATIONS] = Field(1000, description="Of each chain.")
+    chains: Annotated[int, CHAINS] = Field(4, description="For each lag, from different starts.")
+    seed: Seed = Field(1, description="Random number seed.")
+    platform: str = Field("Reference", description="OpenMM platform.")
+    force_field: list[str] | None = Field(None, description="OpenMM files; default: the model's.")
+    system: Path | None = Field(None, description="A System XML instead.")
+    force: bool = Field(False, description="Replace the figure that is there.")
+
+
+def tau_sweep(options: TauSweepOptions) -> None:
     """Run chains at each lag time of a model, and compare them."""
     from ..contract import read_metadata
     from ..files import refuse_existing, write_bytes_atomically
+    from ..simulation.start_checks import check_start
     from ..simulation.systems import load_molecule
 
-    numbers = out.with_suffix(".json")
-    for path in (out, numbers):
-        refuse_existing(path, force)
-    metadata = read_metadata(model)
-    if system is None and not force_field:
-        force_field = metadata.force_field.split(" + ")
-    molecule = load_molecule(pdb, force_field, system)
+    numbers = options.out.with_suffix(".json")
+    for path in (options.out, numbers):
+        refuse_existing(path, options.force)
+    metadata = read_metadata(options.model)
+    force_field = options.force_field
+    if options.system is None and not force_field:
+        force_field = metadata.force_field
+    molecule = load_molecule(options.pdb, force_field, options.system)
+    check_start(molecule.topology, molecule.system, molecule.positions)
 
     from ..analysis.lag_sweep import plot_sweep
     from .progress import counting
 
-    starts = [_relax(molecule, metadata.temperature, seed + k, platform) for k in range(chains)]
+    starts = [
+        _relax(molecule, metadata.temperature, shifted_seed(options.seed, k), options.platform)
+        for k in range(options.chains)
+    ]
     results: list[LagResult] = []
     with counting("sweeping", len(metadata.lag_times), "lag times") as report:
         for place, lag in enumerate(metadata.lag_times):
             weights = [float(i == place) for i in range(len(metadata.lag_times))]
-            results.append(_sweep_one(model, molecule, starts, lag, weights, iterations, platform))
+            results.append(_sweep_one(options, molecule, starts, lag, weights))
             report(place + 1)
-    plot_sweep(results, out)
+    plot_sweep(results, options.out)
     entries = [_plain(asdict(result)) for result in results]
     write_bytes_atomically(numbers, (json.dumps(entries, indent=1) + "\n").encode())
     for result in results:
@@ -77,53 +88,43 @@ def _plain(entry: dict[str, Any]) -> dict[str, Any]:
 def _relax(
     molecule: MolecularSystem, temperature: float, seed: int, platform: str
 ) -> NDArray[np.float64]:
-    import openmm
+    from ..simulation.langevin import Langevin
 
-    from ..simulation.langevin import get_positions
-    from ..simulation.systems import make_platform
-    from ..units import PICOSECOND
-
-    integrator = openmm.LangevinMiddleIntegrator(temperature, 1.0, 0.001 * PICOSECOND)
-    integrator.setRandomNumberSeed(seed)
-    context = openmm.Context(molecule.system, integrator, *make_platform(platform))
-    context.setPositions(molecule.positions)
-    openmm.LocalEnergyMinimizer.minimize(context)
-    context.setVelocitiesToTemperature(temperature, seed)
-    integrator.step(round(_RELAXATION / 0.001))
-    return get_positions(context)
+    return Langevin(temperature).relaxed(
+        molecule.system, molecule.positions, _RELAXATION, platform, seed, minimise=True
+    )
 
 
 def _sweep_one(
-    model: Path,
+    options: TauSweepOptions,
     molecule: MolecularSystem,
     starts: list[NDArray[np.float64]],
     lag: float,
     weights: list[float],
-    iterations: int,
-    platform: str,
 ) -> LagResult:
     import openmm
 
     from ..analysis.lag_sweep import summarize_lag
-    from ..integrator import TimewarpMCMCIntegrator
     from ..molecule.graph import molecule_from_topology
+    from ..simulation.chains import run_chains
     from ..simulation.explore import measure_torsions, rotor_torsions
     from ..simulation.langevin import get_positions
-    from ..simulation.systems import make_platform
 
     quadruples = rotor_torsions(molecule_from_topology(molecule.topology, molecule.system))
-    acceptance, torsions = [], []
-    began = time.monotonic()
-    for seed, start in enumerate(starts, 1):
-        integrator = TimewarpMCMCIntegrator(str(model), topology=molecule.topology)
-        integrator.setLagWeights(weights)
-        integrator.setRandomNumberSeed(seed)
-        context = openmm.Context(molecule.system, integrator, *make_platform(platform))
-        context.setPositions(start)
-        frames = [start]
-        for _ in range(iterations):
-            integrator.step(1)
-            frames.append(get_positions(context))
-        torsions.append(measure_torsions(np.stack(frames), quadruples))
-        acceptance.append(integrator.getAcceptanceRate())
-    return summarize_lag(lag, acceptance, torsions, time.monotonic() - began)
+    frames = [[start] for start in starts]
+
+    def observe(chain: int, context: openmm.Context) -> None:
+        frames[chain].append(get_positions(context))
+
+    runs = run_chains(
+        options.model,
+        molecule,
+        starts,
+        options.iterations,
+        seed=1,
+        platform=options.platform,
+        lag_weights=weights,
+        observe=observe,
+    )
+    torsions = [measure_torsions(np.stack(chain), quadruples) for chain in frames]
+    return summarize_lag(lag, runs, torsions)

@@ -13,6 +13,7 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
+from ..bounds import shifted_seed
 from .systems import MolecularSystem, make_platform
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def run_chains(
         Ends all chains after the same number of iterations, at least 50.
     """
     chains = [
-        _make_chain(model, molecule, start, seed + number, platform, lag_weights)
+        _make_chain(model, molecule, start, shifted_seed(seed, number), platform, lag_weights)
         for number, start in enumerate(starts)
     ]
     done, began = 0, time.monotonic()

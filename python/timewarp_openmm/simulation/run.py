@@ -22,6 +22,7 @@ import openmm
 from numpy.typing import NDArray
 
 from .. import __version__
+from ..bounds import WORKERS
 from ..files import exclusive_lock, refuse_existing, sha256_of, write_bytes_atomically
 from ..machine import usable_cpus
 from ..molecule.graph import Molecule, molecule_from_topology
@@ -125,8 +126,8 @@ def simulate(
         If nothing can start from the positions, the simulation blows up or no start can be found.
     """
     make_platform(protocol.platform)
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+    if workers is not None:
+        WORKERS.check("workers", workers)
     if starts is None:
         starts = molecule.positions[None]
     for start in starts:

@@ -8,8 +8,9 @@ from typing import Any
 
 from .. import __version__
 from ..contract import ModelMetadata
+from ..flows.base import Flow
 from ..flows.export import export_model
-from ..flows.registry import Flow, build_flow
+from ..flows.registry import build_flow
 from .checkpoints import TrainedFlow, load_trained
 from .config import TrainingConfig
 
@@ -68,7 +69,7 @@ def make_metadata(trained: TrainedFlow, flow: Flow, licence: str) -> ModelMetada
         lag_times=list(trained.config.lag_times),
         lag_weights=trained.config.lag_probabilities(),
         reference_positions=provenance.reference_positions,
-        force_field=provenance.force_field,
+        force_field=list(provenance.force_field),
         provenance={
             "data": provenance.data,
             "versions": provenance.versions,

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..bounds import shifted_seed
 from ..files import exclusive_lock, refuse_existing, write_bytes_atomically
 from ..flows.internal.config import InternalFlowConfig
 from ..flows.registry import build_flow
@@ -578,7 +579,11 @@ def validate(
 
     def relax(chain: int) -> NDArray[np.float64]:
         return dynamics.relaxed(
-            molecule.system, minima[chain], budget.relaxation, "Reference", seed + chain
+            molecule.system,
+            minima[chain],
+            budget.relaxation,
+            "Reference",
+            shifted_seed(seed, chain),
         )
 
     with ThreadPoolExecutor(settings.workers) as pool:

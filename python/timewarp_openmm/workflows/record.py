@@ -57,7 +57,7 @@ class FitRecord:
 
     def elapsed_minutes(self) -> float:
         """Return the wall time of all calls together."""
-        return (time.monotonic() - self._began) / 60
+        return float(time.monotonic() - self._began) / 60
 
     @property
     def number(self) -> int:

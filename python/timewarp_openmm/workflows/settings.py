@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+
+from ..bounds import ACCEPTANCE_TARGET, MINUTES, SEED, TEMPERATURE, WORKERS
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,11 @@ class FitSettings:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("minutes", "temperature"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be positive, got {value:g}")
-        if not 0 < self.target <= 1:
-            raise ValueError(f"the target must be an acceptance in (0, 1], got {self.target:g}")
-        if self.workers < 1:
-            raise ValueError(f"workers must be at least 1, got {self.workers}")
+        MINUTES.check("minutes", self.minutes)
+        TEMPERATURE.check("temperature", self.temperature)
+        ACCEPTANCE_TARGET.check("target", self.target)
+        SEED.check("seed", self.seed)
+        WORKERS.check("workers", self.workers)
 
     def identity(self) -> dict[str, object]:
         """Return what makes two fits of one molecule the same.
