@@ -135,9 +135,9 @@ def test_frame_weights_give_each_basin_its_share(alanine: MolecularSystem, basin
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"walkers": 0}, "at least one walker"),
-        ({"temperatures": ()}, "at least one walker"),
-        ({"length": -1.0}, "length must be positive"),
+        ({"walkers": 0}, "walkers must be from 1"),
+        ({"temperatures": ()}, "at least one temperature"),
+        ({"length": -1.0}, "length must be above 0"),
         ({"length": 1.0, "interval": 2.0}, "must not exceed"),
     ],
 )

@@ -275,6 +275,9 @@ def test_bad_molecules_are_refused(alanine: MolecularSystem, tmp_path: Path) -> 
         build_system(alanine.topology, ["nowhere.xml"])
     with pytest.raises(ValueError, match="does not fit the molecule"):
         build_system(alanine.topology, ["tip3p.xml"])
+    # charmm36 merges residues, and finds a patched and an unpatched one alike.
+    with pytest.raises(ValueError, match=r"Multiple .* templates .*residueTemplates=.*--system"):
+        build_system(alanine.topology, ["charmm36.xml"])
     with pytest.raises(FileNotFoundError, match="no structure file"):
         load_structure(tmp_path / "none.pdb")
     constrained = openmm.System()
