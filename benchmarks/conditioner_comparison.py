@@ -35,13 +35,14 @@ from timewarp_openmm import TimewarpMCMCIntegrator, read_metadata
 from timewarp_openmm.energies.openmm_energy import OpenMMEnergy
 from timewarp_openmm.flows import build_flow, export_model
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
+from timewarp_openmm.losses.likelihood import Likelihood
+from timewarp_openmm.losses.registry import LossConfig, losses
 from timewarp_openmm.simulation.run import SYSTEM_FILE, default_platform
 from timewarp_openmm.simulation.systems import load_system_xml
 from timewarp_openmm.training.checkpoints import load_trained
 from timewarp_openmm.training.config import (
     AugmentationConfig,
     DataConfig,
-    LossConfig,
     TrainingConfig,
 )
 from timewarp_openmm.training.export import make_metadata
@@ -55,7 +56,7 @@ CHAINS, ITERATIONS = 8, 500
 #: Steps by which the time per step is measured.
 CALIBRATION = 25
 SEED = 1
-LIKELIHOOD = LossConfig()
+LIKELIHOOD = losses(likelihood=1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,21 +92,28 @@ VARIANTS = (
     Variant(
         "then density regression",
         {},
-        LossConfig(likelihood=0.0, regression=1.0),
+        losses(regression=1.0),
         finite=False,
         after="independent",
     ),
     Variant(
         "then acceptance + entropy",
         {},
-        LossConfig(likelihood=0.0, acceptance=1.0, entropy=1.0, states=4, proposals=64),
+        losses(
+            acceptance={"weight": 1.0, "proposals": 64},
+            entropy={"weight": 1.0, "proposals": 64},
+        ),
         finite=False,
         after="independent",
     ),
     Variant(
         "then likelihood + acceptance + entropy",
         {},
-        LossConfig(likelihood=1.0, acceptance=0.3, entropy=0.3, states=4, proposals=32),
+        losses(
+            likelihood=1.0,
+            acceptance={"weight": 0.3, "proposals": 32},
+            entropy={"weight": 0.3, "proposals": 32},
+        ),
         finite=False,
         after="independent",
     ),
@@ -153,7 +161,7 @@ class Comparison:
 
     def config(self, variant: Variant, steps: int) -> TrainingConfig:
         lags = (self._lag, INF) if variant.finite else (INF,)
-        own = variant.loss.likelihood == 0
+        own = not any(isinstance(loss, Likelihood) for loss in variant.loss.used())
         return TrainingConfig(
             flow=InternalFlowConfig(lag_times=lags, **variant.flow),
             data=DataConfig(folder=self._data, frame_weights=self._weights),

@@ -1,13 +1,17 @@
 """Conditional normalising flows, and how they become model files."""
 
-from .cartesian.config import CartesianFlowConfig, FlowConfig
+from .base import Flow, FlowConfig
+from .cartesian.config import CartesianFlowConfig
 from .check import check_contract
 from .export import export_model
 from .internal.config import InternalFlowConfig
-from .registry import build_flow
+from .registry import FLOWS, AnyFlowConfig, build_flow
 
 __all__ = [
+    "FLOWS",
+    "AnyFlowConfig",
     "CartesianFlowConfig",
+    "Flow",
     "FlowConfig",
     "InternalFlowConfig",
     "build_flow",

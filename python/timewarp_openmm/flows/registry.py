@@ -1,26 +1,50 @@
-"""From a configuration to a flow."""
+"""The flows that can be trained: a new one is a line in `FLOWS`."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated, Union
+
+from pydantic import Field
+
 from ..molecule.graph import Molecule
-from .cartesian.config import FlowConfig
+from .base import Flow, FlowConfig
 from .cartesian.flow import CartesianFlow
-from .internal.config import InternalFlowConfig
 from .internal.flow import InternalFlow
 
-Flow = CartesianFlow | InternalFlow
+FLOWS: tuple[type[Flow], ...] = (
+    CartesianFlow,
+    InternalFlow,
+)
+
+if TYPE_CHECKING:
+    AnyFlowConfig = FlowConfig
+else:
+    #: The configuration of any of them, told apart by its `coordinates`.
+    AnyFlowConfig = Annotated[
+        Union[tuple(flow.config_class for flow in FLOWS)],  # noqa: UP007
+        Field(discriminator="coordinates"),
+    ]
+
+
+def flow_class(config: FlowConfig) -> type[Flow]:
+    """Return the flow that such a configuration is of.
+
+    Raises
+    ------
+    KeyError
+        If no flow of `FLOWS` has it.
+    """
+    return {flow.config_class: flow for flow in FLOWS}[type(config)]
 
 
 def build_flow(config: FlowConfig, molecule: Molecule) -> Flow:
     """Make an untrained flow; its weights come from torch's global random generator.
 
-    A flow in internal coordinates needs its `fit_normalisation` called before use.
+    Its `fit_normalisation` is to be called with training frames before use.
 
     Raises
     ------
     ValueError
         If the configuration does not suit the molecule.
     """
-    if isinstance(config, InternalFlowConfig):
-        return InternalFlow(config, molecule)
-    return CartesianFlow(config, molecule)
+    return flow_class(config)(config, molecule)

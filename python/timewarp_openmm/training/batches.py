@@ -2,43 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
+from ..losses.batch import Batch
 from ..molecule.graph import Molecule
 from ..trajectories.pairs import PairSampler
 from .augmentation import HydrogenPermutation, permute_atoms, random_rotations
 from .config import AugmentationConfig
 from .rigid_motion import small_rigid_motion, superpose
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pairs of states.
-
-    Attributes
-    ----------
-    x, y : float32 tensors [B, N, 3], nm
-        Conditioning and target positions; the centroid of x is the origin.
-    w : float32 tensor [B, N, 3]
-        Auxiliary velocities of the target, N(0, I).
-    lag : float32 tensor [B], ps
-    """
-
-    x: torch.Tensor
-    y: torch.Tensor
-    w: torch.Tensor
-    lag: torch.Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        return Batch(*(t.to(device) for t in (self.x, self.y, self.w, self.lag)))
-
-    def __getitem__(self, part: slice) -> Batch:
-        return Batch(self.x[part], self.y[part], self.w[part], self.lag[part])
-
-    def __len__(self) -> int:
-        return len(self.lag)
 
 
 class BatchSource:
@@ -49,8 +20,8 @@ class BatchSource:
     pairs : PairSampler
     molecule : Molecule
     augmentation : AugmentationConfig
-    cartesian : bool
-        Rigid motions matter to Cartesian flows only; others get the pairs as they lie.
+    rigid_motion : bool
+        Whether the flow feels rigid motion; others get the pairs as they lie.
     """
 
     def __init__(
@@ -58,11 +29,11 @@ class BatchSource:
         pairs: PairSampler,
         molecule: Molecule,
         augmentation: AugmentationConfig,
-        cartesian: bool,
+        rigid_motion: bool,
     ) -> None:
         self._pairs = pairs
         self._augmentation = augmentation
-        self._cartesian = cartesian
+        self._rigid_motion = rigid_motion
         self._permutation = HydrogenPermutation(molecule)
 
     def frames(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,7 +49,7 @@ class BatchSource:
             x, y = permute_atoms(x, order), permute_atoms(y, order)
         centre = x.mean(1, keepdim=True)
         x, y = x - centre, y - centre
-        if self._cartesian:
+        if self._rigid_motion:
             x, y = self._move(x, y, generator)
         w = torch.randn(y.shape, generator=generator)
         return Batch(x, y, w, lag)

@@ -11,15 +11,20 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     ValidationError,
     model_validator,
 )
 
-from ..flows.cartesian.config import FlowConfig
+from ..bounds import COUNT, COUNT_OR_NONE, Minutes, Seed, Temperature, Workers
+from ..flows.registry import AnyFlowConfig, flow_class
+from ..losses.registry import LossConfig, losses
+
+Count = Annotated[int, COUNT]
+CountOrNone = Annotated[int, COUNT_OR_NONE]
+# Weights and rates may be anything finite.
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -52,7 +57,7 @@ class DataConfig(_Section):
     test_trajectories: tuple[str, ...] | None = None
     frame_weights: Path | None = None
     independent: Path | None = None
-    temperature: PositiveFloat | None = None
+    temperature: Temperature | None = None
     force_field: tuple[str, ...] | None = None
 
 
@@ -76,54 +81,7 @@ class AugmentationConfig(_Section):
     rotate: bool = True
     permute_hydrogens: bool = True
     rigid_motion: Literal["remove", "keep"] = "remove"
-    rigid_noise: NonNegativeFloat = 0.005
-
-
-class LossConfig(_Section):
-    """Weights of the losses (Klein et al. 2023, section 4.2), and how the last two are sampled.
-
-    Attributes
-    ----------
-    likelihood, acceptance, entropy : float
-    states : int
-        Conditioning states per step of the acceptance and entropy losses.
-    proposals : int
-        Proposals from each.
-    energy_cap : float
-        kT; an energy difference above this counts logarithmically, which bounds the forces.
-    regression : float
-        Weight of the regression of log q on the Boltzmann density (see `regression_loss`), for
-        flows that draw independently.
-    regression_draws, regression_states : int
-        The flow's own draws, and states of the data, per step.
-    regression_bound : float
-        kT; errors above it count linearly.
-    """
-
-    likelihood: NonNegativeFloat = 1.0
-    acceptance: NonNegativeFloat = 0.0
-    entropy: NonNegativeFloat = 0.0
-    states: PositiveInt = 4
-    proposals: PositiveInt = 8
-    energy_cap: PositiveFloat = 100.0
-    regression: NonNegativeFloat = 0.0
-    regression_draws: PositiveInt = 320
-    regression_states: PositiveInt = 192
-    regression_bound: PositiveFloat = 2.0
-
-    @model_validator(mode="after")
-    def _check(self) -> LossConfig:
-        if self.regression_draws < 2:
-            raise ValueError("regression_draws must be at least 2")
-        if self.likelihood == self.acceptance == self.entropy == self.regression == 0:
-            raise ValueError(
-                "one of likelihood, acceptance, entropy and regression must be positive"
-            )
-        return self
-
-    @property
-    def needs_samples(self) -> bool:
-        return self.acceptance > 0 or self.entropy > 0
+    rigid_noise: NonNegative = 0.005
 
 
 class TrainingConfig(_Section):
@@ -133,6 +91,9 @@ class TrainingConfig(_Section):
     ----------
     flow : FlowConfig
     data : DataConfig
+    augmentation : AugmentationConfig
+    loss : LossConfig
+        The losses that are used, each a section of its own or its weight alone.
     lag_times : tuple of float
         ps, multiples of the frame interval; ``.inf`` for independent draws.
     lag_weights : tuple of float, optional
@@ -165,48 +126,45 @@ class TrainingConfig(_Section):
         Of lightning-fabric.
     """
 
-    flow: FlowConfig
+    flow: AnyFlowConfig
     data: DataConfig
     augmentation: AugmentationConfig = AugmentationConfig()
-    loss: LossConfig = LossConfig()
+    loss: LossConfig = losses(likelihood=1.0)
     lag_times: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-    lag_weights: tuple[PositiveFloat, ...] | None = None
-    batch_size: PositiveInt = 128
-    max_steps: PositiveInt = 20_000
-    max_minutes: PositiveFloat | None = None
-    learning_rate: PositiveFloat = 1e-3
-    final_learning_rate: NonNegativeFloat = 1e-5
-    warmup_steps: NonNegativeInt = 200
+    lag_weights: tuple[Positive, ...] | None = None
+    batch_size: Count = 128
+    max_steps: Count = 20_000
+    max_minutes: Minutes | None = None
+    learning_rate: Positive = 1e-3
+    final_learning_rate: NonNegative = 1e-5
+    warmup_steps: CountOrNone = 200
     gradient_clip: PositiveFloat = 1.0
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: NonNegative = 0.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    evaluation_interval: PositiveInt = 250
-    evaluation_pairs: PositiveInt = 1024
-    acceptance_draws: NonNegativeInt = 0
-    patience: NonNegativeInt = 20
-    seed: NonNegativeInt = 1
-    energy_workers: PositiveInt = 1
+    evaluation_interval: Count = 250
+    evaluation_pairs: Count = 1024
+    acceptance_draws: CountOrNone = 0
+    patience: CountOrNone = 20
+    seed: Seed = 1
+    energy_workers: Workers = 1
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
 
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:
         if any(math.isnan(lag) for lag in self.lag_times):
             raise ValueError("lag_times must be numbers")
-        if self.flow.coordinates == "cartesian" and math.inf in self.lag_times:
+        if math.inf in self.lag_times and not flow_class(self.flow).draws_independently:
             raise ValueError(
-                "a Cartesian flow starts from x and cannot draw independently of it; leave .inf "
-                "out of lag_times"
+                f"a flow in {self.flow.coordinates} coordinates starts from x and cannot draw "
+                "independently of it; leave .inf out of lag_times"
             )
-        if math.inf not in self.lag_times and (self.loss.regression or self.acceptance_draws):
+        needed = any(loss.needs_independent_draws for loss in self.loss.used())
+        if math.inf not in self.lag_times and (needed or self.acceptance_draws):
             raise ValueError(
                 "loss.regression and acceptance_draws are about independent draws; add .inf to "
                 "lag_times"
             )
-        if self.flow.coordinates == "internal" and set(self.flow.lag_times) != set(self.lag_times):
-            raise ValueError(
-                f"flow.lag_times {list(self.flow.lag_times)} and lag_times {list(self.lag_times)} "
-                "must name the same ones"
-            )
+        self.flow.check_lag_times(self.lag_times)
         if self.lag_weights is not None and len(self.lag_weights) != len(self.lag_times):
             raise ValueError(
                 f"{len(self.lag_times)} lag_times but {len(self.lag_weights)} lag_weights"

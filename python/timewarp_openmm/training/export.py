@@ -8,8 +8,9 @@ from typing import Any
 
 from .. import __version__
 from ..contract import ModelMetadata
+from ..flows.base import Flow
 from ..flows.export import export_model
-from ..flows.registry import Flow, build_flow
+from ..flows.registry import build_flow
 from .checkpoints import TrainedFlow, load_trained
 from .config import TrainingConfig
 

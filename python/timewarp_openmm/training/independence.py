@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..energies.openmm_energy import UNPHYSICAL, OpenMMEnergy
-from .losses import log_normal
+from ..flows.gaussian import log_normal
 
 #: Proposals that are made together.
 _CHUNK = 1000
@@ -81,7 +81,8 @@ def log_weights_of(flow: Any, energy: OpenMMEnergy, positions: torch.Tensor) -> 
     w = torch.zeros_like(positions)
     lag = torch.full((len(positions),), math.inf, device=positions.device)
     log_q = flow.log_prob(positions, w, positions[:1], lag)
-    values: NDArray[np.float64] = (log_normal(w) - energy.energies(positions) - log_q).cpu().numpy()
+    log_target = log_normal(w.flatten(1)) - energy.energies(positions)
+    values: NDArray[np.float64] = (log_target - log_q).cpu().numpy()
     return values
 
 
@@ -89,7 +90,7 @@ def _log_weights(
     energy: OpenMMEnergy, y: torch.Tensor, w: torch.Tensor, log_q: torch.Tensor
 ) -> NDArray[np.float64]:
     reduced = energy.energies(y)
-    values: NDArray[np.float64] = (log_normal(w) - reduced - log_q).cpu().numpy()
+    values: NDArray[np.float64] = (log_normal(w.flatten(1)) - reduced - log_q).cpu().numpy()
     impossible = (reduced >= UNPHYSICAL).cpu().numpy() | ~np.isfinite(values)
     return np.where(impossible, -np.inf, values)
 

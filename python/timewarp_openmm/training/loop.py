@@ -20,8 +20,11 @@ from lightning_fabric import Fabric
 from .. import __version__
 from ..energies.openmm_energy import OpenMMEnergy
 from ..files import exclusive_lock, write_bytes_atomically
-from ..flows.internal.flow import InternalFlow
-from ..flows.registry import build_flow
+from ..flows.registry import build_flow, flow_class
+from ..losses.batch import Batch
+from ..losses.likelihood import negative_log_likelihood
+from ..losses.prefetch import Prefetch
+from ..losses.step import Step
 from ..simulation.run import SYSTEM_FILE, default_platform
 from ..simulation.systems import load_system_xml
 from ..trajectories.pairs import (
@@ -35,7 +38,7 @@ from ..trajectories.pairs import (
     mix_frames,
     split_by_trajectory,
 )
-from .batches import Batch, BatchSource
+from .batches import BatchSource
 from .checkpoints import (
     BEST_FILE,
     CONFIG_FILE,
@@ -51,8 +54,6 @@ from .checkpoints import (
 )
 from .config import TrainingConfig, parse_config
 from .independence import draw, log_weights_of, run_chains
-from .losses import likelihood_loss, regression_loss, sample_losses
-from .prefetch import RegressionPrefetch
 
 #: Steps in succession whose gradient may be infinite before training is given up.
 MAX_BAD_STEPS = 20
@@ -176,8 +177,8 @@ def _batch_source(
         simulated = weights or [np.ones(len(t.positions), dtype=np.float32) for t in part]
         part, weights = mix_frames(part, simulated, drawn)
     pairs = PairSampler(part, config.lag_times, config.lag_weights, weights)
-    cartesian = config.flow.coordinates == "cartesian"
-    return BatchSource(pairs, found.molecule, config.augmentation, cartesian)
+    rigid_motion = flow_class(config.flow).feels_rigid_motion
+    return BatchSource(pairs, found.molecule, config.augmentation, rigid_motion)
 
 
 def _provenance(
@@ -261,7 +262,7 @@ class _Trainer:
             flow = build_flow(config.flow, data.provenance.molecule)
         if initial is not None:
             flow.load_state_dict(initial)
-        elif isinstance(flow, InternalFlow):
+        else:
             flow.fit_normalisation(*data.train.frames())
         self._average = copy.deepcopy(flow).requires_grad_(False)
         self._fabric = Fabric(accelerator=config.accelerator, devices=1)
@@ -273,9 +274,10 @@ class _Trainer:
             self._flow.mark_forward_method(method)
         self._average.to(self._fabric.device)
         self._energy: OpenMMEnergy | None = None
-        if config.loss.needs_samples or config.loss.regression or config.acceptance_draws:
+        self._terms = config.loss.used()
+        if config.acceptance_draws or any(term.needs_energy for term in self._terms):
             self._energy = _make_energy(config, data.provenance)
-        self._prefetch = self._make_prefetch(flow)
+        self._prefetch = Prefetch()
         self._starts = self._acceptance_starts()
         self._train_pairs = test_pairs(data.train, config).to(self._fabric.device)
         self._test_pairs = test_pairs(data.test, config).to(self._fabric.device)
@@ -353,25 +355,21 @@ class _Trainer:
             )
 
     def _loss(self) -> torch.Tensor:
-        weights = self.config.loss
+        step = Step(
+            self._flow,
+            self._draw,
+            self.config.batch_size,
+            self._generator,
+            self._energy,
+            self._prefetch,
+        )
         loss = torch.zeros((), dtype=torch.float64, device=self._fabric.device)
-        if self._prefetch is not None:
-            states = self._prefetch.take()
-            loss = loss + weights.regression * regression_loss(
-                self._flow, states, weights.regression_bound
-            )
-        if weights.likelihood == 0 and not weights.needs_samples:
-            return loss
-        batch = self.data.train.draw(self.config.batch_size, self._generator)
-        batch = batch.to(self._fabric.device)
-        if weights.likelihood > 0:
-            loss = loss + weights.likelihood * likelihood_loss(self._flow, batch)
-        if self._energy is not None and weights.needs_samples:
-            acceptance, entropy = sample_losses(
-                self._flow, self._energy, batch, weights, self._generator
-            )
-            loss = loss + weights.acceptance * acceptance + weights.entropy * entropy
+        for term in self._terms:
+            loss = loss + term.weight * term.value(step)
         return loss
+
+    def _draw(self, count: int) -> Batch:
+        return self.data.train.draw(count, self._generator).to(self._fabric.device)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -383,8 +381,7 @@ class _Trainer:
 
     def _test(self) -> None:
         progress = self.progress
-        if self._prefetch is not None:
-            self._prefetch.finish()
+        self._prefetch.finish()
         if self._losses:
             progress.train_loss = sum(self._losses) / len(self._losses)
         self._losses.clear()
@@ -408,21 +405,8 @@ class _Trainer:
         total = 0.0
         for first in range(0, len(batch), self.config.batch_size):
             part = batch[first : first + self.config.batch_size]
-            total -= float(likelihood_loss(self._average, part)) * len(part)
+            total -= float(negative_log_likelihood(self._average, part)) * len(part)
         return total / len(batch)
-
-    def _make_prefetch(self, flow: torch.nn.Module) -> RegressionPrefetch | None:
-        if self.config.loss.regression == 0:
-            return None
-        assert self._energy is not None
-        return RegressionPrefetch(
-            flow,
-            self._energy,
-            self.data.train,
-            self.config.loss,
-            self._fabric.device,
-            self._generator,
-        )
 
     def _acceptance_starts(self) -> torch.Tensor:
         """Return the states that chains start from: test states, spread over the trajectories."""

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..bounds import ACCEPTANCE_TARGET, CHAINS, MINUTES, ROUNDS
 from ..energies.openmm_energy import OpenMMEnergy
 from ..files import replace_atomically
 from ..flows.registry import build_flow
+from ..losses.registry import losses
 from ..simulation.explore import BASINS_FILE
 from ..simulation.run import SYSTEM_FILE, default_platform
 from ..simulation.systems import load_system_xml
@@ -28,7 +30,7 @@ from ..trajectories.pairs import (
 )
 from ..trajectories.weights import BasinMap, frame_weights, save_weights
 from .checkpoints import BEST_FILE, TrainedFlow, load_trained
-from .config import LossConfig, TrainingConfig, parse_config
+from .config import TrainingConfig, parse_config
 from .independence import Chains, Draws, draw, log_weights_of, run_chains
 from .loop import Progress, train
 
@@ -80,14 +82,12 @@ class RefineSettings:
     evaluation_interval: int = 100
 
     def __post_init__(self) -> None:
-        if not self.minutes > 0 or self.rounds < 1:
-            raise ValueError("refining needs a positive time and at least one round")
+        MINUTES.check("minutes", self.minutes)
+        ROUNDS.check("rounds", self.rounds)
+        ACCEPTANCE_TARGET.check("target", self.target)
+        CHAINS.check("chains", self.chains)
         if not 0 < self.draw_share < 1:
             raise ValueError(f"draw_share must be between 0 and 1, got {self.draw_share}")
-        if not 0 < self.target <= 1:
-            raise ValueError(f"the target must be an acceptance in (0, 1], got {self.target}")
-        if self.chains < 2:
-            raise ValueError(f"acceptance needs at least 2 chains for its error, got {self.chains}")
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,7 @@ class _Workshop:
         save_independent(
             folder / DRAWS_FILE, draws.positions[usable], truncated, test, settings.draw_share
         )
-        loss = LossConfig(likelihood=settings.likelihood, regression=settings.regression)
+        loss = losses(likelihood=settings.likelihood, regression=settings.regression)
         changes: dict[str, Any] = {
             "data": source.config.data.model_copy(
                 update={

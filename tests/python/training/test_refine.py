@@ -11,18 +11,19 @@ import pytest
 import torch
 
 from timewarp_openmm.energies.openmm_energy import OpenMMEnergy
+from timewarp_openmm.flows import build_flow
+from timewarp_openmm.losses.batch import Batch
+from timewarp_openmm.losses.regression import begin_regression_states, regression_loss
 from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.simulation.protocol import Protocol
 from timewarp_openmm.simulation.run import simulate
 from timewarp_openmm.simulation.systems import named_molecule
 from timewarp_openmm.training import refine as refine_module
-from timewarp_openmm.training.batches import Batch
 from timewarp_openmm.training.checkpoints import load_trained, read_metrics
 from timewarp_openmm.training.config import TrainingConfig
 from timewarp_openmm.training.export import export_run
 from timewarp_openmm.training.independence import Draws, draw, log_weights_of, run_chains
 from timewarp_openmm.training.loop import train
-from timewarp_openmm.training.losses import begin_regression_states, regression_loss
 from timewarp_openmm.training.refine import Measurement, RefineSettings, refine
 from timewarp_openmm.trajectories.pairs import (
     PairSampler,
@@ -140,8 +141,6 @@ def test_regression_brings_the_density_to_the_energy(data_folder: Path, trained:
     molecule = run.provenance.molecule
     system = named_molecule("alanine-dipeptide").system
     energy = OpenMMEnergy(system, 310.0, "Reference")
-    from timewarp_openmm.flows.registry import build_flow
-
     flow = build_flow(run.config.flow, molecule)
     flow.load_state_dict(run.weights)
     frames = torch.tensor(run.provenance.reference_positions)[None].expand(4, -1, -1)
@@ -179,7 +178,7 @@ def test_rounds_measure_keep_the_best_and_export(trained: Path, tmp_path: Path) 
     assert (result.best_round == 1) == (second.acceptance > first.acceptance)
     assert result.best.acceptance == max(first.acceptance, second.acceptance)
     round_run = load_trained(tmp_path / "refined" / "round-1")
-    assert round_run.config.loss.regression == 1.0
+    assert round_run.config.loss.regression.weight == 1.0
     assert all(entry["acceptance"] >= 0 for entry in read_metrics(tmp_path / "refined" / "round-1"))
     export_run(tmp_path / "refined", tmp_path / "model.pt")
     # The same call does not train again.
@@ -250,11 +249,11 @@ def test_basins_of_data_that_were_not_explored() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"minutes": 0.0}, "positive time"),
-        ({"rounds": 0}, "at least one round"),
+        ({"minutes": 0.0}, "minutes must be above 0"),
+        ({"rounds": 0}, "rounds must be from 1"),
         ({"draw_share": 1.0}, "draw_share"),
-        ({"target": 1.5}, "target must be an acceptance"),
-        ({"chains": 1}, "at least 2 chains"),
+        ({"target": 1.5}, "target must be above 0"),
+        ({"chains": 1}, "chains must be from 2"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, float], message: str) -> None:

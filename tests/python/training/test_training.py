@@ -23,12 +23,10 @@ from timewarp_openmm.training.augmentation import (
     permute_atoms,
     random_rotations,
 )
-from timewarp_openmm.training.batches import Batch
 from timewarp_openmm.training.checkpoints import load_checkpoint, load_trained, read_metrics
-from timewarp_openmm.training.config import LossConfig, TrainingConfig, load_config, parse_config
+from timewarp_openmm.training.config import TrainingConfig, load_config, parse_config
 from timewarp_openmm.training.export import export_run
 from timewarp_openmm.training.loop import Progress, learning_rate, prepare_data, train
-from timewarp_openmm.training.losses import likelihood_loss, log_normal, sample_losses, soft_cap
 from timewarp_openmm.training.rigid_motion import small_rigid_motion, superpose
 from timewarp_openmm.trajectories.pairs import load_trajectories
 
@@ -178,63 +176,6 @@ def test_openmm_energy_and_its_gradient() -> None:
     assert values[1] < 0
 
 
-class Shift(torch.nn.Module):
-    """y = x + shift + s z, w = z_v: a flow whose densities are known."""
-
-    def __init__(self, num_atoms: int, scale: float) -> None:
-        super().__init__()
-        self.num_atoms, self.noise_size = num_atoms, 6 * num_atoms
-        self.scale = torch.nn.Parameter(torch.tensor(scale))
-
-    def sample(
-        self, x: torch.Tensor, noise: torch.Tensor, lag: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        z = noise.view(len(noise), 2, self.num_atoms, 3)
-        y, w = x + self.scale * z[:, 0], z[:, 1]
-        return y, w, self.log_prob(y, w, x.expand_as(y), lag)
-
-    def log_prob(
-        self, y: torch.Tensor, w: torch.Tensor, x: torch.Tensor, lag: torch.Tensor
-    ) -> torch.Tensor:
-        z = (y - x) / self.scale
-        return log_normal(z) + log_normal(w) - 3 * self.num_atoms * self.scale.double().log()
-
-
-def test_losses_of_a_known_flow() -> None:
-    """For a symmetric proposal log r is the energy difference alone, and w and v drop out."""
-    alanine = named_molecule("alanine-dipeptide")
-    energy = OpenMMEnergy(alanine.system, 310.0, "Reference")
-    x = torch.from_numpy(alanine.positions).float()[None]
-    batch = Batch(x, x, torch.zeros_like(x), torch.ones(1))
-    config = LossConfig(acceptance=1.0, entropy=1.0, states=1, proposals=64)
-    flow = Shift(22, 0.002)
-    acceptance, entropy = sample_losses(
-        flow, energy, batch, config, torch.Generator().manual_seed(0)
-    )
-    # 66 + 66 normal deviates, those of the positions of width s: their negative entropy.
-    expected = -66 * (math.log(2 * math.pi) + 1) - 66 * math.log(0.002)
-    assert entropy.item() == pytest.approx(expected, abs=6.0)
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(64, 132, generator=generator)
-    y = flow.sample(x[0], noise, torch.ones(64))[0]
-    rise = soft_cap(energy(y) - energy(x), config.energy_cap)
-    assert acceptance.item() == pytest.approx(rise.mean().item(), abs=1e-3)
-    # Smaller steps are accepted more often: the gradient, through OpenMM's forces, says so.
-    (slope,) = torch.autograd.grad(acceptance, flow.scale)
-    assert float(slope) > 0
-    z = torch.zeros(1, 22, 3)
-    exact = 0.5 * 132 * math.log(2 * math.pi) + 66 * math.log(0.002)
-    loss = likelihood_loss(flow, Batch(x, x, z, torch.ones(1)))
-    assert loss.item() == pytest.approx(exact)
-
-
-def test_soft_cap_is_continuous_and_monotonic() -> None:
-    value = torch.linspace(50, 150, 201, dtype=torch.float64)
-    capped = soft_cap(value, 100.0)
-    assert (capped.diff() > 0).all()
-    assert float(capped.diff().max()) <= 0.5 + 1e-9
-
-
 def test_learning_rate_warms_up_and_decays(tmp_path: Path) -> None:
     config = settings(tmp_path, learning_rate=1.0, final_learning_rate=0.1, warmup_steps=10)
     assert learning_rate(config, 0, 0.0) == pytest.approx(0.1)
@@ -335,7 +276,8 @@ def test_time_limit_ends_a_run(data_folder: Path, tmp_path: Path) -> None:
 
 
 def test_acceptance_training_runs_end_to_end(data_folder: Path, tmp_path: Path) -> None:
-    loss = {"likelihood": 1.0, "acceptance": 0.1, "entropy": 0.1, "states": 1, "proposals": 2}
+    own = {"weight": 0.1, "states": 1, "proposals": 2}
+    loss = {"likelihood": 1.0, "acceptance": own, "entropy": own}
     config = settings(data_folder, loss=loss, max_steps=4, evaluation_interval=2)
     progress = train(config, tmp_path / "run")
     assert math.isfinite(progress.train_loss)

@@ -1,15 +1,15 @@
-"""Hyperparameters of the flows: validated, and written into checkpoints and model files."""
+"""Hyperparameters of the flow in Cartesian coordinates."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from ..internal.config import InternalFlowConfig
+from ..base import FlowConfig
 
 
-class CartesianFlowConfig(BaseModel):
+class CartesianFlowConfig(FlowConfig):
     """Hyperparameters of `CartesianFlow` (Klein et al. 2023, arXiv 2302.01170, section 4).
 
     The defaults are for one small molecule. The published network has separate scale and shift
@@ -62,8 +62,6 @@ class CartesianFlowConfig(BaseModel):
         Give the networks conditioning velocities, too. In a proposal they are zero.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     coordinates: Literal["cartesian"] = "cartesian"
     d_model: PositiveInt = 64
     num_coupling_layers: PositiveInt = 8
@@ -96,6 +94,3 @@ class CartesianFlowConfig(BaseModel):
         if self.embedding == "atom" and self.elements is not None:
             raise ValueError('elements is only for embedding: "element"; leave it out')
         return self
-
-
-FlowConfig = Annotated[CartesianFlowConfig | InternalFlowConfig, Field(discriminator="coordinates")]

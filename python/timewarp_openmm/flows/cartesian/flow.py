@@ -10,32 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ...molecule.graph import Molecule
+from ..base import Flow
+from ..gaussian import log_normal
 from ..networks.kernel_attention import kernel_weights
 from .config import CartesianFlowConfig
 from .couplings import AffineCoupling
 
 
-def gaussian_log_density(noise: Tensor) -> Tensor:
-    """Return log N(noise; 0, I), summed in float64.
-
-    Parameters
-    ----------
-    noise : Tensor [B, D]
-
-    Returns
-    -------
-    Tensor [B], float64
-
-    Examples
-    --------
-    >>> gaussian_log_density(torch.zeros(1, 2))
-    tensor([-1.8379], dtype=torch.float64)
-    """
-    squares = noise.double().square().sum(dim=1)
-    return -0.5 * (squares + noise.size(1) * math.log(2.0 * math.pi))
-
-
-class CartesianFlow(nn.Module):
+class CartesianFlow(Flow):
     """Conditional flow of positions and auxiliary velocities; follows the model contract.
 
     It does not change when x and y are moved together, and if atom types are elements it does not
@@ -76,9 +58,10 @@ class CartesianFlow(nn.Module):
     (torch.Size([5, 3, 3]), torch.Size([5, 3, 3]), torch.float64)
     """
 
+    config_class = CartesianFlowConfig
+
     def __init__(self, config: CartesianFlowConfig, molecule: Molecule) -> None:
-        super().__init__()
-        self.num_atoms = molecule.num_atoms
+        super().__init__(config, molecule)
         self.noise_size = 6 * molecule.num_atoms
         self.auxiliary_velocities = True
         self.precision = "single"
@@ -149,7 +132,7 @@ class CartesianFlow(nn.Module):
                 z_v, change = coupling.to_sample(z_v, z_p, prepared[i], weights)  # type: ignore[operator]
             log_det = log_det + change
         y = torch.addcmul(x, z_p, self._displacement_scales())
-        return y, z_v, gaussian_log_density(noise) - (log_det + self._log_det_of_scales())
+        return y, z_v, log_normal(noise) - (log_det + self._log_det_of_scales())
 
     @torch.jit.export
     def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
@@ -176,7 +159,7 @@ class CartesianFlow(nn.Module):
         ``v`` [B or 1, N, 3] is ignored unless the flow was made with `condition_on_velocities`.
         """
         noise, log_det = self._to_noise(y, w, x, v)
-        return gaussian_log_density(noise) - log_det
+        return log_normal(noise) - log_det
 
     @torch.jit.export
     def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:

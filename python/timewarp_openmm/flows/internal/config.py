@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from ..base import FlowConfig
+
 
 class AttentionConfig(BaseModel):
     """Hyperparameters of the atom transformer as a conditioner.
@@ -46,7 +48,7 @@ class AttentionConfig(BaseModel):
     embedding_size: PositiveInt = 16
 
 
-class InternalFlowConfig(BaseModel):
+class InternalFlowConfig(FlowConfig):
     """Hyperparameters of `InternalFlow`.
 
     The defaults are what did best on alanine dipeptide for the same time of training: affine maps
@@ -84,8 +86,6 @@ class InternalFlowConfig(BaseModel):
         Of the choice of which coordinates a layer transforms.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     coordinates: Literal["internal"] = "internal"
     conditioner: Literal["mlp", "attention"] = "mlp"
     attention: AttentionConfig = AttentionConfig()
@@ -120,3 +120,11 @@ class InternalFlowConfig(BaseModel):
                 "velocities out or add a finite lag"
             )
         return self
+
+    def check_lag_times(self, lag_times: tuple[float, ...]) -> None:
+        """Check that the lag times of training, in ps, are the flow's own."""
+        if set(self.lag_times) != set(lag_times):
+            raise ValueError(
+                f"flow.lag_times {list(self.lag_times)} and lag_times {list(lag_times)} "
+                "must name the same ones"
+            )

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ...molecule.graph import Molecule
+from ..base import Flow
+from ..gaussian import log_normal
 from .attention_conditioner import AttentionConditioner, AttentionContext
 from .conditioners import Condition, Conditioner, Context, Wiring, may_hold
 from .config import InternalFlowConfig
@@ -31,7 +33,7 @@ from .couplings import (
 from .shape import ShapeChart
 
 
-class InternalFlow(nn.Module):
+class InternalFlow(Flow):
     """Conditional flow of the shape of one molecule; follows the model contract.
 
     The density does not change when x or y is moved rigidly, has the exact symmetry of methyl
@@ -62,12 +64,15 @@ class InternalFlow(nn.Module):
         If the molecule has no Z-matrix (see `build_zmatrix`).
     """
 
+    config_class = InternalFlowConfig
+    draws_independently = True
+    feels_rigid_motion = False
+
     moving: Tensor
 
     def __init__(self, config: InternalFlowConfig, molecule: Molecule) -> None:
-        super().__init__()
+        super().__init__(config, molecule)
         self.shape = ShapeChart(molecule)
-        self.num_atoms = molecule.num_atoms
         self.noise_size = 6 * molecule.num_atoms - 6
         self.auxiliary_velocities = config.velocities
         self.precision = "double"
@@ -179,7 +184,7 @@ class InternalFlow(nn.Module):
         condition, origin = self._condition(x, lag, noise.size(0))
         rotors, sectors = self._rotors_from(deviates[:, : self.num_rotors])
         narrow = deviates[:, self.num_rotors : self.num_shape]
-        log_q = -self.num_rotors * math.log(2 * math.pi) + _log_normal(
+        log_q = -self.num_rotors * math.log(2 * math.pi) + log_normal(
             deviates[:, self.num_rotors :]
         )
         # The layers are written from the density's side.
@@ -209,7 +214,7 @@ class InternalFlow(nn.Module):
         lag : Tensor [B], ps
         """
         _, _, narrow, velocities, log_q = self._to_noise(y, w, x, lag)
-        log_q = log_q + _log_normal(narrow) + _log_normal(velocities.flatten(1))
+        log_q = log_q + log_normal(narrow) + log_normal(velocities.flatten(1))
         log_q = log_q - self.num_rotors * math.log(2 * math.pi)
         # A proposal keeps the hand of x's labels.
         same = (self.shape.labels.mirrored(y) == self.shape.labels.mirrored(x)).all(1)
@@ -338,11 +343,6 @@ class InternalFlow(nn.Module):
 
 def _wrap(angle: Tensor) -> Tensor:
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
-
-
-def _log_normal(deviates: Tensor) -> Tensor:
-    """Return log N(deviates; 0, I) [B] of [B, D] in float64."""
-    return -0.5 * (deviates * deviates + math.log(2 * math.pi)).sum(1)
 
 
 def _masks(size: int, layers: int, chooser: random.Random) -> list[list[bool]]:

@@ -1,0 +1,125 @@
+"""What a flow has to be, so that it can be configured, trained, exported and tested like others.
+
+The three methods are those of the model contract (docs/contract.md), which a model file must keep;
+what stands here beside them is for training. A flow enters by its line in `registry`.
+"""
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from ..molecule.graph import Molecule
+
+
+class FlowConfig(BaseModel):
+    """Hyperparameters of a flow: validated, and written into checkpoints and model files.
+
+    A subclass gives each field a default that suits one small molecule.
+
+    Attributes
+    ----------
+    coordinates : str
+        The flow's name in configurations and model files; a subclass makes it a Literal.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    coordinates: str
+
+    def check_lag_times(self, lag_times: tuple[float, ...]) -> None:
+        """Check that such a flow can be trained for these lag times, in ps.
+
+        Raises
+        ------
+        ValueError
+            If the hyperparameters are for others.
+        """
+
+
+class Flow(nn.Module):
+    """Conditional flow of one molecule; `sample`, `log_prob` and `invert` follow the contract.
+
+    Parameters
+    ----------
+    config : FlowConfig
+        Of the flow's own class.
+    molecule : Molecule
+
+    Attributes
+    ----------
+    config_class : type of FlowConfig
+    draws_independently : bool
+        Whether it can draw independently of x (an infinite lag).
+    feels_rigid_motion : bool
+        Whether its density has the orientation and place of a molecule in it, so that training
+        pairs are superposed and turned at random; not so for densities of the shape alone.
+    num_atoms : int
+        N.
+    noise_size : int
+        Standard normal deviates that a proposal is made of.
+    auxiliary_velocities : bool
+        Whether auxiliary velocities are part of the flow.
+    precision : {"single", "double"}
+        What the contract says of the types of positions.
+    """
+
+    config_class: ClassVar[type[FlowConfig]]
+    draws_independently: ClassVar[bool] = False
+    feels_rigid_motion: ClassVar[bool] = True
+
+    num_atoms: int
+    noise_size: int
+    auxiliary_velocities: bool
+    precision: str
+
+    def __init__(self, config: FlowConfig, molecule: Molecule) -> None:
+        super().__init__()
+        self.num_atoms = molecule.num_atoms
+
+    def fit_normalisation(self, positions: Tensor, weights: Tensor | None = None) -> None:
+        """Take what the flow needs to know of the data before training; by default nothing.
+
+        Parameters
+        ----------
+        positions : Tensor [F, N, 3], nm
+            Training frames.
+        weights : Tensor [F], optional
+            Weight of each frame; equal by default.
+
+        Raises
+        ------
+        ValueError
+            If the flow cannot serve such data.
+        """
+
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Make one proposal of each row of noise.
+
+        Parameters
+        ----------
+        x : Tensor [N, 3] or [B, N, 3], nm
+            One state for the whole batch (its share of the work is done once), or one for each.
+        noise : Tensor [B, noise_size]
+            Standard normal deviates.
+        lag : Tensor [B], ps
+            ``inf``: an independent draw.
+
+        Returns
+        -------
+        y : Tensor [B, N, 3], nm
+            What is not finite is rejected.
+        w : Tensor [B, N, 3]
+            Auxiliary velocities, dimensionless.
+        log_q : Tensor [B], float64
+            Logarithm of the density of (y, w) given x, in logs of nm.
+        """
+        raise NotImplementedError
+
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        """Return the log density [B], float64, of (y, w) given x [B or 1, N, 3]."""
+        raise NotImplementedError
+
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        """Return the noise [B, noise_size] that `sample` makes (y, w) of."""
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""The training losses: a file each, and a line each in `registry`."""

@@ -1,0 +1,150 @@
+"""Regression of the log density of independent draws on that of the Boltzmann distribution."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from ..energies.openmm_energy import UNPHYSICAL, OpenMMEnergy
+from ..energies.workers import PendingEnergies
+from ..flows.gaussian import log_normal
+from .base import Loss
+from .batch import Batch
+from .step import Step
+
+
+class Regression(Loss):
+    """How far log q of independent draws and of data is from -U/kT, up to a constant.
+
+    The states are drawn with the weights of one step ago, so that their energies can be computed
+    while that step goes on.
+
+    Attributes
+    ----------
+    draws : int
+        The flow's own draws per step.
+    states : int
+        States of the data per step.
+    bound : float
+        kT; errors above it count linearly.
+    """
+
+    needs_energy = True
+    needs_independent_draws = True
+
+    draws: Annotated[int, Field(ge=2)] = 320
+    states: PositiveInt = 192
+    bound: PositiveFloat = 2.0
+
+    def value(self, step: Step) -> Tensor:
+        states = step.prefetch.take("regression", lambda: self._begin(step))
+        return regression_loss(step.flow, states, self.bound)
+
+    def _begin(self, step: Step) -> PendingStates:
+        batch = step.draw(self.states)
+        noise = torch.randn(self.draws, step.flow.noise_size, generator=step.generator)
+        return begin_regression_states(step.flow, step.energy, batch, noise.to(batch.x.device))
+
+
+@dataclass(frozen=True)
+class RegressionStates:
+    """States of which the density is regressed on the energy: a flow's draws, then data.
+
+    Attributes
+    ----------
+    y : Tensor [B, N, 3], nm
+    w : Tensor [B, N, 3]
+    x : Tensor [1, N, 3], nm
+        Any state; independent draws do not depend on it.
+    log_target : float64 Tensor [B]
+        log of exp(-U/kT) N(w; 0, I); -inf without an energy.
+    """
+
+    y: Tensor
+    w: Tensor
+    x: Tensor
+    log_target: Tensor
+
+
+@dataclass(frozen=True)
+class PendingStates:
+    """`RegressionStates` whose energies are being computed."""
+
+    y: Tensor
+    w: Tensor
+    x: Tensor
+    energies: PendingEnergies
+
+    def result(self) -> RegressionStates:
+        """Wait for the energies."""
+        values, _ = self.energies.result()
+        reduced = torch.from_numpy(values).to(self.y.device)
+        log_target = log_normal(self.w.flatten(1)) - reduced
+        log_target = torch.where(reduced < UNPHYSICAL, log_target, -math.inf)
+        return RegressionStates(self.y, self.w, self.x, log_target)
+
+
+@torch.no_grad()
+def begin_regression_states(
+    flow: Any, energy: OpenMMEnergy, batch: Batch, noise: Tensor
+) -> PendingStates:
+    """Make an independent draw of each row of noise, add `batch`'s, and begin their energies."""
+    lag = torch.full((len(noise),), math.inf, device=noise.device)
+    y, w, _ = flow.sample(batch.x[0], noise, lag)
+    inside = torch.isfinite(y).flatten(1).all(1)
+    y, w = torch.cat([y[inside], batch.y]), torch.cat([w[inside], batch.w])
+    return PendingStates(y, w, batch.x[:1], energy.begin(y))
+
+
+def regression_loss(flow: Any, states: RegressionStates, bound: float) -> Tensor:
+    """Return how far log q of independent draws is from the log of the Boltzmann density.
+
+    No gradient runs through the sampling (see `density_regression_loss`), so the states may come
+    from an earlier version of the flow. Those of the data keep basins alive that the flow has
+    ceased to draw.
+    """
+    lag = torch.full((len(states.y),), math.inf, device=states.y.device)
+    log_q = flow.log_prob(states.y, states.w, states.x, lag)
+    return density_regression_loss(log_q, states.log_target, bound)
+
+
+def density_regression_loss(log_q: Tensor, log_target: Tensor, bound: float = 2.0) -> Tensor:
+    """Return the Huber loss of log target - log q around its median, in nats.
+
+    For independent draws. With frames of which -U/kT is known and the flow's own (detached)
+    proposals, it asks each one for a number, not just for more likelihood: near the end the
+    gradient's noise vanishes with the misfit, and own proposals are fresh in every step, so that
+    the flow cannot overfit the frames. It is the log-variance loss of Richter et al., NeurIPS 2020,
+    arXiv 2010.10436, with large misfits (atoms that collide) counted linearly.
+
+    Parameters
+    ----------
+    log_q : Tensor [B]
+        Log density of proposals or frames that do not depend on the flow's weights.
+    log_target : Tensor [B]
+        -U/kT of the same, plus any constant. Entries that are not finite are left out.
+    bound : float
+        Misfit in nats beyond which the loss grows linearly.
+
+    Raises
+    ------
+    ValueError
+        If nothing is finite.
+
+    Examples
+    --------
+    >>> log_q = torch.tensor([0.0, 1.0, 2.0])
+    >>> density_regression_loss(log_q, log_q + 7.0).item()
+    0.0
+    """
+    finite = torch.isfinite(log_q) & torch.isfinite(log_target)
+    if not bool(finite.any()):
+        raise ValueError("no proposal or frame has a finite energy and density")
+    misfit = log_target[finite] - log_q[finite]
+    centred = misfit - misfit.detach().median()
+    return torch.nn.functional.huber_loss(centred, torch.zeros_like(centred), delta=bound)

@@ -1,0 +1,40 @@
+"""The regression of log densities."""
+
+import math
+
+import pytest
+import torch
+
+from timewarp_openmm.losses.regression import density_regression_loss
+
+
+def test_own_samples_lead_to_the_target() -> None:
+    """A Gaussian's mean and width, from the values of another one's log density."""
+    generator = torch.Generator().manual_seed(0)
+    mean, log_width = torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True)
+    centre, width = torch.tensor([0.7, -0.4]), torch.tensor([0.5, 1.5])
+    optimiser = torch.optim.Adam([mean, log_width], lr=0.03)
+    for _ in range(400):
+        noise = torch.randn(64, 2, generator=generator)
+        y = (mean + noise * log_width.exp()).detach()
+        log_q = (-0.5 * ((y - mean) / log_width.exp()) ** 2 - log_width).sum(1)
+        log_target = (-0.5 * ((y - centre) / width) ** 2).sum(1) + 40.0
+        optimiser.zero_grad()
+        density_regression_loss(log_q, log_target).backward()
+        optimiser.step()
+    # With the misfit the noise of the gradient has gone: far below 1/sqrt(64).
+    assert (mean - centre).abs().max() < 1e-3
+    assert (log_width.exp() - width).abs().max() < 1e-3
+
+
+def test_collisions_count_linearly_and_infinities_not_at_all() -> None:
+    log_q = torch.zeros(101, requires_grad=True)
+    log_target = torch.zeros(101)
+    log_target[0] = -1e6
+    density_regression_loss(log_q, log_target, bound=2.0).backward()
+    assert log_q.grad is not None
+    assert log_q.grad[0].item() == pytest.approx(2.0 / 101)
+    log_target[0] = -math.inf
+    assert density_regression_loss(log_q, log_target).item() == 0.0
+    with pytest.raises(ValueError, match="finite energy"):
+        density_regression_loss(log_q[:1], log_target[:1])
