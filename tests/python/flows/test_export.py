@@ -169,7 +169,7 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_shapes_without_their_volume_element_are_refused(tmp_path: Path) -> None:
-    """`sample` and `log_prob` agree; the determinant of the shape and the rigid motions does not."""
+    """`sample` and `log_prob` agree; the determinant, rigid motions and all, does not."""
     flow, frames = trained_like("CO")
     molecule, _ = make("CO")
     shapes = metadata_for(molecule, frames[0], flow.noise_size, (math.inf,))
