@@ -1,4 +1,4 @@
-"""What `timewarp-openmm fit` reaches for the molecules in examples/molecules, as in the README.
+"""What `timewarp-openmm fit` reaches for the molecules in examples/molecules (docs/figures.md).
 
     python benchmarks/fit_molecules.py --work FOLDER [NAME ...]
 

@@ -1,6 +1,6 @@
 """Crossings of a slow barrier in long MD, as the benchmark's reference.
 
-    python benchmarks/reference_rates.py FOLDER --torsion "phi ALA2" --window 0 2.4 --out R.json
+    python benchmarks/reference_rates.py FOLDER --torsion "phi A:ALA2" --window 0 2.4 --out R.json
 
 FOLDER is what `timewarp-openmm simulate` wrote. `timewarp-openmm benchmark --reference R.json`
 takes the result. The reference that ships for alanine dipeptide came from
@@ -23,7 +23,8 @@ from timewarp_openmm.analysis.torsions import measure_torsions, proper_torsions
 from timewarp_openmm.benchmark.rates import Crossings, ReferenceRates, SlowSplit, count_sides
 from timewarp_openmm.files import sha256_of
 from timewarp_openmm.molecule import molecule_from_topology
-from timewarp_openmm.simulation.systems import load_pdb, structure_file
+from timewarp_openmm.molecule.structure_files import load_structure
+from timewarp_openmm.simulation.systems import structure_file
 from timewarp_openmm.trajectories.frames import open_frames, reader_topology
 
 
@@ -37,12 +38,12 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    molecule = molecule_from_topology(load_pdb(options.topology)[0])
+    molecule = molecule_from_topology(load_structure(options.topology)[0])
     topology = reader_topology(molecule)
     torsions = {t.name: t for t in proper_torsions(molecule)}
     if options.torsion not in torsions:
         parser.error(f"no torsion {options.torsion!r}; there are: {', '.join(torsions)}")
-    split = SlowSplit(options.torsion, *options.window)
+    split = SlowSplit(torsions[options.torsion].atoms, *options.window)
     run = json.loads((options.folder / "run.json").read_text())
     interval = run["protocol"]["interval"] / 1000
     total = Crossings(0, 0, 0.0, 0.0)

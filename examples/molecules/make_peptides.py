@@ -12,6 +12,7 @@ from rdkit.Chem import AllChem
 
 PEPTIDES = {
     "leucine-dipeptide": ("CC(=O)N[C@@H](CC(C)C)C(=O)NC", ("ACE", "LEU", "NME")),
+    "valine-dipeptide": ("CC(=O)N[C@@H](C(C)C)C(=O)NC", ("ACE", "VAL", "NME")),
     "glycine-proline": ("CC(=O)NCC(=O)N1CCC[C@H]1C(=O)NC", ("ACE", "GLY", "PRO", "NME")),
 }
 FORCE_FIELD = app.ForceField("amber99sbildn.xml")

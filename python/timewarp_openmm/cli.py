@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from errno import EDQUOT, EFBIG, EIO, ENOSPC, EROFS
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import typer
 
-from .commands.analyze import analyze
-from .commands.benchmark import benchmark
-from .commands.export import export
-from .commands.fit import fit
-from .commands.refine import refine
-from .commands.sample import sample
-from .commands.simulate import simulate
-from .commands.tau_sweep import tau_sweep
-from .commands.train import train
+from .commands.analyze import AnalyzeOptions, analyze
+from .commands.benchmark import BenchmarkOptions, benchmark
+from .commands.export import ExportOptions, export
+from .commands.fit import FitOptions, fit
+from .commands.import_published import ImportOptions, import_published
+from .commands.options import Options, as_command
+from .commands.refine import RefineOptions, refine
+from .commands.sample import SampleOptions, sample
+from .commands.simulate import SimulateOptions, simulate
+from .commands.tau_sweep import TauSweepOptions, tau_sweep
+from .commands.train import TrainOptions, train
 
 app = typer.Typer(
     help="Boltzmann sampling in learned jumps: data, training, export, sampling and analysis.",
@@ -25,26 +28,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (fit, simulate, train, refine, export, sample, tau_sweep, analyze, benchmark):
-    app.command()(_command)
-
-
-@app.command("import")
-def import_published(
-    checkpoint: Annotated[Path, typer.Argument(help="A published checkpoint (.pt).")],
-    config: Annotated[Path, typer.Option(help="JSON file with its hyperparameters.")],
-    topology: Annotated[Path, typer.Option(help="PDB file of the molecule.")],
-    out: Annotated[Path, typer.Option(help="The model file to write.")],
-    temperature: Annotated[float, typer.Option(help="K, of its training data.")] = 310.0,
-    lag: Annotated[float, typer.Option(help="ps, of its training pairs.")] = 2.0,
-    force_field: Annotated[str, typer.Option(help="Of its training data.")] = "",
-    force: Annotated[bool, typer.Option(help="Replace the file that is there.")] = False,
-) -> None:
-    """Turn a published Timewarp checkpoint into a model that the integrator loads."""
-    from .commands.import_published import import_command
-
-    import_command(checkpoint, config, topology, out, temperature, lag, force_field, force)
-    typer.echo(f"{out}: contract checked")
+#: The commands by name: the options of each, and what it does with them.
+COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
+    "fit": (FitOptions, fit),
+    "simulate": (SimulateOptions, simulate),
+    "train": (TrainOptions, train),
+    "refine": (RefineOptions, refine),
+    "export": (ExportOptions, export),
+    "sample": (SampleOptions, sample),
+    "tau-sweep": (TauSweepOptions, tau_sweep),
+    "analyze": (AnalyzeOptions, analyze),
+    "benchmark": (BenchmarkOptions, benchmark),
+    "import": (ImportOptions, import_published),
+}
+for _name, (_options, _run) in COMMANDS.items():
+    app.command(_name)(as_command(_options, _run))
 
 
 @app.callback()
@@ -54,19 +52,43 @@ def _group() -> None:
 
 def main() -> None:
     """Run the command line: a user's mistake ends in one message and exit code 2."""
+    code: str | int | None = 0
+    problem: Exception | None = None
     try:
         app(repeat_option(sys.argv[1:], "--force-field"))
+    except SystemExit as stop:
+        code = stop.code
     except Exception as error:
         if not is_user_error(error):
             raise
-        print(f"timewarp-openmm: error: {describe_error(error)}", file=sys.stderr)
-        sys.exit(2)
+        code, problem = 2, error
+    if (lost := _lost_output(problem)) is not None:
+        code, problem = 2, lost
+    if problem is not None:
+        with suppress(OSError):
+            message = f"timewarp-openmm: error: {describe_error(problem)}"
+            print(message, file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _lost_output(problem: Exception | None) -> OSError | None:
+    """Return why standard output could not be written, if so; the system's error has no name."""
+    try:
+        nameless = isinstance(problem, OSError) and problem.errno and not problem.filename
+        print(end="\n" if nameless else "", flush=True)
+    except OSError as error:
+        # What is left of it would be written, and fail, once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OSError(error.errno, error.strerror, "standard output")
+    return None
 
 
 def describe_error(error: Exception) -> str:
     """Return an error's message; the operating system's are put as ``what: which file``."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.strerror}: {error.filename}"
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}".rstrip(": ")
     return str(error) or type(error).__name__
 
 
@@ -94,20 +116,12 @@ def repeat_option(arguments: list[str], option: str) -> list[str]:
 
 def is_user_error(error: BaseException) -> bool:
     """Tell a mistake in the input, whose message suffices, from a defect of the program."""
-    kinds = (
-        ValueError,
-        FileNotFoundError,
-        FileExistsError,
-        IsADirectoryError,
-        NotADirectoryError,
-        PermissionError,
-    )
-    # The errors of a full disk have no class of their own.
-    full = isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT, EFBIG, EROFS, EIO)
+    # All that the operating system refuses is an OSError: files, names, links, disks.
+    kinds = (ValueError, OSError, MemoryError)
     # ContractError and pydantic's ValidationError are ValueErrors; OpenMM is named by its class so
     # that it need not be imported here.
     names = {kind.__name__ for kind in type(error).__mro__}
-    return isinstance(error, kinds) or full or "OpenMMException" in names
+    return isinstance(error, kinds) or "OpenMMException" in names
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from .molecule.graph import Molecule
 CONTRACT_VERSION = 1
 #: Name of the JSON member, as passed to ``torch.jit.save(..., _extra_files=...)``.
 METADATA_FILE = "timewarp_metadata.json"
+#: Entries of a molecule that name its residues as the structure file did.
+FILE_LABELS = ("residue_ids", "insertion_codes", "chain_ids")
 #: log_prob(sample(x)) must agree with log_q to this (natural log units).
 DENSITY_TOLERANCE = 1e-4
 #: sample(x, invert(sample(x))) must return the same positions to this (nm).
@@ -146,6 +148,8 @@ def molecule_from_dict(content: dict[str, Any]) -> Molecule:
             elements=tuple(content["elements"]),
             masses=tuple(content["masses"]),
             bonds=tuple((int(a), int(b)) for a, b in content["bonds"]),
+            # Models of earlier versions do not say what the structure file called its residues.
+            **{name: tuple(content.get(name, ())) for name in FILE_LABELS},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ContractError(f"the metadata's molecule is malformed: {error!r}") from error

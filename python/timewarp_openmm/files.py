@@ -6,9 +6,11 @@ import fcntl
 import hashlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 
 def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -21,7 +23,7 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
     OSError
         Naming `path`, if it cannot be written, for instance because the disk is full.
     """
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    temporary = _temporary(path)
     try:
         with naming(path):
             write(temporary)
@@ -30,6 +32,10 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.partial{path.suffix}") if path.name else path
 
 
 @contextmanager
@@ -70,10 +76,55 @@ def refuse_existing(path: Path, force: bool) -> None:
         raise FileExistsError(f"{path} exists; name another output or pass --force to replace it")
 
 
+def check_output_path(path: Path) -> None:
+    """Refuse a path that nothing can be written to, before time is spent on what is written.
+
+    Raises
+    ------
+    OSError
+        As the operating system says it: a loop of links, a name that is too long, a file where a
+        folder is needed.
+    """
+    for place in (path, _temporary(path)):
+        with suppress(FileNotFoundError):
+            place.stat()
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextmanager
+def open_exclusively(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that is written in place, and keep other processes from doing so meanwhile.
+
+    What the file holds is gone only once nobody else writes to it.
+
+    Raises
+    ------
+    FileExistsError
+        If another process writes to it.
+    OSError
+        Naming `path`, if it cannot be written, for instance because the disk is full.
+    """
+    with naming(path), open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FileExistsError(
+                f"another process is writing to {path}; wait for it, stop it, or name another "
+                "output"
+            ) from error
+        except OSError as error:
+            warnings.warn(
+                f"{path} is on a disk without locks ({error.strerror}): let nothing else write to "
+                "it while this runs",
+                stacklevel=3,
+            )
+        handle.truncate(0)
+        yield handle
 
 
 @contextmanager

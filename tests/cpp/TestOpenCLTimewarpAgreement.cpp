@@ -18,14 +18,3 @@ std::vector<int> atomOrder(ContextImpl& context) {
 void askForReordering(ContextImpl& context) {
     deviceOf(context).setStepsSinceReorder(250);
 }
-
-void runPlatformTests(Platform& platform) {
-    testReorderedAtoms(platform);
-    testSameDecisions(platform);
-    if (platform.getPropertyDefaultValue("Precision") == "mixed")
-        testMemoryDoesNotGrow(platform);
-}
-
-int main() {
-    return runOnPlatform("OpenCL", {"double", "mixed", "single"});
-}

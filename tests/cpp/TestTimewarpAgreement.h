@@ -234,3 +234,10 @@ void testMemoryDoesNotGrow(Platform& platform) {
     ASSERT_EQUAL(105000, integrator.getNumProposed());
     ASSERT(residentMemory() - before < 4e6);
 }
+
+void runTests(Platform& platform) {
+    testReorderedAtoms(platform);
+    testSameDecisions(platform);
+    if (precisionOf(platform) == "mixed")
+        testMemoryDoesNotGrow(platform);
+}

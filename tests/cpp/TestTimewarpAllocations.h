@@ -173,3 +173,10 @@ void testLookAheadReusesMemory(Platform& platform) {
         ASSERT(found <= LISTS_PER_LOOK_AHEAD * lookAheads + (drawsIndependently ? accepted : 0));
     }
 }
+
+void runTests(Platform& platform) {
+    testAllocationsAreCounted(platform);
+    testRejectionsDoNotAllocate(platform);
+    testAcceptancesDoNotAllocate(platform);
+    testLookAheadReusesMemory(platform);
+}

@@ -184,3 +184,10 @@ void testModelMustBeInvariantToTranslation(Platform& platform) {
     assertThrows([&] { tryModel(*particles, "framed"); }, "invariant to the translation");
     tryModel(*molecule, "framed");
 }
+
+void runTests(Platform& platform) {
+    testBarostat(platform);
+    testBarostatCanFail(platform);
+    testPeriodicImages(platform);
+    testModelMustBeInvariantToTranslation(platform);
+}

@@ -194,3 +194,11 @@ void testImpossibleState(Platform& platform) {
     }
     checkStillUsable(run);
 }
+
+void runTests(Platform& platform) {
+    testResume(platform);
+    testStateWithoutPositions(platform);
+    testDamagedCheckpoints(platform);
+    testForeignCheckpoints(platform);
+    testImpossibleState(platform);
+}

@@ -159,3 +159,10 @@ void testCompoundCheckpoint(Platform& platform) {
         ASSERT(expected == context.getState(State::Positions).getPositions());
     }
 }
+
+void runTests(Platform& platform) {
+    testChangingIntegrator(platform);
+    testNoStaleForces(platform);
+    testSamplesWithDynamicsBetween(platform);
+    testCompoundCheckpoint(platform);
+}

@@ -203,3 +203,17 @@ void testVirtualSitesFollow(Platform& platform) {
         ASSERT_EQUAL(k > 1e10, integrator.getNumAccepted() == 0);
     }
 }
+
+void runTests(Platform& platform) {
+    testAnalyticAcceptanceRatio(1, platform);
+    testAnalyticAcceptanceRatio(64, platform);
+    testMeanAcceptanceRatio(AnharmonicWell(1), "affine", platform);
+    testBalanceOfAcceptanceRatios(AnharmonicWell(1), "lags", platform);
+    testBalanceOfAcceptanceRatios(AnharmonicWell(1), "tilted", platform);
+    testBalanceOfAcceptanceRatios(AnharmonicWell(4), "random", platform);
+    testBalanceOfAcceptanceRatios(TorsionRing(1), "rotor", platform);
+    testBalanceOfAcceptanceRatios(DoubleWell(1), "sided", platform);
+    testNonFiniteProposalsDoNotReachTheEnergy(platform);
+    testStateThatCannotBeDrawn(platform);
+    testVirtualSitesFollow(platform);
+}

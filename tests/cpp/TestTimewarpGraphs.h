@@ -181,3 +181,26 @@ void testSameDecisionsWithGraphs(Platform& platform) {
             assertSamePath(paths[0], paths[1]);
         }
 }
+
+/**
+ * Get whether the model runs on a GPU in Contexts of a platform, which needs a torch that can use one.
+ */
+bool runsModelOnGpu(Platform& platform) {
+    AnharmonicWell well(4);
+    auto system = well.createSystem();
+    TimewarpMCMCIntegrator integrator(modelPath("affine", 4));
+    Context context(*system, integrator, platform);
+    return integrator.getModelDevice() != "cpu";
+}
+
+void runTests(Platform& platform) {
+    if (platform.getName() != "CUDA") {
+        assertRefused(platform, "platform is not CUDA");
+        testHostGraphs(platform);
+        testWrongGraphs(platform);
+    }
+    else if (runsModelOnGpu(platform))
+        testSameDecisionsWithGraphs(platform);
+    else
+        assertRefused(platform, "torch is a build without CUDA");
+}

@@ -180,3 +180,9 @@ void testState(Platform& platform) {
     checkState<float>(platform);
     checkState<double>(platform);
 }
+
+void runTests(Platform& platform) {
+    testNormals(platform);
+    testNormalDistribution(platform);
+    testState(platform);
+}

@@ -127,3 +127,12 @@ void testInvarianceCanFail(Platform& platform) {
     hot(TorsionRing(1), "rotor");
     hot(CoupledOscillators(4), "affine");
 }
+
+void runTests(Platform& platform) {
+    testAnharmonicWell(platform);
+    testDoubleWell(platform);
+    testTorsionRing(platform);
+    testCoupledOscillators(platform);
+    testRestartInTheMiddle(platform);
+    testInvarianceCanFail(platform);
+}

@@ -111,3 +111,10 @@ void testCheckpointHoldsLagWeights(Platform& platform) {
     context.reinitialize();
     ASSERT(integrator.getLagWeights() == weights);
 }
+
+void runTests(Platform& platform) {
+    testLagWeights();
+    testLagTimesArePickedAsSet(platform);
+    testChangeDoesNotDependOnBatchSize(platform);
+    testCheckpointHoldsLagWeights(platform);
+}

@@ -202,3 +202,15 @@ void testBadInput(Platform& platform) {
     integrator.step(1);
     ASSERT_EQUAL(1, integrator.getNumProposed());
 }
+
+void runTests(Platform& platform) {
+    testChainDoesNotDependOnBatchSize(platform);
+    testChainDoesNotDependOnStepsAtOnce(platform);
+    testIdentityAcceptsEverything(platform);
+    testFarFromOrigin(platform);
+    testRejectionKeepsPositions(platform);
+    testNonFiniteProposalsAreCounted(platform);
+    testVelocities(platform);
+    testParameterChangeIsSeen(platform);
+    testBadInput(platform);
+}

@@ -203,3 +203,12 @@ void testUpdateContextState(Platform& platform) {
     symmetric.step(100);
     ASSERT_EQUAL(100, symmetric.getNumAccepted());
 }
+
+void runTests(Platform& platform) {
+    testTemperature(platform);
+    testRandomSeed(platform);
+    testInitialTemperature(platform);
+    testForceGroups(platform);
+    testBoltzmannHistogram(platform);
+    testUpdateContextState(platform);
+}

@@ -134,3 +134,14 @@ void testEmbeddedModelRuns(Platform& platform) {
     ASSERT(context.getState(State::Positions).getPositions() ==
            context2.getState(State::Positions).getPositions());
 }
+
+void runTests(Platform& platform) {
+    // What needs no Context is tested once, not on each platform.
+
+    if (platform.getName() == "Reference") {
+        testDigestsAndBase64();
+        testSettingsAreSerialized();
+        testChangedModel();
+    }
+    testEmbeddedModelRuns(platform);
+}

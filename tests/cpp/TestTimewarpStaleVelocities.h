@@ -59,3 +59,8 @@ void testFreshVelocities(Platform& platform) {
     checkTrap<ProposalChain>(64, platform);
     checkTrap<StaleVelocityChain>(1, platform);
 }
+
+void runTests(Platform& platform) {
+    testStaleVelocitiesAreSeen(platform);
+    testFreshVelocities(platform);
+}

@@ -337,7 +337,7 @@ void testRefusals(Platform& platform) {
     ASSERT(other.getNumNonFinite() > 0 && other.getNumAccepted() > 0);
 }
 
-void runSurrogateTests(Platform& platform) {
+void runTests(Platform& platform) {
     testInvariance(platform);
     testInvarianceCanFail(platform);
     testWhatIsKnownOfTheState(platform);

@@ -1,14 +1,28 @@
 /*
- * Loads the platform under test and runs what runPlatformTests() of the including file runs, in each of the
- * platform's precisions.
+ * The main function of a test: it loads the platform under test and runs what runTests() of the feature's
+ * header lists, in each of the platform's precisions.
  */
 #include "TimewarpTestUtilities.h"
 #include <cstdlib>
 #include <dlfcn.h>
 
-void runPlatformTests(Platform& platform);
+void runTests(Platform& platform);
 
-int runOnPlatform(const std::string& name, const std::vector<std::string>& precisions = {""}) {
+static void runInAllPrecisions(Platform& platform) {
+    const std::vector<std::string>& names = platform.getPropertyNames();
+    if (std::find(names.begin(), names.end(), "Precision") == names.end()) {
+        runTests(platform);
+        return;
+    }
+    for (const char* precision : {"single", "mixed", "double"}) {
+        std::cout << precision << std::endl;
+        platform.setPropertyDefaultValue("Precision", precision);
+        runTests(platform);
+    }
+}
+
+int main() {
+    const std::string name = TIMEWARP_TEST_PLATFORM;
     try {
         // The model runs on the GPU if torch's CUDA library is loaded.
 
@@ -23,14 +37,7 @@ int runOnPlatform(const std::string& name, const std::vector<std::string>& preci
         Platform::loadPluginLibrary(TIMEWARP_REFERENCE_LIBRARY);
         if (name != "Reference" && name != "CPU")
             Platform::loadPluginLibrary(TIMEWARP_PLATFORM_LIBRARY);
-        Platform& platform = Platform::getPlatformByName(name);
-        for (const std::string& precision : precisions) {
-            if (!precision.empty()) {
-                std::cout << precision << std::endl;
-                platform.setPropertyDefaultValue("Precision", precision);
-            }
-            runPlatformTests(platform);
-        }
+        runInAllPrecisions(Platform::getPlatformByName(name));
     }
     catch (const std::exception& error) {
         std::cout << "exception: " << error.what() << std::endl;

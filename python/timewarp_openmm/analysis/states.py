@@ -38,7 +38,7 @@ class MetastableStates:
     states : int array [K]
         State of each cluster, 0 ... M-1, the most populated in the reference first.
     names : list of M str
-        "S1 (phi ALA2 -70, psi ALA2 -18)" with the mean torsions in degrees.
+        "S1 (phi A:ALA2 -70, psi A:ALA2 -18)" with the mean torsions in degrees.
     reach : float
         Frames farther from every centre are outside of what the reference knows.
     connected : bool

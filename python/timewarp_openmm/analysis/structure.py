@@ -55,7 +55,7 @@ def molecule_geometry(molecule: Molecule) -> Geometry:
         for i, a in enumerate(sorted(graph[b]))
         for c in sorted(graph[b])[i + 1 :]
     ]
-    label = _labels(molecule)
+    label = [molecule.atom_label(i) for i in range(molecule.num_atoms)]
     names = [f"bond {label[a]}-{label[b]}" for a, b in molecule.bonds]
     names += [f"angle {label[a]}-{label[b]}-{label[c]}" for a, b, c in angles]
     return Geometry(
@@ -121,7 +121,7 @@ class IntegrityCheck:
     """
 
     def __init__(self, molecule: Molecule, reference: NDArray[np.floating]) -> None:
-        label = _labels(molecule)
+        label = [molecule.atom_label(i) for i in range(molecule.num_atoms)]
         graph = molecule.graph()
         centres = stereocentres(molecule)
         self._centres = np.array(centres, dtype=int).reshape(-1, 4)
@@ -191,15 +191,6 @@ def implausible_bonds(
         if not 0.5 * length < median < 1.5 * length:
             found.append(f"{name} is {median:.3f} nm, {length:.3f} nm in the topology's structure")
     return found
-
-
-def _labels(molecule: Molecule) -> list[str]:
-    return [
-        f"{residue}{index + 1}:{name}"
-        for residue, index, name in zip(
-            molecule.residue_names, molecule.residue_indices, molecule.atom_names, strict=True
-        )
-    ]
 
 
 def _clash_pairs(

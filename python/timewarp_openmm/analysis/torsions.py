@@ -21,7 +21,7 @@ class Torsion:
     Attributes
     ----------
     name : str
-        "phi ALA2", "chi1 LEU2", or the four atoms' names.
+        "phi A:ALA2", "chi1 A:LEU2:CB", or the residue and the four atoms' names.
     atoms : tuple of 4 int
     kind : {"phi", "psi", "omega", "other"}
     fold : int
@@ -93,7 +93,7 @@ def _named_backbone(molecule: Molecule) -> dict[str, tuple[int, int, int, int]]:
         after = [i for i in graph[nitrogen] if molecule.elements[i] == "C" and i != carbon]
         # The peptide bond only: a side chain's amide has no carbon beyond its nitrogen.
         if before and after and molecule.atom_names[carbon] == "C":
-            residue = f"{molecule.residue_names[nitrogen]}{molecule.residue_indices[nitrogen] + 1}"
+            residue = molecule.residue_label(nitrogen)
             torsions[f"omega {residue}"] = (before[0], carbon, nitrogen, after[0])
     return torsions
 
@@ -111,7 +111,7 @@ def _end(graph: nx.Graph, atom: int, axis: int) -> int:
 
 def _name(molecule: Molecule, graph: nx.Graph, atoms: tuple[int, int, int, int], fold: int) -> str:
     b, c = atoms[1:3]
-    residue = f"{molecule.residue_names[b]}{molecule.residue_indices[b] + 1}"
+    residue = molecule.residue_label(b)
     alphas = [
         i
         for i in graph

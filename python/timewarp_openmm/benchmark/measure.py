@@ -115,7 +115,7 @@ def measure(
     """
     crossings = on_side = None
     if split is not None:
-        column = [t.name for t in torsions].index(split.torsion)
+        column = _column_of(split, torsions)
         crossings = Crossings(0, 0, 0.0, 0.0)
         on_side = [split.sides(a[:, column]) for a in angles]
         for recording, side in zip(recordings, on_side, strict=True):
@@ -135,7 +135,9 @@ def measure(
     sides = None
     if split is not None and on_side is not None:
         series = stack_chains([side.astype(float) for side in on_side])
-        sides = _rate(f"side of {split.torsion}", recordings, angles, series, False, crossed)
+        sides = _rate(
+            f"side of {torsions[column].name}", recordings, angles, series, False, crossed
+        )
     return MethodResult(
         name,
         len(recordings),
@@ -148,6 +150,16 @@ def measure(
         component,
         sides,
         crossings,
+    )
+
+
+def _column_of(split: SlowSplit, torsions: Sequence[Torsion]) -> int:
+    for column, torsion in enumerate(torsions):
+        if split.atoms in (torsion.atoms, torsion.atoms[::-1]):
+            return column
+    raise ValueError(
+        f"the reference's barrier is in the torsion of atoms {split.atoms}, which is no rotatable "
+        "torsion of this molecule; give the reference of this molecule"
     )
 
 

@@ -21,13 +21,13 @@ class SlowSplit:
 
     Attributes
     ----------
-    torsion : str
-        Its name, such as "phi ALA2".
+    atoms : (int, int, int, int)
+        The torsion's, in the molecule's order; files number residues differently.
     low, high : float
         rad, -pi <= low < high <= pi; inside and outside are the two sides.
     """
 
-    torsion: str
+    atoms: tuple[int, int, int, int]
     low: float
     high: float
 
@@ -162,7 +162,8 @@ class ReferenceRates:
         """
         try:
             content = json.loads(text)
-            content["split"] = SlowSplit(**content["split"])
+            split = content["split"]
+            content["split"] = SlowSplit(tuple(split["atoms"]), split["low"], split["high"])
             content["crossings"] = Crossings(**content["crossings"])
             return ReferenceRates(**content)
         except (TypeError, KeyError, json.JSONDecodeError) as error:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..analysis.tica import torsion_features
 from ..analysis.torsions import Torsion, measure_torsions
+from ..bounds import shifted_seed
 from ..molecule.graph import molecule_from_topology
 from ..simulation.explore import ExploreSettings, find_basins
 from ..simulation.starts import get_positions
@@ -45,10 +46,10 @@ def find_starts(
     basins = find_basins(molecule, EXPLORATION, seed, report=report)
     positions = []
     for number, start in enumerate(basins.positions):
-        integrator = make_langevin(thermostat, 0.001, seed + number + 1)
+        integrator = make_langevin(thermostat, 0.001, shifted_seed(seed, number + 1))
         context = openmm.Context(molecule.system, integrator, platform)
         context.setPositions(start)
-        context.setVelocitiesToTemperature(thermostat.temperature, seed + number + 1)
+        context.setVelocitiesToTemperature(thermostat.temperature, shifted_seed(seed, number + 1))
         integrator.step(round(EQUILIBRATION / 0.001))
         positions.append(np.asarray(get_positions(context)))
     stacked = np.stack(positions)
@@ -94,7 +95,9 @@ def run_in_turns(
     dict of list of C Recording
     """
     samplers = {
-        name: [make(start, seed + 100 * k + chain) for chain, start in enumerate(starts)]
+        name: [
+            make(start, shifted_seed(seed, 100 * k + chain)) for chain, start in enumerate(starts)
+        ]
         for k, (name, make) in enumerate(methods.items())
     }
     turn = seconds / (rounds * len(methods) * len(starts))

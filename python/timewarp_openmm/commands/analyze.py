@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import Field
+
+from ..bounds import FRAME_INDEX, FRAMES, SHARE, Temperature
+from .options import Options, OutputPath
 
 if TYPE_CHECKING:
     import mdtraj
@@ -24,40 +28,43 @@ _STATES, _PER_STATE = 1000, 4
 _RUN_ITERATIONS = 1000
 
 
-def analyze(
-    topology: Annotated[Path, typer.Option(help="PDB file of the molecule.")],
-    traj: Annotated[list[Path], typer.Option(help="The chain's trajectory; once per chain.")],
-    out: Annotated[Path, typer.Option(help="Folder for the report.")],
-    reference: Annotated[
-        list[Path] | None,
-        typer.Option(help="MD to compare with: a trajectory, or a folder of `simulate`."),
-    ] = None,
-    proposals: Annotated[
-        Path | None,
-        typer.Option(help="Samples of the flow without MH test; default: drawn from --model."),
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="The model: for proposals, velocities and energies.")
-    ] = None,
-    run: Annotated[Path | None, typer.Option(help="Folder of the training run.")] = None,
-    force_field: Annotated[
-        list[str] | None, typer.Option(help="OpenMM files, for energies; default: the model's.")
-    ] = None,
-    system: Annotated[Path | None, typer.Option(help="A System XML instead.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="K; default: the model's.")] = None,
-    short: Annotated[
-        float, typer.Option(help="The short chain's share of the frames.", min=0.0, max=1.0)
-    ] = 0.1,
-    tica_lag: Annotated[int, typer.Option(help="Frames of the reference.", min=1)] = 10,
-    state_lag: Annotated[int, typer.Option(help="Frames of the reference.", min=1)] = 10,
-    pdb_frame: Annotated[
-        list[int] | None, typer.Option(help="Also write this frame of the chain as PDB, from 0.")
-    ] = None,
-    force: Annotated[bool, typer.Option(help="Replace the report that is there.")] = False,
-) -> None:
+class AnalyzeOptions(Options):
+    """What ``timewarp-openmm analyze`` is told."""
+
+    topology: Path = Field(description="PDB or mmCIF file of the molecule.")
+    traj: list[Path] = Field(description="The chain's trajectory; once per chain.")
+    out: OutputPath = Field(description="Folder for the report.")
+    reference: list[Path] | None = Field(
+        None, description="MD to compare with: a trajectory, or a folder of `simulate`."
+    )
+    proposals: Path | None = Field(
+        None, description="Samples of the flow without MH test; default: drawn from --model."
+    )
+    model: Path | None = Field(
+        None, description="The model: for proposals, velocities and energies."
+    )
+    run: Path | None = Field(None, description="Folder of the training run.")
+    force_field: list[str] | None = Field(
+        None, description="OpenMM files, for energies; default: the model's."
+    )
+    system: Path | None = Field(None, description="A System XML instead.")
+    temperature: Temperature | None = Field(None, description="Default: the model's.")
+    short: Annotated[float, SHARE] = Field(
+        0.1, description="The short chain's share of the frames."
+    )
+    tica_lag: Annotated[int, FRAMES] = Field(10, description="Frames of the reference.")
+    state_lag: Annotated[int, FRAMES] = Field(10, description="Frames of the reference.")
+    pdb_frame: list[Annotated[int, FRAME_INDEX]] | None = Field(
+        None, description="Also write this frame of the chain as PDB, from 0."
+    )
+    force: bool = Field(False, description="Replace the report that is there.")
+
+
+def analyze(options: AnalyzeOptions) -> None:
     """Compare samples with MD: one HTML page, its figures, and a JSON file of every number."""
     from ..files import refuse_existing
-    from ..simulation.systems import load_molecule, load_pdb
+    from ..molecule.structure_files import load_structure
+    from ..simulation.systems import load_molecule
     from . import require_analysis
 
     require_analysis("analyze")
@@ -69,48 +76,51 @@ def analyze(
     from ..report.viewer import view_frames, write_frame
     from ..trajectories.frames import expand_trajectories, reader_topology
 
-    refuse_existing(out / PAGE_FILE, force)
-    openmm_topology, positions = load_pdb(topology)
+    out, model, force_field = options.out, options.model, options.force_field
+    refuse_existing(out / PAGE_FILE, options.force)
+    openmm_topology, positions = load_structure(options.topology)
     molecule = molecule_from_topology(openmm_topology)
     subject = Subject.of(molecule, reader_topology(molecule), positions)
     metadata = None if model is None else read_metadata(model)
-    if metadata is not None and not force_field and system is None and metadata.force_field:
+    if metadata is not None and not force_field and options.system is None and metadata.force_field:
         force_field = metadata.force_field.split(" + ")
     made_system = None
-    if force_field or system is not None:
-        made_system = load_molecule(topology, force_field, system).system
+    if force_field or options.system is not None:
+        made_system = load_molecule(options.topology, force_field, options.system).system
     problems: list[str] = []
-    readers = _open(expand_trajectories(traj), subject, problems)
-    for frame in pdb_frame or []:
+    readers = _open(expand_trajectories(options.traj), subject, problems)
+    for frame in options.pdb_frame or []:
         out.mkdir(parents=True, exist_ok=True)
         write_frame(readers, frame, subject, out / f"frame-{frame}.pdb")
         typer.echo(f"{out / f'frame-{frame}.pdb'}: frame {frame}")
-    md_readers = _open(expand_trajectories(reference or []), subject, problems)
+    md_readers = _open(expand_trajectories(options.reference or []), subject, problems)
     md = _survey("reference", md_readers, subject, None, problems)
     like = md.histograms if md else None
+    proposals = [options.proposals] if options.proposals else []
     study = Study(
         subject,
         _survey("chain", readers, subject, like, problems),
         md,
-        _survey("proposals", _open([proposals] if proposals else [], subject, problems), subject,
-                like, problems),
-        short,
-        tica_lag,
-        state_lag,
+        _survey("proposals", _open(proposals, subject, problems), subject, like, problems),
+        options.short,
+        options.tica_lag,
+        options.state_lag,
         made_system,
-        temperature or (metadata.temperature if metadata else None),
-        run_folder=run,
+        options.temperature or (metadata.temperature if metadata else None),
+        run_folder=options.run,
     )  # fmt: skip
     if not study.samples():
         raise ValueError("there is nothing to report on: " + "; ".join(problems))
     if model is not None:
         _ask_model(study, model, openmm_topology, like, problems)
-    findings, conformations, names = _assess(study, f"Report on {', '.join(p.name for p in traj)}")
+    findings, conformations, names = _assess(
+        study, f"Report on {', '.join(p.name for p in options.traj)}"
+    )
     findings.warnings[:0] = problems
     from .. import __version__
 
     frames = 0 if study.chain is None else study.chain.num_frames
-    sources = f"topology {topology.name}, {frames} frames of {len(readers)} chains"
+    sources = f"topology {options.topology.name}, {frames} frames of {len(readers)} chains"
     if md is not None:
         sources += f", {md.num_frames} frames of MD"
     page = write_report(

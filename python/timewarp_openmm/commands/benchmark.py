@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import Field
+
+from ..bounds import CHAINS, Minutes, Seed, Temperature
+from .options import Options, OutputPath
 
 if TYPE_CHECKING:
     from ..benchmark.rates import ReferenceRates
@@ -13,71 +17,75 @@ if TYPE_CHECKING:
     from ..simulation.systems import MolecularSystem
 
 
-def benchmark(
-    model: Annotated[Path, typer.Option(help="A model file (.pt).")],
-    pdb: Annotated[Path, typer.Option(help="The molecule.")],
-    minutes: Annotated[
-        float, typer.Option(help="Stepping time of all methods and chains together.", min=0.01)
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for JSON, table and figure.")],
-    platform: Annotated[
-        list[str] | None, typer.Option(help="OpenMM platform, once per platform.")
-    ] = None,
-    chains: Annotated[int, typer.Option(help="Of each method, from different basins.", min=2)] = 4,
-    replica_exchange: Annotated[
-        bool, typer.Option(help="Also temperature replica exchange.")
-    ] = False,
-    reference: Annotated[
-        Path | None,
-        typer.Option(help="Crossings of long MD, from benchmarks/reference_rates.py."),
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="K; default: the model's.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 1,
-    force_field: Annotated[
-        list[str] | None, typer.Option(help="OpenMM files; default: the model's.")
-    ] = None,
-    system: Annotated[Path | None, typer.Option(help="A System XML instead.")] = None,
-    force: Annotated[bool, typer.Option(help="Replace the benchmark that is there.")] = False,
-) -> None:
+class BenchmarkOptions(Options):
+    """What ``timewarp-openmm benchmark`` is told."""
+
+    model: Path = Field(description="A model file (.pt).")
+    pdb: Path = Field(description="The molecule.")
+    minutes: Minutes = Field(description="Stepping time of all methods and chains together.")
+    out: OutputPath = Field(description="Folder for JSON, table and figure.")
+    platform: list[str] | None = Field(None, description="OpenMM platform, once per platform.")
+    chains: Annotated[int, CHAINS] = Field(4, description="Of each method, from different basins.")
+    replica_exchange: bool = Field(False, description="Also temperature replica exchange.")
+    reference: Path | None = Field(
+        None, description="Crossings of long MD, from benchmarks/reference_rates.py."
+    )
+    temperature: Temperature | None = Field(None, description="Default: the model's.")
+    seed: Seed = Field(1, description="Seed of everything.")
+    force_field: list[str] | None = Field(None, description="OpenMM files; default: the model's.")
+    system: Path | None = Field(None, description="A System XML instead.")
+    force: bool = Field(False, description="Replace the benchmark that is there.")
+
+
+def benchmark(options: BenchmarkOptions) -> None:
     """Run Timewarp and molecular dynamics in turns and compare their effective samples."""
     from ..contract import read_metadata
     from ..files import refuse_existing
     from ..simulation.systems import load_molecule
     from . import require_analysis
 
-    metadata = read_metadata(model)
-    if system is None and not force_field:
+    metadata = read_metadata(options.model)
+    force_field = options.force_field
+    if options.system is None and not force_field:
         force_field = metadata.force_field.split(" + ")
-    molecule = load_molecule(pdb, force_field, system)
+    molecule = load_molecule(options.pdb, force_field, options.system)
     require_analysis("benchmark")
     from ..benchmark.output import JSON_FILE
     from ..benchmark.rates import read_reference, shipped_reference
 
-    kelvin = temperature or metadata.temperature
+    kelvin = options.temperature or metadata.temperature
     names = [atom.name for atom in molecule.topology.atoms()]
     rates = (
-        read_reference(reference)
-        if reference is not None
+        read_reference(options.reference)
+        if options.reference is not None
         else shipped_reference(names, molecule.force_field, kelvin)
     )
-    platforms = platform or ["Reference"]
-    folders = [out if len(platforms) == 1 else out / name for name in platforms]
+    platforms = options.platform or ["Reference"]
+    folders = [options.out if len(platforms) == 1 else options.out / name for name in platforms]
     for folder in folders:
-        refuse_existing(folder / JSON_FILE, force)
+        refuse_existing(folder / JSON_FILE, options.force)
     for name, folder in zip(platforms, folders, strict=True):
-        options = (minutes / len(platforms), chains, replica_exchange, kelvin, seed)
-        _on_platform(model, metadata, molecule, system is None, name, folder, rates, options)
+        _on_platform(
+            options,
+            options.minutes / len(platforms),
+            metadata,
+            molecule,
+            name,
+            folder,
+            rates,
+            kelvin,
+        )
 
 
 def _on_platform(
-    model: Path,
+    options: BenchmarkOptions,
+    minutes: float,
     metadata: ModelMetadata,
     molecule: MolecularSystem,
-    from_force_field: bool,
     platform_name: str,
     folder: Path,
     rates: ReferenceRates | None,
-    options: tuple[float, int, bool, float, int],
+    kelvin: float,
 ) -> None:
     import os
     import platform as machine
@@ -101,7 +109,7 @@ def _on_platform(
     from ..trajectories.frames import reader_topology
     from .progress import counting
 
-    minutes, chains, replica_exchange, kelvin, seed = options
+    chains, seed = options.chains, options.seed
     openmm_platform, _ = make_platform(platform_name)
     # Rates depend on the friction, so that a reference bounds MD at its own friction only.
     friction = FRICTION if rates is None else float(str(rates.protocol["friction"]))
@@ -115,7 +123,12 @@ def _on_platform(
             lambda done, note: show(round(100 * done, 1), note),
         )  # fmt: skip
     methods = make_methods(
-        str(model), molecule, from_force_field, openmm_platform, thermostat, replica_exchange
+        str(options.model),
+        molecule,
+        options.system is None,
+        openmm_platform,
+        thermostat,
+        options.replica_exchange,
     )
     with counting(f"benchmark on {platform_name}", 100.0, "%") as show:
         recordings = run_in_turns(
@@ -143,7 +156,7 @@ def _on_platform(
     ]
     heading = f"{molecule.name}, {platform_name} platform"
     conditions = {
-        "model": model.name,
+        "model": options.model.name,
         "molecule": molecule.name,
         "force_field": list(molecule.force_field),
         "platform": platform_name,

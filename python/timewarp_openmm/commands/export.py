@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import Field
+
+from .options import ARGUMENT, Options, OutputPath
 
 
-def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
-    out: Annotated[Path, typer.Option(help="The model file, such as ala2.pt.")],
-    licence: Annotated[str, typer.Option(help="Of the weights.")] = "MIT",
-    force: Annotated[bool, typer.Option(help="Replace the file that is there.")] = False,
-) -> None:
+class ExportOptions(Options):
+    """What ``timewarp-openmm export`` is told."""
+
+    run: Annotated[Path, ARGUMENT] = Field(description="Folder of a training run.")
+    out: OutputPath = Field(description="The model file, such as ala2.pt.")
+    licence: str = Field("MIT", description="Of the weights.")
+    force: bool = Field(False, description="Replace the file that is there.")
+
+
+def export(options: ExportOptions) -> None:
     """Write the best weights of a training run as a model that the integrator loads."""
     from ..training.export import export_run
 
-    export_run(run, out, licence, force)
-    typer.echo(f"{out}: contract checked")
+    export_run(options.run, options.out, options.licence, options.force)
+    typer.echo(f"{options.out}: contract checked")

@@ -8,25 +8,38 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import Field
+
+from ..bounds import ACCEPTANCE_TARGET, FIT_MINUTES, Seed, Temperature, Workers
+from .options import ARGUMENT, Options, OutputPath
+from .progress import print_progress
 
 
-def fit(
-    structure: Annotated[Path, typer.Argument(help="PDB file of one molecule with hydrogens.")],
-    out: Annotated[Path, typer.Option(help="The model file to write (.pt).")],
-    force_field: Annotated[
-        list[str] | None, typer.Option(help="OpenMM force field file; once per file.")
-    ] = None,
-    system: Annotated[Path | None, typer.Option(help="A System XML instead.")] = None,
-    minutes: Annotated[float, typer.Option(help="Wall time for everything.")] = 30.0,
-    temperature: Annotated[float, typer.Option(help="K.")] = 310.0,
-    target: Annotated[float, typer.Option(help="Acceptance at which refining stops.")] = 0.9,
-    seed: Annotated[int, typer.Option(help="Seed of the whole fit.")] = 1,
-    workers: Annotated[int | None, typer.Option(help="Cores to use; default: all.")] = None,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder of the stages' files; default: <out>.work.")
-    ] = None,
-    force: Annotated[bool, typer.Option(help="Replace the model that is there.")] = False,
-) -> None:
+class FitOptions(Options):
+    """What ``timewarp-openmm fit`` is told."""
+
+    structure: Annotated[Path, ARGUMENT] = Field(
+        description="PDB or mmCIF file of one molecule with hydrogens."
+    )
+    out: OutputPath = Field(description="The model file to write (.pt).")
+    force_field: list[str] | None = Field(
+        None, description="OpenMM force field file; once per file."
+    )
+    system: Path | None = Field(None, description="A System XML instead.")
+    minutes: Annotated[float, FIT_MINUTES] = Field(30.0, description="Wall time for everything.")
+    temperature: Temperature = Field(310.0, description="Of the samples.")
+    target: Annotated[float, ACCEPTANCE_TARGET] = Field(
+        0.9, description="Acceptance at which refining stops."
+    )
+    seed: Seed = Field(1, description="Seed of the whole fit.")
+    workers: Workers | None = Field(None, description="Cores to use; default: all.")
+    work: OutputPath | None = Field(
+        None, description="Folder of the stages' files; default: <out>.work."
+    )
+    force: bool = Field(False, description="Replace the model that is there.")
+
+
+def fit(options: FitOptions) -> None:
     """Make a model for a molecule: explore, simulate, train, refine, export, measure.
 
     The same command goes on with an interrupted fit.
@@ -35,13 +48,19 @@ def fit(
     from ..workflows.fit import FitSettings
     from ..workflows.fit import fit as run_fit
 
-    molecule = load_molecule(structure, force_field, system)
-    settings = FitSettings(minutes, temperature, target, seed, workers or os.cpu_count() or 1)
-    with FitDisplay(minutes) as display:
-        result = run_fit(molecule, out, settings, work, display, force)
+    molecule = load_molecule(options.structure, options.force_field, options.system)
+    settings = FitSettings(
+        options.minutes,
+        options.temperature,
+        options.target,
+        options.seed,
+        options.workers or os.cpu_count() or 1,
+    )
+    with FitDisplay(options.minutes) as display:
+        result = run_fit(molecule, options.out, settings, options.work, display, options.force)
     typer.echo(
-        f"{out}: acceptance {result.acceptance:.1%} +- {result.error:.1%} in {result.chains} "
-        f"chains from different basins (lowest {result.lowest:.1%})"
+        f"{options.out}: acceptance {result.acceptance:.1%} +- {result.error:.1%} in "
+        f"{result.chains} chains from different basins (lowest {result.lowest:.1%})"
     )
 
 
@@ -85,7 +104,7 @@ class FitDisplay:
         self._bars.update(self._bar, completed=done, note=text)
         if not self._console.is_terminal and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + 20.0
-            print(f"{self._name}: {done:.0%} {text}", flush=True)
+            print_progress(f"{self._name}: {done:.0%} {text}")
 
     def _finish(self) -> None:
         if self._name:

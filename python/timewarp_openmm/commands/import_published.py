@@ -3,47 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from ..flows.export import export_model
-from ..flows.published.checkpoint import import_published, published_metadata
+import typer
+from pydantic import Field
+
+from ..bounds import LAG_TIME, Temperature
+from .options import ARGUMENT, Options, OutputPath
 
 
-def import_command(
-    checkpoint: Path,
-    config: Path,
-    topology: Path,
-    out: Path,
-    temperature: float = 310.0,
-    lag: float = 2.0,
-    force_field: str = "",
-    overwrite: bool = False,
-) -> Path:
-    """Import a published checkpoint and write it as a model.
+class ImportOptions(Options):
+    """What ``timewarp-openmm import`` is told."""
 
-    Parameters
-    ----------
-    checkpoint : Path
-        The published ``.pt``.
-    config : Path
-        JSON with its hyperparameters.
-    topology : Path
-        PDB of the molecule that the model is to move; its positions are where the model is checked.
-    out : Path
-        The model file to write.
-    temperature : float
-        K, of the data that the network was trained on.
-    lag : float
-        ps, between the positions of its training pairs.
-    force_field : str
-        Of that data.
-    overwrite : bool
-        Replace `out` if it is there.
+    checkpoint: Annotated[Path, ARGUMENT] = Field(description="A published checkpoint (.pt).")
+    config: Path = Field(description="JSON file with its hyperparameters.")
+    topology: Path = Field(
+        description="PDB or mmCIF file; its positions are where the model is checked."
+    )
+    out: OutputPath = Field(description="The model file to write.")
+    temperature: Temperature = Field(310.0, description="Of its training data.")
+    lag: Annotated[float, LAG_TIME] = Field(2.0, description="Of its training pairs.")
+    force_field: str = Field("", description="Of its training data.")
+    force: bool = Field(False, description="Replace the file that is there.")
 
-    Raises
-    ------
-    FileNotFoundError, FileExistsError, ValueError
-        Saying what is wrong and what to do.
-    """
-    flow = import_published(checkpoint, config, topology)
-    metadata = published_metadata(checkpoint, topology, temperature, lag, force_field)
-    return export_model(flow, metadata, out, overwrite=overwrite)
+
+def import_published(options: ImportOptions) -> None:
+    """Turn a published Timewarp checkpoint into a model that the integrator loads."""
+    from ..flows.export import export_model
+    from ..flows.published import checkpoint
+
+    flow = checkpoint.import_published(options.checkpoint, options.config, options.topology)
+    metadata = checkpoint.published_metadata(
+        options.checkpoint,
+        options.topology,
+        options.temperature,
+        options.lag,
+        options.force_field,
+    )
+    export_model(flow, metadata, options.out, overwrite=options.force)
+    typer.echo(f"{options.out}: contract checked")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import (
@@ -70,5 +70,11 @@ class _LogLines:
         if done > before:
             minutes = (self._total - done) * (now - began) / (done - before) / 60
             left = f", {minutes:.1f} min left"
-        typer_line = f"{self._title}: {done:g} of {self._total:g} {self._unit}{left} {note}"
-        print(typer_line.rstrip(), flush=True)
+        line = f"{self._title}: {done:g} of {self._total:g} {self._unit}{left} {note}"
+        print_progress(line.rstrip())
+
+
+def print_progress(line: str) -> None:
+    """Print a line of a log; a log that cannot be written is no reason to stop the work."""
+    with suppress(OSError):
+        print(line, flush=True)

@@ -6,20 +6,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import Field
+
+from ..bounds import ACCEPTANCE_TARGET, ROUNDS, Minutes
+from .options import ARGUMENT, Options, OutputPath
 
 if TYPE_CHECKING:
     from ..training.loop import Progress
 
 
-def refine(
-    run: Annotated[Path, typer.Argument(help="Folder of a training run with .inf as a lag.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the refined run; default: RUN/refine.")
-    ] = None,
-    minutes: Annotated[float, typer.Option(help="Wall time for all rounds together.")] = 10.0,
-    rounds: Annotated[int, typer.Option(help="Rounds of drawing and training at most.")] = 3,
-    target: Annotated[float, typer.Option(help="Acceptance at which refining stops.")] = 0.95,
-) -> None:
+class RefineOptions(Options):
+    """What ``timewarp-openmm refine`` is told."""
+
+    run: Annotated[Path, ARGUMENT] = Field(
+        description="Folder of a training run with .inf as a lag."
+    )
+    out: OutputPath | None = Field(
+        None, description="Folder for the refined run; default: RUN/refine."
+    )
+    minutes: Minutes = Field(10.0, description="Wall time for all rounds together.")
+    rounds: Annotated[int, ROUNDS] = Field(3, description="Rounds of drawing and training at most.")
+    target: Annotated[float, ACCEPTANCE_TARGET] = Field(
+        0.95, description="Acceptance at which refining stops."
+    )
+
+
+def refine(options: RefineOptions) -> None:
     """Draw from a flow, weigh the draws, train on, until its acceptance no longer rises.
 
     The result is a training run: write its model with timewarp-openmm export.
@@ -28,8 +40,8 @@ def refine(
     from ..training.refine import refine as run_refine
     from .progress import counting
 
-    folder = out or run / "refine"
-    settings = RefineSettings(minutes=minutes, rounds=rounds, target=target)
+    folder = options.out or options.run / "refine"
+    settings = RefineSettings(minutes=options.minutes, rounds=options.rounds, target=options.target)
     with counting("refining", 100.0, "%") as show:
 
         def report(done: float, number: int, progress: Progress) -> None:
@@ -38,7 +50,7 @@ def refine(
                 f"round {number}, step {progress.step}, acceptance {progress.acceptance:.1%}",
             )
 
-        result = run_refine(run, folder, settings, report)
+        result = run_refine(options.run, folder, settings, report)
     for number, measured in enumerate(result.measurements):
         name = "before" if number == 0 else f"round {number}"
         best = ", kept" if number == result.best_round else ""

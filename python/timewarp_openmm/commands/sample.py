@@ -7,39 +7,45 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import Field
+
+from ..bounds import STEP_INTERVAL, STEPS, SUBCHAIN, Seed, Temperature
+from .options import Options, OutputPath
 
 
-def sample(
-    model: Annotated[Path, typer.Option(help="A model file (.pt).")],
-    pdb: Annotated[Path, typer.Option(help="The molecule and its starting positions.")],
-    steps: Annotated[int, typer.Option(help="Metropolis-Hastings iterations.", min=1)],
-    out: Annotated[Path, typer.Option(help="Trajectory to write (DCD).")],
-    platform: Annotated[str, typer.Option(help="OpenMM platform.")] = "Reference",
-    interval: Annotated[int, typer.Option(help="Iterations between frames.", min=1)] = 10,
-    temperature: Annotated[float | None, typer.Option(help="K; default: the model's.")] = None,
-    subchain: Annotated[
-        int,
-        typer.Option(
-            help="Proposals tested with a surrogate energy before OpenMM's own decides; 0: none.",
-            min=0,
-        ),
-    ] = 0,
-    seed: Annotated[int | None, typer.Option(help="Random number seed.")] = None,
-    force_field: Annotated[
-        list[str] | None, typer.Option(help="OpenMM files; default: the model's.")
-    ] = None,
-    system: Annotated[Path | None, typer.Option(help="A System XML instead.")] = None,
-    force: Annotated[bool, typer.Option(help="Replace the trajectory that is there.")] = False,
-) -> None:
+class SampleOptions(Options):
+    """What ``timewarp-openmm sample`` is told."""
+
+    model: Path = Field(description="A model file (.pt).")
+    pdb: Path = Field(description="The molecule and its starting positions.")
+    steps: Annotated[int, STEPS] = Field(description="Metropolis-Hastings iterations.")
+    out: OutputPath = Field(description="Trajectory to write (DCD).")
+    platform: str = Field("Reference", description="OpenMM platform.")
+    interval: Annotated[int, STEP_INTERVAL] = Field(10, description="Iterations between frames.")
+    temperature: Temperature | None = Field(None, description="Default: the model's.")
+    subchain: Annotated[int, SUBCHAIN] = Field(
+        0,
+        description="Proposals tested with a surrogate energy before OpenMM's own decides; "
+        "0: none.",
+    )
+    seed: Seed | None = Field(None, description="Random number seed.")
+    force_field: list[str] | None = Field(None, description="OpenMM files; default: the model's.")
+    system: Path | None = Field(None, description="A System XML instead.")
+    force: bool = Field(False, description="Replace the trajectory that is there.")
+
+
+def sample(options: SampleOptions) -> None:
     """Sample a molecule with a model and write a trajectory."""
     from ..contract import read_metadata
-    from ..files import naming, refuse_existing
+    from ..files import open_exclusively, refuse_existing
     from ..simulation.systems import load_molecule, make_platform
 
-    refuse_existing(out, force)
-    if system is None and not force_field:
-        force_field = read_metadata(model).force_field.split(" + ")
-    molecule = load_molecule(pdb, force_field, system)
+    out = options.out
+    refuse_existing(out, options.force)
+    force_field = options.force_field
+    if options.system is None and not force_field:
+        force_field = read_metadata(options.model).force_field.split(" + ")
+    molecule = load_molecule(options.pdb, force_field, options.system)
 
     # Loads the compiled plugin, so it comes after all that can be wrong without it.
     from openmm import app
@@ -48,24 +54,24 @@ def sample(
     from .progress import counting
 
     integrator = TimewarpMCMCIntegrator(
-        str(model), topology=molecule.topology, temperature=temperature
+        str(options.model), topology=molecule.topology, temperature=options.temperature
     )
-    if subchain > 0:
+    if options.subchain > 0:
         from ..energies import surrogate_energy
 
         energy = surrogate_energy(molecule.system, particles=integrator.getParticles())
-        integrator.setSurrogate(energy, subchain)
-    if seed is not None:
-        integrator.setRandomNumberSeed(seed)
+        integrator.setSurrogate(energy, options.subchain)
+    if options.seed is not None:
+        integrator.setRandomNumberSeed(options.seed)
     simulation = app.Simulation(
-        molecule.topology, molecule.system, integrator, *make_platform(platform)
+        molecule.topology, molecule.system, integrator, *make_platform(options.platform)
     )
     simulation.context.setPositions(molecule.positions)
+    steps, interval = options.steps, options.interval
     began = time.monotonic()
     # Not a DCDReporter: one that cannot write to a full disk prints a traceback when it goes.
     with (
-        naming(out),
-        open(out, "wb") as handle,
+        open_exclusively(out) as handle,
         counting("sampling", steps, "iterations") as report,
     ):
         lag = integrator.getStepSize()

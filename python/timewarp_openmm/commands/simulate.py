@@ -3,146 +3,169 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import Field
+
+from ..bounds import (
+    BASINS,
+    EQUILIBRATION,
+    FRAME_INTERVAL,
+    FRICTION,
+    LENGTH,
+    TIMESTEP,
+    TRAJECTORIES,
+    Minutes,
+    Seed,
+    Temperature,
+    Workers,
+)
+from .options import Options, OutputPath
 
 if TYPE_CHECKING:
-    from ..simulation.explore import Basins, ExploreSettings
+    from ..simulation.explore import Basins
     from ..simulation.protocol import Protocol
     from ..simulation.systems import MolecularSystem
 
 
-def simulate(
-    out: Annotated[Path, typer.Option(help="Folder for the trajectories and run.json.")],
-    preset: Annotated[
-        str | None, typer.Option(help="ala2-report (the published protocol) or ala2 (48 ns).")
-    ] = None,
-    pdb: Annotated[Path | None, typer.Option(help="A molecule of your own.")] = None,
-    force_field: Annotated[
-        list[str] | None, typer.Option(help="OpenMM force field file; once per file.")
-    ] = None,
-    system: Annotated[Path | None, typer.Option(help="A System XML instead.")] = None,
-    trajectories: Annotated[int | None, typer.Option(help="How many.")] = None,
-    length: Annotated[float | None, typer.Option(help="ps of each trajectory.")] = None,
-    interval: Annotated[float | None, typer.Option(help="ps between frames.")] = None,
-    equilibration: Annotated[float | None, typer.Option(help="ps before the first frame.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="K.")] = None,
-    friction: Annotated[float | None, typer.Option(help="1/ps.")] = None,
-    timestep: Annotated[float | None, typer.Option(help="ps.")] = None,
-    starts: Annotated[
-        str | None, typer.Option(help="given, or basins (driven along phi and psi).")
-    ] = None,
-    explore: Annotated[
-        bool, typer.Option(help="Find the basins with hot walkers, and start in each of them.")
-    ] = False,
-    explore_length: Annotated[float, typer.Option(help="ps of each hot walker.")] = 150.0,
-    explore_temperature: Annotated[
-        list[float] | None, typer.Option(help="K of the walkers' ladder; once per rung.")
-    ] = None,
-    explore_minutes: Annotated[
-        float | None, typer.Option(help="Wall time after which the walkers stop.")
-    ] = None,
-    max_basins: Annotated[int, typer.Option(help="The lowest so many basins are kept.")] = 16,
-    platform: Annotated[str | None, typer.Option(help="OpenMM platform.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the whole run.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes of one thread each; default: the cores.")
-    ] = None,
-    force: Annotated[bool, typer.Option(help="Replace the run that is there.")] = False,
-) -> None:
+class SimulateOptions(Options):
+    """What ``timewarp-openmm simulate`` is told."""
+
+    out: OutputPath = Field(description="Folder for the trajectories and run.json.")
+    preset: str | None = Field(
+        None, description="ala2-report (the published protocol) or ala2 (48 ns)."
+    )
+    pdb: Path | None = Field(None, description="A molecule of your own.")
+    force_field: list[str] | None = Field(
+        None, description="OpenMM force field file; once per file."
+    )
+    system: Path | None = Field(None, description="A System XML instead.")
+    trajectories: Annotated[int, TRAJECTORIES] | None = Field(None, description="How many.")
+    length: Annotated[float, LENGTH] | None = Field(None, description="Of each trajectory.")
+    interval: Annotated[float, FRAME_INTERVAL] | None = Field(None, description="Between frames.")
+    equilibration: Annotated[float, EQUILIBRATION] | None = Field(
+        None, description="Before the first frame."
+    )
+    temperature: Temperature | None = Field(None, description="Of the thermostat.")
+    friction: Annotated[float, FRICTION] | None = Field(None, description="Of the thermostat.")
+    timestep: Annotated[float, TIMESTEP] | None = Field(None, description="Of the integration.")
+    starts: str | None = Field(None, description="given, or basins (driven along phi and psi).")
+    explore: bool = Field(
+        False, description="Find the basins with hot walkers, and start in each of them."
+    )
+    explore_length: Annotated[float, LENGTH] = Field(150.0, description="Of each hot walker.")
+    explore_temperature: list[Temperature] | None = Field(
+        None, description="Of the walkers' ladder; once per rung."
+    )
+    explore_minutes: Minutes | None = Field(
+        None, description="Wall time after which the walkers stop."
+    )
+    max_basins: Annotated[int, BASINS] = Field(
+        16, description="The lowest so many basins are kept."
+    )
+    platform: str | None = Field(None, description="OpenMM platform.")
+    seed: Seed | None = Field(None, description="Seed of the whole run.")
+    workers: Workers | None = Field(
+        None, description="Processes of one thread each; default: the cores."
+    )
+    force: bool = Field(False, description="Replace the run that is there.")
+
+    def protocol_settings(self) -> dict[str, Any]:
+        """Return the options that are settings of a `Protocol`, None where not given."""
+        names = (
+            "trajectories",
+            "length",
+            "interval",
+            "equilibration",
+            "temperature",
+            "friction",
+            "timestep",
+            "starts",
+            "platform",
+            "seed",
+        )
+        return {name: getattr(self, name) for name in names}
+
+
+def simulate(options: SimulateOptions) -> None:
     """Run molecular dynamics trajectories; the same command finishes an interrupted run."""
-    from ..simulation.explore import ExploreSettings
     from ..simulation.protocol import with_settings
     from ..simulation.run import simulate as run_simulation
     from .progress import counting
 
-    molecule, protocol = _choose(preset, pdb, force_field, system)
-    protocol = with_settings(
-        protocol,
-        trajectories=trajectories,
-        length=length,
-        interval=interval,
-        equilibration=equilibration,
-        temperature=temperature,
-        friction=friction,
-        timestep=timestep,
-        starts=starts,
-        platform=platform,
-        seed=seed,
-    )
+    molecule, protocol = _choose(options)
+    protocol = with_settings(protocol, **options.protocol_settings())
     positions = None
-    if explore:
-        if starts is not None:
-            raise ValueError("--explore finds the starts; leave out --starts")
-        settings = ExploreSettings(
-            length=explore_length,
-            temperatures=tuple(explore_temperature or ExploreSettings.temperatures),
-            max_minutes=explore_minutes,
-            max_basins=max_basins,
-        )
-        basins = _explore(molecule, protocol, settings, out, workers)
+    if options.explore:
+        basins = _explore(molecule, protocol, options)
         positions = basins.positions
-        protocol = with_settings(
-            protocol, starts="explored", trajectories=trajectories or 4 * len(basins)
-        )
+        trajectories = options.trajectories or 4 * len(basins)
+        protocol = with_settings(protocol, starts="explored", trajectories=trajectories)
     total = protocol.trajectories * protocol.frames
     with counting(f"simulating {protocol.molecule}", total, "frames") as report:
         run = run_simulation(
-            molecule, protocol, out, workers, force, report=report, starts=positions
+            molecule,
+            protocol,
+            options.out,
+            options.workers,
+            options.force,
+            report=report,
+            starts=positions,
         )
     nanoseconds = protocol.trajectories * protocol.length / 1000
     typer.echo(
-        f"{out}: {len(run['trajectories'])} trajectories, {nanoseconds:g} ns, "
+        f"{options.out}: {len(run['trajectories'])} trajectories, {nanoseconds:g} ns, "
         f"{run['dropped_starts']} starts dropped for their stereochemistry"
     )
 
 
-def _explore(
-    molecule: MolecularSystem,
-    protocol: Protocol,
-    settings: ExploreSettings,
-    out: Path,
-    workers: int | None,
-) -> Basins:
+def _explore(molecule: MolecularSystem, protocol: Protocol, options: SimulateOptions) -> Basins:
     import os
 
-    from ..simulation.explore import load_or_find_basins
+    from ..simulation.explore import ExploreSettings, load_or_find_basins
     from .progress import counting
 
+    if options.starts is not None:
+        raise ValueError("--explore finds the starts; leave out --starts")
+    settings = ExploreSettings(
+        length=options.explore_length,
+        temperatures=tuple(options.explore_temperature or ExploreSettings.temperatures),
+        max_minutes=options.explore_minutes,
+        max_basins=options.max_basins,
+    )
+    workers = options.workers or os.cpu_count() or 1
     with counting(f"exploring {protocol.molecule}", 100.0, "%") as show:
 
         def report(done: float, note: str) -> None:
             show(round(100 * done, 1), note)
 
         basins = load_or_find_basins(
-            out, molecule, settings, protocol.seed, workers or os.cpu_count() or 1, report
+            options.out, molecule, settings, protocol.seed, workers, report
         )
     typer.echo(
-        f"{out}: {len(basins)} basins kept of {basins.found}, {basins.dropped} conformations "
-        "dropped for their stereochemistry"
+        f"{options.out}: {len(basins)} basins kept of {basins.found}, {basins.dropped} "
+        "conformations dropped for their stereochemistry"
     )
     return basins
 
 
-def _choose(
-    preset_name: str | None, pdb: Path | None, force_field: list[str] | None, system: Path | None
-) -> tuple[MolecularSystem, Protocol]:
+def _choose(options: SimulateOptions) -> tuple[MolecularSystem, Protocol]:
     """Return the molecule and the protocol that the options ask for."""
     from ..simulation.protocol import Protocol, preset
     from ..simulation.run import default_platform
     from ..simulation.systems import load_molecule, named_molecule
 
-    if (preset_name is None) == (pdb is None):
+    if (options.preset is None) == (options.pdb is None):
         raise ValueError("give either --preset (ala2-report, ala2) or --pdb")
-    if pdb is None:
-        assert preset_name is not None
-        if force_field or system:
+    if options.pdb is None:
+        assert options.preset is not None
+        if options.force_field or options.system:
             raise ValueError("--force-field and --system go with --pdb; a preset has its own")
-        settings = preset(preset_name)
+        settings = preset(options.preset)
         molecule = named_molecule(settings["molecule"])
     else:
-        molecule = load_molecule(pdb, force_field, system)
+        molecule = load_molecule(options.pdb, options.force_field, options.system)
         settings = {"molecule": molecule.name}
     platform = default_platform(molecule.system.getNumParticles())
     return molecule, Protocol(force_field=molecule.force_field, platform=platform, **settings)

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from pydantic import Field
+
+from ..bounds import CHAINS, ITERATIONS, Seed, shifted_seed
+from .options import Options, OutputPath
 
 if TYPE_CHECKING:
     from ..analysis.lag_sweep import LagResult
@@ -21,44 +25,50 @@ if TYPE_CHECKING:
 _RELAXATION = 20.0
 
 
-def tau_sweep(
-    model: Annotated[Path, typer.Option(help="A model file (.pt) of several lag times.")],
-    pdb: Annotated[Path, typer.Option(help="The molecule and its starting positions.")],
-    out: Annotated[Path, typer.Option(help="Figure to write (PNG); numbers go beside it (JSON).")],
-    iterations: Annotated[int, typer.Option(help="Of each chain.", min=10)] = 1000,
-    chains: Annotated[int, typer.Option(help="For each lag, from different starts.", min=2)] = 4,
-    seed: Annotated[int, typer.Option(help="Random number seed.", min=1)] = 1,
-    platform: Annotated[str, typer.Option(help="OpenMM platform.")] = "Reference",
-    force_field: Annotated[
-        list[str] | None, typer.Option(help="OpenMM files; default: the model's.")
-    ] = None,
-    system: Annotated[Path | None, typer.Option(help="A System XML instead.")] = None,
-    force: Annotated[bool, typer.Option(help="Replace the figure that is there.")] = False,
-) -> None:
+class TauSweepOptions(Options):
+    """What ``timewarp-openmm tau-sweep`` is told."""
+
+    model: Path = Field(description="A model file (.pt) of several lag times.")
+    pdb: Path = Field(description="The molecule and its starting positions.")
+    out: OutputPath = Field(description="Figure to write (PNG); numbers go beside it (JSON).")
+    iterations: Annotated[int, ITERATIONS] = Field(1000, description="Of each chain.")
+    chains: Annotated[int, CHAINS] = Field(4, description="For each lag, from different starts.")
+    seed: Seed = Field(1, description="Random number seed.")
+    platform: str = Field("Reference", description="OpenMM platform.")
+    force_field: list[str] | None = Field(None, description="OpenMM files; default: the model's.")
+    system: Path | None = Field(None, description="A System XML instead.")
+    force: bool = Field(False, description="Replace the figure that is there.")
+
+
+def tau_sweep(options: TauSweepOptions) -> None:
     """Run chains at each lag time of a model, and compare them."""
     from ..contract import read_metadata
     from ..files import refuse_existing, write_bytes_atomically
     from ..simulation.systems import load_molecule
 
-    numbers = out.with_suffix(".json")
-    for path in (out, numbers):
-        refuse_existing(path, force)
-    metadata = read_metadata(model)
-    if system is None and not force_field:
+    numbers = options.out.with_suffix(".json")
+    for path in (options.out, numbers):
+        refuse_existing(path, options.force)
+    metadata = read_metadata(options.model)
+    force_field = options.force_field
+    if options.system is None and not force_field:
         force_field = metadata.force_field.split(" + ")
-    molecule = load_molecule(pdb, force_field, system)
+    molecule = load_molecule(options.pdb, force_field, options.system)
 
     from ..analysis.lag_sweep import plot_sweep
     from .progress import counting
 
-    starts = [_relax(molecule, metadata.temperature, seed + k, platform) for k in range(chains)]
+    starts = [
+        _relax(molecule, metadata.temperature, shifted_seed(options.seed, k), options.platform)
+        for k in range(options.chains)
+    ]
     results: list[LagResult] = []
     with counting("sweeping", len(metadata.lag_times), "lag times") as report:
         for place, lag in enumerate(metadata.lag_times):
             weights = [float(i == place) for i in range(len(metadata.lag_times))]
-            results.append(_sweep_one(model, molecule, starts, lag, weights, iterations, platform))
+            results.append(_sweep_one(options, molecule, starts, lag, weights))
             report(place + 1)
-    plot_sweep(results, out)
+    plot_sweep(results, options.out)
     entries = [_plain(asdict(result)) for result in results]
     write_bytes_atomically(numbers, (json.dumps(entries, indent=1) + "\n").encode())
     for result in results:
@@ -94,13 +104,11 @@ def _relax(
 
 
 def _sweep_one(
-    model: Path,
+    options: TauSweepOptions,
     molecule: MolecularSystem,
     starts: list[NDArray[np.float64]],
     lag: float,
     weights: list[float],
-    iterations: int,
-    platform: str,
 ) -> LagResult:
     import openmm
 
@@ -115,13 +123,13 @@ def _sweep_one(
     acceptance, torsions = [], []
     began = time.monotonic()
     for seed, start in enumerate(starts, 1):
-        integrator = TimewarpMCMCIntegrator(str(model), topology=molecule.topology)
+        integrator = TimewarpMCMCIntegrator(str(options.model), topology=molecule.topology)
         integrator.setLagWeights(weights)
         integrator.setRandomNumberSeed(seed)
-        context = openmm.Context(molecule.system, integrator, *make_platform(platform))
+        context = openmm.Context(molecule.system, integrator, *make_platform(options.platform))
         context.setPositions(start)
         frames = [start]
-        for _ in range(iterations):
+        for _ in range(options.iterations):
             integrator.step(1)
             frames.append(get_positions(context))
         torsions.append(measure_torsions(np.stack(frames), quadruples))

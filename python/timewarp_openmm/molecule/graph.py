@@ -28,6 +28,9 @@ class Molecule:
         In dalton, as in the System.
     bonds : tuple of (int, int)
         Pairs i < j, sorted.
+    residue_ids, insertion_codes, chain_ids : tuple of str, length N
+        Residue number, insertion code and chain as in the structure file; empty tuples where there
+        was none to read them from.
     """
 
     atom_names: tuple[str, ...]
@@ -36,6 +39,16 @@ class Molecule:
     elements: tuple[str, ...]
     masses: tuple[float, ...]
     bonds: tuple[tuple[int, int], ...]
+    residue_ids: tuple[str, ...] = ()
+    insertion_codes: tuple[str, ...] = ()
+    chain_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("residue_ids", "insertion_codes", "chain_ids"):
+            if len(getattr(self, name)) not in (0, self.num_atoms):
+                raise ValueError(
+                    f"{name} names {len(getattr(self, name))} atoms of {self.num_atoms}"
+                )
 
     @property
     def num_atoms(self) -> int:
@@ -51,10 +64,38 @@ class Molecule:
         graph.add_edges_from(self.bonds)
         return graph
 
+    def chain_id(self, index: int) -> str:
+        """Return the chain of an atom as in the file; empty where it has none."""
+        return self.chain_ids[index] if self.chain_ids else ""
+
+    def residue_id(self, index: int) -> str:
+        """Return the residue number of an atom as in the file, or counted from 1 without one."""
+        return self.residue_ids[index] if self.residue_ids else str(self.residue_indices[index] + 1)
+
+    def insertion_code(self, index: int) -> str:
+        """Return the insertion code of an atom's residue; empty where it has none."""
+        return self.insertion_codes[index] if self.insertion_codes else ""
+
+    def residue_label(self, index: int) -> str:
+        """Return the name of an atom's residue: ``A:ALA12``, ``B:NME99A`` or, unnumbered, ``ALA2``.
+
+        Examples
+        --------
+        >>> Molecule(("CA",), ("ALA",), (0,), ("C",), (12.0,), (), ("99",), ("A",), ("B",)
+        ...          ).residue_label(0)
+        'B:ALA99A'
+        """
+        chain = self.chain_id(index)
+        number = self.residue_id(index) + self.insertion_code(index)
+        return f"{chain}:{self.residue_names[index]}{number}".removeprefix(":")
+
+    def atom_label(self, index: int) -> str:
+        """Return the name of an atom in tables and figures, such as ``A:ALA2:CA``."""
+        return f"{self.residue_label(index)}:{self.atom_names[index]}"
+
     def describe_atom(self, index: int) -> str:
-        """Return a name for messages, such as ``ALA2:CA (atom 8)``."""
-        residue = f"{self.residue_names[index]}{self.residue_indices[index] + 1}"
-        return f"{residue}:{self.atom_names[index]} (atom {index})"
+        """Return a name for messages, such as ``A:ALA2:CA (atom 8)``."""
+        return f"{self.atom_label(index)} (atom {index})"
 
 
 def molecule_from_topology(topology: app.Topology, system: openmm.System | None = None) -> Molecule:
@@ -89,4 +130,8 @@ def molecule_from_topology(topology: app.Topology, system: openmm.System | None 
         elements=tuple(atom.element.symbol for atom in atoms),
         masses=masses,
         bonds=tuple(sorted((a, b) for a, b in bonds)),
+        residue_ids=tuple(atom.residue.id for atom in atoms),
+        # A blank in a PDB file's column says that there is none.
+        insertion_codes=tuple((atom.residue.insertionCode or "").strip() for atom in atoms),
+        chain_ids=tuple((atom.residue.chain.id or "").strip() for atom in atoms),
     )

@@ -68,14 +68,14 @@ def torsion(positions: NDArray[np.floating], atoms: tuple[int, int, int, int]) -
 
 
 def backbone_torsions(molecule: Molecule) -> dict[str, tuple[int, int, int, int]]:
-    """Return the phi and psi torsions by name, such as ``phi ALA2``, from atom names and bonds."""
+    """Return phi and psi torsions by name, as ``phi A:ALA2``, from atom names and bonds."""
     names = molecule.atom_names
     graph = molecule.graph()
     torsions = {}
     for alpha in range(molecule.num_atoms):
         if names[alpha] != "CA":
             continue
-        residue = f"{molecule.residue_names[alpha]}{molecule.residue_indices[alpha] + 1}"
+        residue = molecule.residue_label(alpha)
         n = [i for i in graph[alpha] if names[i] == "N"]
         c = [i for i in graph[alpha] if names[i] == "C"]
         if not n or not c:

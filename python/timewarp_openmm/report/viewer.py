@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import write_bytes_atomically
+from ..molecule.graph import Molecule
 from ..trajectories.frames import FrameReader
 from .study import SHORT, Study
 from .survey import Subject
@@ -40,17 +41,29 @@ def pdb_text(positions: NDArray[np.floating], subject: Subject) -> str:
     """Return positions [N, 3] / nm as a PDB file with its bonds (CONECT)."""
     lines = []
     molecule = subject.molecule
+    chains = _chain_letters(molecule)
     for i, (x, y, z) in enumerate(10.0 * np.asarray(positions, dtype=float)):
         name = molecule.atom_names[i][:4]
         # Names of up to three letters start in the second column, as elements of one letter do.
         name = name if len(name) == 4 or len(molecule.elements[i]) == 2 else f" {name}"
         lines.append(
-            f"ATOM  {i + 1:5d} {name:<4} {molecule.residue_names[i][:3]:>3} A"
-            f"{molecule.residue_indices[i] + 1:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00"
+            f"ATOM  {i + 1:5d} {name:<4} {molecule.residue_names[i][:3]:>3} {chains[i]}"
+            f"{molecule.residue_id(i)[-4:]:>4}{molecule.insertion_code(i):1.1}   "
+            f"{x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00"
             f"          {molecule.elements[i]:>2}"
         )
     lines += [f"CONECT{a + 1:5d}{b + 1:5d}" for a, b in molecule.bonds]
     return "\n".join([*lines, "END", ""])
+
+
+def _chain_letters(molecule: Molecule) -> list[str]:
+    """Return each atom's chain in the one column that PDB files have for it.
+
+    Longer names of mmCIF files become letters in the order of the chains, and so does no name.
+    """
+    names = list(dict.fromkeys(molecule.chain_id(i) for i in range(molecule.num_atoms)))
+    letters = {n: n if len(n) == 1 else chr(ord("A") + k % 26) for k, n in enumerate(names)}
+    return [letters[molecule.chain_id(i)] for i in range(molecule.num_atoms)]
 
 
 def write_frame(readers: list[FrameReader], frame: int, subject: Subject, path: Path) -> None:

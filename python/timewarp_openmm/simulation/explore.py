@@ -19,6 +19,16 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
+from ..bounds import (
+    BASINS,
+    FRAME_INTERVAL,
+    FRAMES,
+    LENGTH,
+    MINUTES,
+    TEMPERATURE,
+    TIMESTEP,
+    WORKERS,
+)
 from ..files import replace_atomically
 from ..molecule.graph import Molecule, molecule_from_topology
 from ..molecule.stereochemistry import Stereochemistry
@@ -71,9 +81,19 @@ class ExploreSettings:
     max_minutes: float | None = None
 
     def __post_init__(self) -> None:
-        if self.walkers < 1 or self.max_basins < 1 or not self.temperatures:
-            raise ValueError("exploring needs at least one walker, one temperature and one basin")
-        for name in ("length", "interval", "timestep", "separation", "energy_window"):
+        if not self.temperatures:
+            raise ValueError("exploring needs at least one temperature")
+        for temperature in self.temperatures:
+            TEMPERATURE.check("temperatures", temperature)
+        WORKERS.check("walkers", self.walkers)
+        BASINS.check("max_basins", self.max_basins)
+        LENGTH.check("length", self.length)
+        FRAME_INTERVAL.check("interval", self.interval)
+        TIMESTEP.check("timestep", self.timestep)
+        FRAMES.check("frames of a walker", round(self.length / self.interval))
+        if self.max_minutes is not None:
+            MINUTES.check("max_minutes", self.max_minutes)
+        for name in ("separation", "energy_window"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.interval > self.length:

@@ -6,6 +6,18 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ..bounds import (
+    EQUILIBRATION,
+    FRAME_INTERVAL,
+    FRAMES,
+    FRICTION,
+    LENGTH,
+    SEED,
+    TEMPERATURE,
+    TIMESTEP,
+    TRAJECTORIES,
+)
+
 #: (phi, psi) in degrees of the starts, ordered so that the first few already cover the basins of a
 #: peptide: polyproline II, left-handed helix, right-handed helix, C7ax, C5 ...
 BASINS = (
@@ -18,6 +30,18 @@ BASINS = (
     (-120.0, 20.0),
     (-75.0, 140.0),
 )
+
+
+BOUNDS = {
+    "temperature": TEMPERATURE,
+    "friction": FRICTION,
+    "timestep": TIMESTEP,
+    "interval": FRAME_INTERVAL,
+    "length": LENGTH,
+    "equilibration": EQUILIBRATION,
+    "trajectories": TRAJECTORIES,
+    "seed": SEED,
+}
 
 
 @dataclass(frozen=True)
@@ -58,18 +82,12 @@ class Protocol:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "friction", "timestep", "interval", "length"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be positive, got {value}")
-        if self.equilibration < 0:
-            raise ValueError(f"equilibration must not be negative, got {self.equilibration} ps")
-        if self.trajectories < 1:
-            raise ValueError(f"trajectories must be at least 1, got {self.trajectories}")
+        for name, bounds in BOUNDS.items():
+            bounds.check(name, getattr(self, name))
         if self.starts not in ("given", "basins", "explored"):
             raise ValueError(f"starts must be 'given', 'basins' or 'explored', got {self.starts!r}")
         multiple(self.interval, self.timestep, "interval", "time step")
-        multiple(self.length, self.interval, "length", "interval")
+        FRAMES.check("frames of a trajectory", self.frames)
 
     @property
     def steps_per_frame(self) -> int:

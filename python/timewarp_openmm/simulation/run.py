@@ -23,6 +23,7 @@ import openmm
 from numpy.typing import NDArray
 
 from .. import __version__
+from ..bounds import WORKERS
 from ..files import exclusive_lock, refuse_existing, sha256_of, write_bytes_atomically
 from ..molecule.graph import Molecule, molecule_from_topology
 from ..molecule.stereochemistry import backbone_torsions, torsion
@@ -126,8 +127,8 @@ def simulate(
         If the simulation blows up or no start can be found.
     """
     make_platform(protocol.platform)
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+    if workers is not None:
+        WORKERS.check("workers", workers)
     if starts is None:
         starts = molecule.positions[None]
     folder = Path(folder)

@@ -1,4 +1,4 @@
-"""From a name, a PDB file or a System XML to a molecule that a flow can move."""
+"""From a name, a structure file or a System XML to a molecule that a flow can move."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from openmm import app
 
 from .._opencl import provide_opencl
-from ..units import NANOMETER
+from ..molecule.structure_files import load_structure
 
 #: amber99sbildn with the OBC implicit solvent: what the published alanine dipeptide data used.
 DEFAULT_FORCE_FIELD = ("amber99sbildn.xml", "amber99_obc.xml")
@@ -70,7 +70,7 @@ def build_system(
     except ValueError as error:
         raise ValueError(
             f"the force field {' '.join(force_field)} does not fit the molecule: {error} "
-            "Add missing hydrogens and caps to the PDB file, or name a force field that has "
+            "Add missing hydrogens and caps to the structure, or name a force field that has "
             "these residues with --force-field"
         ) from error
     check_movable(system)
@@ -100,27 +100,6 @@ def check_movable(system: openmm.System) -> None:
             raise ValueError(f"particle {i} has no mass; give every particle its mass")
 
 
-def load_pdb(path: str | Path) -> tuple[app.Topology, NDArray[np.float64]]:
-    """Read a PDB file: topology and positions [N, 3] in nm of its first model.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is no such file, or OpenMM cannot read it.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no PDB file at {path}")
-    try:
-        pdb = app.PDBFile(str(path))
-    except Exception as error:  # OpenMM's parser raises whatever its line handling meets
-        raise ValueError(f"{path} is not a PDB file that OpenMM can read: {error}") from error
-    if pdb.topology.getNumAtoms() == 0:
-        raise ValueError(f"{path} holds no atoms")
-    positions = np.asarray(pdb.getPositions(asNumpy=True).value_in_unit(NANOMETER), dtype=float)
-    return pdb.topology, positions
-
-
 def named_molecule(name: str) -> MolecularSystem:
     """Return a molecule that comes with the package.
 
@@ -137,10 +116,10 @@ def named_molecule(name: str) -> MolecularSystem:
     if name not in NAMED_MOLECULES:
         raise ValueError(
             f"no molecule named {name!r}; there are: {', '.join(NAMED_MOLECULES)}. "
-            "Give another molecule as a PDB file"
+            "Give another molecule as a PDB or mmCIF file"
         )
     with resources.as_file(structure_file(name)) as path:
-        topology, positions = load_pdb(path)
+        topology, positions = load_structure(path)
     force_field = NAMED_MOLECULES[name]
     return MolecularSystem(
         name, topology, build_system(topology, force_field), positions, force_field
@@ -153,19 +132,20 @@ def structure_file(name: str) -> resources.abc.Traversable:
 
 
 def load_molecule(
-    pdb: str | Path,
+    structure: str | Path,
     force_field: Sequence[str] | None = None,
     system_xml: str | Path | None = None,
 ) -> MolecularSystem:
-    """Make a molecule from a PDB file and a force field (the default one if None) or a System XML.
+    """Make a molecule from a PDB or mmCIF file and a force field (by default DEFAULT_FORCE_FIELD)
+    or a System XML.
 
     Raises
     ------
     FileNotFoundError, ValueError
         If a file is missing or malformed, or the parts do not fit each other.
     """
-    topology, positions = load_pdb(pdb)
-    name = Path(pdb).stem
+    topology, positions = load_structure(structure)
+    name = Path(structure).stem
     if system_xml is None:
         files = tuple(force_field or DEFAULT_FORCE_FIELD)
         return MolecularSystem(name, topology, build_system(topology, files), positions, files)
@@ -174,8 +154,8 @@ def load_molecule(
     system = load_system_xml(system_xml)
     if system.getNumParticles() != topology.getNumAtoms():
         raise ValueError(
-            f"{system_xml} has {system.getNumParticles()} particles but {pdb} has "
-            f"{topology.getNumAtoms()} atoms; make the System from this PDB file"
+            f"{system_xml} has {system.getNumParticles()} particles but {structure} has "
+            f"{topology.getNumAtoms()} atoms; make the System from this structure"
         )
     check_movable(system)
     return MolecularSystem(name, topology, system, positions, (Path(system_xml).name,))

@@ -11,16 +11,20 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     ValidationError,
     model_validator,
 )
 
+from ..bounds import COUNT, COUNT_OR_NONE, Minutes, Seed, Temperature, Workers
 from ..flows.registry import AnyFlowConfig, flow_class
 from ..losses.registry import LossConfig, losses
+
+Count = Annotated[int, COUNT]
+CountOrNone = Annotated[int, COUNT_OR_NONE]
+# Weights and rates may be anything finite.
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -53,7 +57,7 @@ class DataConfig(_Section):
     test_trajectories: tuple[str, ...] | None = None
     frame_weights: Path | None = None
     independent: Path | None = None
-    temperature: PositiveFloat | None = None
+    temperature: Temperature | None = None
     force_field: tuple[str, ...] | None = None
 
 
@@ -77,7 +81,7 @@ class AugmentationConfig(_Section):
     rotate: bool = True
     permute_hydrogens: bool = True
     rigid_motion: Literal["remove", "keep"] = "remove"
-    rigid_noise: NonNegativeFloat = 0.005
+    rigid_noise: NonNegative = 0.005
 
 
 class TrainingConfig(_Section):
@@ -127,22 +131,22 @@ class TrainingConfig(_Section):
     augmentation: AugmentationConfig = AugmentationConfig()
     loss: LossConfig = losses(likelihood=1.0)
     lag_times: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-    lag_weights: tuple[PositiveFloat, ...] | None = None
-    batch_size: PositiveInt = 128
-    max_steps: PositiveInt = 20_000
-    max_minutes: PositiveFloat | None = None
-    learning_rate: PositiveFloat = 1e-3
-    final_learning_rate: NonNegativeFloat = 1e-5
-    warmup_steps: NonNegativeInt = 200
+    lag_weights: tuple[Positive, ...] | None = None
+    batch_size: Count = 128
+    max_steps: Count = 20_000
+    max_minutes: Minutes | None = None
+    learning_rate: Positive = 1e-3
+    final_learning_rate: NonNegative = 1e-5
+    warmup_steps: CountOrNone = 200
     gradient_clip: PositiveFloat = 1.0
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: NonNegative = 0.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    evaluation_interval: PositiveInt = 250
-    evaluation_pairs: PositiveInt = 1024
-    acceptance_draws: NonNegativeInt = 0
-    patience: NonNegativeInt = 20
-    seed: NonNegativeInt = 1
-    energy_workers: PositiveInt = 1
+    evaluation_interval: Count = 250
+    evaluation_pairs: Count = 1024
+    acceptance_draws: CountOrNone = 0
+    patience: CountOrNone = 20
+    seed: Seed = 1
+    energy_workers: Workers = 1
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
 
     @model_validator(mode="after")

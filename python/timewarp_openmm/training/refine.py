@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..bounds import ACCEPTANCE_TARGET, CHAINS, MINUTES, ROUNDS
 from ..energies.openmm_energy import OpenMMEnergy
 from ..files import replace_atomically
 from ..flows.registry import build_flow
@@ -81,14 +82,12 @@ class RefineSettings:
     evaluation_interval: int = 100
 
     def __post_init__(self) -> None:
-        if not self.minutes > 0 or self.rounds < 1:
-            raise ValueError("refining needs a positive time and at least one round")
+        MINUTES.check("minutes", self.minutes)
+        ROUNDS.check("rounds", self.rounds)
+        ACCEPTANCE_TARGET.check("target", self.target)
+        CHAINS.check("chains", self.chains)
         if not 0 < self.draw_share < 1:
             raise ValueError(f"draw_share must be between 0 and 1, got {self.draw_share}")
-        if not 0 < self.target <= 1:
-            raise ValueError(f"the target must be an acceptance in (0, 1], got {self.target}")
-        if self.chains < 2:
-            raise ValueError(f"acceptance needs at least 2 chains for its error, got {self.chains}")
 
 
 @dataclass(frozen=True)

@@ -125,12 +125,18 @@ def reader_topology(molecule: Molecule) -> mdtraj.Topology:
     2
     """
     topology = mdtraj.Topology()
-    chain = topology.add_chain()
+    chains: dict[str, mdtraj.topology.Chain] = {}
     residues = {}
     for i, residue in enumerate(molecule.residue_indices):
+        name, number = molecule.chain_id(i), molecule.residue_id(i)
+        if name not in chains:
+            chains[name] = topology.add_chain(name or None)
         if residue not in residues:
             residues[residue] = topology.add_residue(
-                molecule.residue_names[i], chain, resSeq=residue + 1
+                molecule.residue_names[i],
+                chains[name],
+                # mdtraj knows numbers only; other identifiers (in hexadecimal) are counted.
+                resSeq=int(number) if number.lstrip("-").isdecimal() else residue + 1,
             )
         element = mdtraj.element.get_by_symbol(molecule.elements[i])
         topology.add_atom(molecule.atom_names[i], element, residues[residue])

@@ -17,6 +17,14 @@ import torch
 from openmm import app
 
 from .. import __version__
+from ..bounds import (
+    ACCEPTANCE_TARGET,
+    FIT_MINUTES,
+    SEED,
+    TEMPERATURE,
+    WORKERS,
+    shifted_seed,
+)
 from ..files import exclusive_lock, refuse_existing, write_bytes_atomically
 from ..flows.internal.config import InternalFlowConfig
 from ..flows.registry import build_flow
@@ -81,12 +89,11 @@ class FitSettings:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        if not self.minutes >= 1:
-            raise ValueError(f"a fit needs at least 1 minute, got {self.minutes:g}")
-        if not 0 < self.target <= 1:
-            raise ValueError(f"the target must be an acceptance in (0, 1], got {self.target:g}")
-        if self.workers < 1:
-            raise ValueError(f"workers must be at least 1, got {self.workers}")
+        FIT_MINUTES.check("minutes", self.minutes)
+        TEMPERATURE.check("temperature", self.temperature)
+        ACCEPTANCE_TARGET.check("target", self.target)
+        SEED.check("seed", self.seed)
+        WORKERS.check("workers", self.workers)
 
 
 @dataclass(frozen=True)
@@ -453,9 +460,9 @@ def validate(
 
     rates, began, steps = [], time.monotonic(), 0
     for chain in range(CHAINS):
-        relaxed = _relax(molecule, starts[chain % len(starts)], model, seed + chain)
+        relaxed = _relax(molecule, starts[chain % len(starts)], model, shifted_seed(seed, chain))
         integrator = TimewarpMCMCIntegrator(str(model))
-        integrator.setRandomNumberSeed(seed + chain)
+        integrator.setRandomNumberSeed(shifted_seed(seed, chain))
         simulation = app.Simulation(
             molecule.topology, molecule.system, integrator, *make_platform("Reference")
         )

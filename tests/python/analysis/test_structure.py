@@ -61,11 +61,16 @@ def _component(graph: object, node: int) -> set[int]:
 
 def test_names_of_alanine_dipeptide() -> None:
     torsions = proper_torsions(MOLECULE)
-    assert [t.name for t in torsions[:4]] == ["phi ALA2", "psi ALA2", "omega ALA2", "omega NME3"]
+    assert [t.name for t in torsions[:4]] == [
+        "phi A:ALA2",
+        "psi A:ALA2",
+        "omega A:ALA2",
+        "omega A:NME3",
+    ]
     assert [t.fold for t in torsions[4:]] == [3, 3, 3]
     assert [t.kind for t in true_rotors(torsions)] == ["phi", "psi", "omega", "omega"]
     assert torsions[0].atoms == (4, 6, 8, 14)
-    assert ramachandran_columns(torsions) == [("ALA2", 0, 1)]
+    assert ramachandran_columns(torsions) == [("A:ALA2", 0, 1)]
 
 
 @pytest.mark.parametrize("name", ["ibuprofen", "zwitterion", "pro", "adamantane", "ethane"])
@@ -95,13 +100,13 @@ def test_torsions_are_of_bonds_in_no_ring(name: str) -> None:
 def test_side_chains_are_called_chi() -> None:
     from pathlib import Path
 
-    from timewarp_openmm.simulation.systems import load_pdb
+    from timewarp_openmm.molecule.structure_files import load_structure
 
     example = Path(__file__).parents[3] / "examples/molecules/leucine-dipeptide.pdb"
-    leucine = molecule_from_topology(load_pdb(example)[0])
+    leucine = molecule_from_topology(load_structure(example)[0])
     names = [t.name for t in true_rotors(proper_torsions(leucine))]
-    assert "chi1 LEU2:CB" in names
-    assert "chi2 LEU2:CG" in names
+    assert "chi1 A:LEU2:CB" in names
+    assert "chi2 A:LEU2:CG" in names
 
 
 def test_jensen_shannon_by_brute_force() -> None:
@@ -146,34 +151,32 @@ def test_mirror_image_flips_the_chiral_centre() -> None:
     pair = np.stack([ALANINE.positions, ALANINE.positions * [1, 1, -1]])
     check.append(frames(pair))
     flips = dict(zip(check.centre_names, check.flips.tolist(), strict=True))
-    assert flips["ALA2:CA"] == 1
+    assert flips["A:ALA2:CA"] == 1
     relabels = dict(zip(check.centre_names, check.relabels, strict=True))
-    assert not relabels["ALA2:CA"]
-    assert relabels["ALA2:CB"]
+    assert not relabels["A:ALA2:CA"]
+    assert relabels["A:ALA2:CB"]
 
 
 def test_cis_amide_is_found() -> None:
-    (omega,) = [t for t in proper_torsions(MOLECULE) if t.name == "omega NME3"]
+    (omega,) = [t for t in proper_torsions(MOLECULE) if t.name == "omega A:NME3"]
     cis = turned(ALANINE.positions, MOLECULE, omega.atoms[1:3], np.pi)
     check = IntegrityCheck(MOLECULE, ALANINE.positions)
     check.append(frames(np.stack([ALANINE.positions, cis, cis])))
     assert dict(zip(check.amide_names, check.turned.tolist(), strict=True)) == {
-        "ACE1:C-ALA2:N": 0,
-        "ALA2:C-NME3:N": 2,
+        "A:ACE1:C-A:ALA2:N": 0,
+        "A:ALA2:C-A:NME3:N": 2,
     }
 
 
 def test_clash_is_found_and_named() -> None:
-    names = [f"{r}{i + 1}:{n}" for r, i, n in zip(
-        MOLECULE.residue_names, MOLECULE.residue_indices, MOLECULE.atom_names, strict=True
-    )]  # fmt: skip
-    a, b = names.index("ACE1:CH3"), names.index("NME3:N")
+    names = [MOLECULE.atom_label(i) for i in range(MOLECULE.num_atoms)]
+    a, b = names.index("A:ACE1:CH3"), names.index("A:NME3:N")
     positions = ALANINE.positions.copy()
     positions[b] = positions[a] + [0.05, 0.0, 0.0]
     check = IntegrityCheck(MOLECULE, ALANINE.positions)
     check.append(frames(np.stack([ALANINE.positions, positions])))
     assert check.clashes == 1
-    assert check.closest_pair == "ACE1:CH3...NME3:N"
+    assert check.closest_pair == "A:ACE1:CH3...A:NME3:N"
 
 
 def test_atoms_in_another_order_are_noticed() -> None:
@@ -184,14 +187,14 @@ def test_atoms_in_another_order_are_noticed() -> None:
     strange = implausible_bonds(
         frames(ALANINE.positions[None][:, order]), geometry, ALANINE.positions
     )
-    assert any("ACE1:C" in s for s in strange)
+    assert any("A:ACE1:C" in s for s in strange)
 
 
 def test_geometry_names_and_values() -> None:
     geometry = molecule_geometry(MOLECULE)
     values = geometry.measure(frames(ALANINE.positions[None]))[0]
     assert len(geometry.names) == len(values) == 21 + 36
-    i = geometry.names.index("bond ACE1:C-ACE1:O")
+    i = geometry.names.index("bond A:ACE1:C-A:ACE1:O")
     a, b = geometry.bonds[i]
     assert values[i] == pytest.approx(
         np.linalg.norm(ALANINE.positions[a] - ALANINE.positions[b]), rel=1e-5

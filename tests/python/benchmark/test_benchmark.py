@@ -27,7 +27,7 @@ from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.simulation.systems import named_molecule
 from timewarp_openmm.trajectories.frames import reader_topology
 
-PHI = SlowSplit("phi ALA2", 0.0, 2.4)
+PHI = SlowSplit((4, 6, 8, 14), 0.0, 2.4)
 ALANINE = named_molecule("alanine-dipeptide")
 ATOMS = molecule_from_topology(ALANINE.topology)
 
@@ -90,7 +90,7 @@ def result(name: str, rate: float, mixed: bool, ps: float, seed: int) -> measure
             inside[:] = chain == 0
         levels = np.where(inside, 1.0, -1.4) + 0.2 * rng.standard_normal(frames + 1)
         chains.append(levels[jumps][:, None])
-    torsions = [t for t in proper_torsions(ATOMS) if t.name == "phi ALA2"]
+    torsions = [t for t in proper_torsions(ATOMS) if t.name == "phi A:ALA2"]
     made = recordings(4, 10.0, 2000, ps)
     return measure.measure(name, made, chains, torsions, None, PHI)
 

@@ -21,10 +21,10 @@ PDB = str(structure_file("alanine-dipeptide"))
     [
         ("simulate --out {tmp}/o", "give either --preset"),
         ("simulate --out {tmp}/o --preset nothing", "no preset named 'nothing'"),
-        ("simulate --out {tmp}/o --preset ala2 --temperature 0", "temperature must be positive"),
+        ("simulate --out {tmp}/o --preset ala2 --temperature 0", "--temperature must be above 0"),
         ("simulate --out {tmp}/o --preset ala2 --platform Abacus", "no OpenMM platform named"),
-        ("simulate --out {tmp}/o --preset ala2 --workers 0", "workers must be at least 1"),
-        ("simulate --out {tmp}/o --pdb {tmp}/none.pdb", "no PDB file"),
+        ("simulate --out {tmp}/o --preset ala2 --workers 0", "--workers must be from 1"),
+        ("simulate --out {tmp}/o --pdb {tmp}/none.pdb", "no structure file"),
         ("simulate --out {tmp}/o --pdb {pdb} --force-field none.xml b.xml", "none.xml b.xml"),
         ("simulate --out {tmp}/o --pdb {pdb} --system {tmp}/none.xml", "no System XML"),
         ("simulate --out {tmp}/o --preset ala2 --no-such-option", "no-such-option"),

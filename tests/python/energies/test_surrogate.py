@@ -17,7 +17,7 @@ from openmm import app
 from report_helpers import PDB
 
 from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
-from timewarp_openmm.commands.sample import sample
+from timewarp_openmm.commands.sample import SampleOptions, sample
 from timewarp_openmm.energies import surrogate_energy
 from timewarp_openmm.energies.expressions import Expression
 from timewarp_openmm.simulation.systems import (
@@ -345,7 +345,9 @@ def test_bad_surrogates_are_refused(alanine: MolecularSystem, tmp_path: Path) ->
 def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "t.dcd"
     model = pretrained("alanine-dipeptide")
-    sample(Path(model), PDB, steps=20, out=out, interval=5, subchain=4, seed=1)
+    sample(
+        SampleOptions(model=Path(model), pdb=PDB, steps=20, out=out, interval=5, subchain=4, seed=1)
+    )
     assert "4 frames, acceptance" in capsys.readouterr().out
     assert out.exists()
 

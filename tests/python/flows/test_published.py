@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from timewarp_openmm.commands.import_published import import_command
+from timewarp_openmm.commands.import_published import ImportOptions
+from timewarp_openmm.commands.import_published import import_published as import_command
 from timewarp_openmm.contract import read_metadata
 from timewarp_openmm.flows.published.checkpoint import import_published, read_checkpoint
 
@@ -51,7 +52,12 @@ def test_ignored_conditioning_velocities_leave_the_density_given_x(
 
 
 def test_command_writes_a_model(tmp_path: Path) -> None:
-    path = import_command(CHECKPOINT, CONFIG, TOPOLOGY, tmp_path / "m.pt", temperature=300.0)
+    path = tmp_path / "m.pt"
+    import_command(
+        ImportOptions(
+            checkpoint=CHECKPOINT, config=CONFIG, topology=TOPOLOGY, out=path, temperature=300.0
+        )
+    )
     metadata = read_metadata(path)
     assert metadata.temperature == 300.0
     assert metadata.molecule is not None

@@ -12,7 +12,7 @@ import pytest
 from report_helpers import PDB, TOPOLOGY, md_frames
 
 from timewarp_openmm.molecule import molecule_from_topology
-from timewarp_openmm.simulation.systems import load_pdb
+from timewarp_openmm.molecule.structure_files import load_structure
 
 BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -30,7 +30,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from timewarp_openmm.report.survey import Subject, survey_pieces
     from timewarp_openmm.report.viewer import view_frames
 
-    topology, positions = load_pdb(PDB)
+    topology, positions = load_structure(PDB)
     subject = Subject.of(molecule_from_topology(topology), TOPOLOGY, positions)
     frames = md_frames()
     md = survey_pieces("md", subject, {"md": [frames]})

@@ -96,9 +96,9 @@ def test_numbers_are_those_of_the_trajectories(report: tuple[Path, dict[str, Any
     assert set(numbers["wasserstein"]["long chain"]) == {
         "torus_w2_rad", "tica_w2", "energy_w2_kj_per_mol"
     }  # fmt: skip
-    profile = numbers["profiles"]["psi ALA2"]["long chain"]
+    profile = numbers["profiles"]["psi A:ALA2"]["long chain"]
     assert min(v for v in profile["free_energy_kT"] if v is not None) == 0.0
-    assert "phi ALA2" in numbers["sampling"]["long chain"]
+    assert "phi A:ALA2" in numbers["sampling"]["long chain"]
     populations = numbers["states"]["MD"]["populations"]
     assert sum(populations) + numbers["states"]["MD"]["outside"] == pytest.approx(1.0)
 
@@ -143,7 +143,7 @@ def test_one_frame(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.M
     assert any("too few" in p for p in problems["sampling"])
     assert any("give --model" in p for p in problems["energies"])
     assert numbers["structure"]["long chain"]["frames"] == 1
-    assert (tmp_path / "r" / "figures" / "ramachandran-ALA2.png").exists()
+    assert (tmp_path / "r" / "figures" / "ramachandran-A-ALA2.png").exists()
 
 
 def test_constant_coordinates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_no_reference(
     numbers = analyze(f"--topology {PDB} --traj {files['chain']}", tmp_path / "r", monkeypatch)
     for key in ("tica", "states", "structure", "wasserstein", "ramachandran"):
         assert any("give --reference" in p for p in numbers["problems"][key])
-    assert numbers["profiles"]["phi ALA2"]["long chain"]["blocks"] > 1
+    assert numbers["profiles"]["phi A:ALA2"]["long chain"]["blocks"] > 1
 
 
 def test_molecule_without_phi_and_psi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +240,7 @@ def test_other_elements_and_other_order_are_noticed(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--topology none.pdb --traj t.dcd", "no PDB file"),
+        ("--topology none.pdb --traj t.dcd", "no structure file"),
         (f"--topology {PDB} --traj none.dcd", "no trajectory at none.dcd"),
         (f"--topology {PDB} --traj {{chain}} --pdb-frame 4000", "there is no frame 4000"),
         (f"--topology {PDB} --traj {{tmp}}", "holds no trajectory-*.h5"),

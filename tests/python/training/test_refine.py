@@ -249,11 +249,11 @@ def test_basins_of_data_that_were_not_explored() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"minutes": 0.0}, "positive time"),
-        ({"rounds": 0}, "at least one round"),
+        ({"minutes": 0.0}, "minutes must be above 0"),
+        ({"rounds": 0}, "rounds must be from 1"),
         ({"draw_share": 1.0}, "draw_share"),
-        ({"target": 1.5}, "target must be an acceptance"),
-        ({"chains": 1}, "at least 2 chains"),
+        ({"target": 1.5}, "target must be above 0"),
+        ({"chains": 1}, "chains must be from 2"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, float], message: str) -> None:

@@ -146,7 +146,7 @@ def test_other_atoms_are_refused_by_name(tmp_path: Path) -> None:
         load_trajectories(tmp_path)
     frames.topology.atom(8).name = "CX"
     frames.save_hdf5(str(tmp_path / "b.h5"))
-    with pytest.raises(ValueError, match=r"b\.h5 has ALA2:CX .* where .*a\.h5 has ALA2:CA"):
+    with pytest.raises(ValueError, match=r"b\.h5 has A:ALA2:CX .* where .*a\.h5 has A:ALA2:CA"):
         load_trajectories(tmp_path)
 
 

@@ -11,7 +11,8 @@ from openmm import app
 
 from timewarp_openmm import cli
 from timewarp_openmm.contract import read_metadata
-from timewarp_openmm.simulation.systems import build_system, load_molecule, load_pdb, structure_file
+from timewarp_openmm.molecule.structure_files import load_structure
+from timewarp_openmm.simulation.systems import build_system, load_molecule, structure_file
 from timewarp_openmm.training import fit as fit_module
 from timewarp_openmm.workflows.fit import FitSettings, fit
 
@@ -113,7 +114,7 @@ def test_bad_input_is_named(
 
     out = ("--out", tmp_path / "m.pt")
     water = ("--force-field", "amber99sbildn.xml", "tip3p.xml")
-    assert "no PDB file" in message(tmp_path / "none.pdb", *out)
+    assert "no structure file" in message(tmp_path / "none.pdb", *out)
     assert "at least 4 atoms" in message(water_box(tmp_path, 1), *out, *water)
     several = message(water_box(tmp_path, 2), *out, *water)
     assert "2 separate parts" in several
@@ -128,7 +129,7 @@ def test_bad_input_is_named(
 def test_a_constrained_system_is_refused(tmp_path: Path) -> None:
     from openmm import XmlSerializer
 
-    topology, _ = load_pdb(PDB)
+    topology, _ = load_structure(PDB)
     force_field = app.ForceField("amber99sbildn.xml")
     system = force_field.createSystem(topology, constraints=app.HBonds)
     path = tmp_path / "system.xml"
@@ -159,5 +160,5 @@ def test_the_example_molecules_have_parameters_and_internal_coordinates(
 
 
 def test_the_default_system_is_the_one_that_the_models_are_for() -> None:
-    topology, _ = load_pdb(PDB)
+    topology, _ = load_structure(PDB)
     assert build_system(topology).getNumConstraints() == 0

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from openmm import app
 from pydantic import BaseModel, Field
 from torch import Tensor
 
 from ...contract import ModelMetadata
 from ...molecule.graph import Molecule, molecule_from_topology
-from ...units import NANOMETER
+from ...molecule.structure_files import load_structure
 from ..cartesian.config import CartesianFlowConfig
 from ..cartesian.flow import CartesianFlow
 
@@ -141,7 +140,7 @@ def import_published(
     """
     config = read_published_config(config_json)
     state = read_checkpoint(checkpoint)
-    molecule, _ = _read_pdb(topology_pdb)
+    molecule, _ = _read_structure(topology_pdb)
     flow = CartesianFlow(config.flow_config(), molecule)
     weights = _Weights(state)
     flow.load_state_dict(_translate(weights, config, flow))
@@ -168,7 +167,7 @@ def published_metadata(
         ps; between the positions of a training pair.
     force_field : str
     """
-    molecule, positions = _read_pdb(topology_pdb)
+    molecule, positions = _read_structure(topology_pdb)
     checkpoint = Path(checkpoint)
     return ModelMetadata(
         molecule=molecule,
@@ -362,12 +361,8 @@ def _linear(weights: _Weights, name: str, size_in: int, size_out: int) -> dict[s
     }
 
 
-def _read_pdb(path: str | Path) -> tuple[Molecule, list[list[float]]]:
+def _read_structure(path: str | Path) -> tuple[Molecule, list[list[float]]]:
     """Return the molecule and its positions in nm, with the centroid at the origin."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no PDB file at {path}")
-    pdb = app.PDBFile(str(path))
-    positions = pdb.getPositions(asNumpy=True).value_in_unit(NANOMETER)
+    topology, positions = load_structure(path)
     centred: list[list[float]] = (positions - positions.mean(axis=0)).tolist()
-    return molecule_from_topology(pdb.topology), centred
+    return molecule_from_topology(topology), centred

@@ -1,0 +1,126 @@
+"""The bounds of every number that a user may set: one home, one message.
+
+Command lines and training configurations put them on their fields (``seed: Seed``), dataclasses
+call `Bounds.check` when they are made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The values that a number may have.
+
+    Attributes
+    ----------
+    lowest, highest : float
+    unit : str
+    open_below : bool
+        `lowest` itself is left out.
+
+    Examples
+    --------
+    >>> Bounds(0, 5, "ps").check("length", 7)
+    Traceback (most recent call last):
+    ValueError: length must be from 0 to 5 ps, got 7
+    """
+
+    lowest: float
+    highest: float
+    unit: str = ""
+    open_below: bool = False
+
+    def __str__(self) -> str:
+        low, high = _text(self.lowest), _text(self.highest)
+        words = f"above {low} and at most {high}" if self.open_below else f"from {low} to {high}"
+        return f"{words} {self.unit}".rstrip()
+
+    def __contains__(self, value: float) -> bool:
+        # Written so that NaN is outside.
+        above = self.lowest < value if self.open_below else self.lowest <= value
+        return above and value <= self.highest
+
+    def check(self, name: str, value: float) -> None:
+        """Refuse a value that is out of bounds.
+
+        Raises
+        ------
+        ValueError
+            Naming `name`, the bounds and the value.
+        """
+        if value not in self:
+            raise ValueError(f"{name} must be {self}, got {_text(value)}")
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._validate, handler(source))
+
+    def _validate(self, value: float) -> float:
+        if value not in self:
+            raise PydanticCustomError(
+                "out_of_bounds",
+                "must be {bounds}, got {value}",
+                {"bounds": str(self), "value": _text(value)},
+            )
+        return value
+
+
+def shifted_seed(seed: int, shift: int) -> int:
+    """Return a seed for the `shift`-th of several runs, within the bounds whatever `seed` is.
+
+    Examples
+    --------
+    >>> shifted_seed(1, 2), shifted_seed(2**31 - 1, 2)
+    (3, 1)
+    """
+    return (seed + shift) % 2**31
+
+
+def _text(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
+SEED = Bounds(0, 2**31 - 1)
+MINUTES = Bounds(0, 1e5, "min", open_below=True)
+#: All stages of a fit together.
+FIT_MINUTES = Bounds(1, 1e5, "min")
+TEMPERATURE = Bounds(0, 1e4, "K", open_below=True)
+FRICTION = Bounds(0, 1e4, "/ps", open_below=True)
+TIMESTEP = Bounds(1e-5, 0.02, "ps")
+#: Of a recorded trajectory, or of a walker.
+LENGTH = Bounds(0, 1e9, "ps", open_below=True)
+FRAME_INTERVAL = Bounds(0, 1e6, "ps", open_below=True)
+EQUILIBRATION = Bounds(0, 1e6, "ps")
+LAG_TIME = Bounds(0, 1e6, "ps", open_below=True)
+TRAJECTORIES = Bounds(1, 10_000)
+#: Frames of one trajectory, and frames that a command counts in.
+FRAMES = Bounds(1, 100_000_000)
+FRAME_INDEX = Bounds(0, 100_000_000)
+BASINS = Bounds(1, 10_000)
+WORKERS = Bounds(1, 4096)
+#: Of several chains, whose differences give an error.
+CHAINS = Bounds(2, 1000)
+ITERATIONS = Bounds(10, 10_000_000)
+STEPS = Bounds(1, 10**12)
+#: A DCD file keeps it in 32 bits.
+STEP_INTERVAL = Bounds(1, 2**31 - 1)
+SUBCHAIN = Bounds(0, 1_000_000)
+ROUNDS = Bounds(1, 1000)
+ACCEPTANCE_TARGET = Bounds(0, 1, open_below=True)
+SHARE = Bounds(0, 1)
+
+#: Of a training: steps, pairs in a batch, tests.
+COUNT = Bounds(1, 2**31 - 1)
+COUNT_OR_NONE = Bounds(0, 2**31 - 1)
+
+Seed = Annotated[int, SEED]
+Minutes = Annotated[float, MINUTES]
+Temperature = Annotated[float, TEMPERATURE]
+Workers = Annotated[int, WORKERS]

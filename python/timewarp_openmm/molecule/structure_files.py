@@ -1,0 +1,84 @@
+"""Reading structures as people have them: PDB and mmCIF files."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from openmm import app
+
+from ..units import NANOMETER
+
+#: Suffixes of mmCIF files; everything else is read as PDB.
+MMCIF_SUFFIXES = (".cif", ".mmcif", ".pdbx")
+#: What OpenMM warns of when a name comes up again in a residue; it then leaves the atom out.
+_REPEATED = "WARNING: duplicate atom"
+#: Residue, what tells residues or locations of one label apart, and atom name.
+AtomKey = tuple[str, str, str]
+
+
+def load_structure(path: str | Path) -> tuple[app.Topology, NDArray[np.float64]]:
+    """Read a PDB or mmCIF file: topology and positions [N, 3] in nm of its first model.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, OpenMM cannot read it, or two atoms of a residue have one name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no structure file at {path}")
+    mmcif = path.suffix.lower() in MMCIF_SUFFIXES
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = app.PDBxFile(str(path)) if mmcif else app.PDBFile(str(path))
+    except Exception as error:  # OpenMM's parsers raise whatever their line handling meets
+        kind = "an mmCIF" if mmcif else "a PDB"
+        raise ValueError(f"{path} is not {kind} file that OpenMM can read: {error}") from error
+    if any(str(warning.message).startswith(_REPEATED) for warning in caught):
+        _refuse_repeated_names(path, _names_in_pdb(path))
+    for warning in caught:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    topology = found.topology
+    if topology.getNumAtoms() == 0:
+        raise ValueError(f"{path} holds no atoms")
+    _refuse_repeated_names(path, _names_in_topology(topology))
+    positions = np.asarray(found.getPositions(asNumpy=True).value_in_unit(NANOMETER), dtype=float)
+    return topology, positions
+
+
+def _refuse_repeated_names(path: Path, names: Counter[AtomKey]) -> None:
+    """Names are what force fields and matching go by; OpenMM drops atoms whose name repeats."""
+    for (residue, _, name), count in names.items():
+        if count > 1:
+            raise ValueError(
+                f"{path}: atom names must be unique: {name} occurs {count} times in residue "
+                f"{residue}; rename the atoms of that residue, such as {name}1, {name}2 and so on"
+            )
+
+
+def _names_in_pdb(path: Path) -> Counter[AtomKey]:
+    """Count the first model's records; alternate locations of an atom are no repetition."""
+    names: Counter[AtomKey] = Counter()
+    for line in path.read_text().splitlines():
+        if line.startswith("ENDMDL"):
+            break
+        if line.startswith(("ATOM  ", "HETATM")):
+            residue = f"{line[21].strip()}:{line[17:20].strip()}{line[22:27].strip()}"
+            names[residue.removeprefix(":"), line[16], line[12:16].strip()] += 1
+    return names
+
+
+def _names_in_topology(topology: app.Topology) -> Counter[AtomKey]:
+    """Count the atoms; residues that are numbered alike are told apart by their index."""
+    names: Counter[AtomKey] = Counter()
+    for residue in topology.residues():
+        number = f"{residue.name}{residue.id}{residue.insertionCode}".strip()
+        label = f"{residue.chain.id.strip()}:{number}".removeprefix(":")
+        for atom in residue.atoms():
+            names[label, str(residue.index), atom.name] += 1
+    return names
