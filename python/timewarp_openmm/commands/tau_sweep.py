@@ -106,6 +106,7 @@ def _sweep_one(
 
     from ..analysis.lag_sweep import summarize_lag
     from ..molecule.graph import molecule_from_topology
+    from ..molecule.matching import match_atoms
     from ..simulation.chains import run_chains
     from ..simulation.explore import measure_torsions, rotor_torsions
     from ..simulation.langevin import get_positions
@@ -113,15 +114,16 @@ def _sweep_one(
     quadruples = rotor_torsions(molecule_from_topology(molecule.topology, molecule.system))
     frames = [[start] for start in starts]
 
-    def observe(chain: int, context: openmm.Context) -> None:
+    def observe(chain: int, _: openmm.Integrator, context: openmm.Context) -> None:
         frames[chain].append(get_positions(context))
 
     runs = run_chains(
         options.model,
-        molecule,
+        molecule.system,
         starts,
         options.iterations,
         seed=1,
+        particles=match_atoms(options.model, molecule.topology, positions=molecule.positions),
         platform=options.platform,
         lag_weights=weights,
         observe=observe,

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ import openmm
 from numpy.typing import NDArray
 
 from ..bounds import shifted_seed
-from .systems import MolecularSystem, make_platform
+from .systems import make_platform
 
 if TYPE_CHECKING:
     from ..integrator import TimewarpMCMCIntegrator
@@ -75,16 +75,17 @@ class ChainRuns:
         return len(self.acceptance.chains) * self.iterations / self.seconds
 
 
-#: (chain, Context) after an iteration.
-Observer = Callable[[int, openmm.Context], None]
+#: (chain, its integrator, its Context) after an iteration.
+Observer = Callable[[int, "TimewarpMCMCIntegrator", openmm.Context], None]
 
 
 def run_chains(
-    model: str | Path,
-    molecule: MolecularSystem,
-    starts: Sequence[NDArray[np.float64]],
+    model: str | PathLike[str],
+    system: openmm.System,
+    starts: Sequence[NDArray[np.floating]],
     iterations: int,
     seed: int,
+    particles: Sequence[int] = (),
     platform: str = "Reference",
     lag_weights: Sequence[float] | None = None,
     observe: Observer | None = None,
@@ -101,17 +102,35 @@ def run_chains(
         Of each chain.
     seed : int
         Of the first chain; each later one has the next.
+    particles : sequence of int
+        The System's particle for each atom of the model; none where they are in one order.
     lag_weights : sequence of float, optional
         Instead of the model's.
     observe : callable, optional
         Called after each iteration; without it the chain runs faster.
     max_seconds : float
         Ends all chains after the same number of iterations, at least 50.
+
+    Raises
+    ------
+    ImportError
+        If the compiled plugin is missing.
+    openmm.OpenMMException
+        If the model, the System and the particles do not fit each other.
     """
-    chains = [
-        _make_chain(model, molecule, start, shifted_seed(seed, number), platform, lag_weights)
-        for number, start in enumerate(starts)
-    ]
+    # Loads the compiled plugin and torch, which other simulations do without.
+    from ..integrator import TimewarpMCMCIntegrator
+
+    chains = []
+    for number, start in enumerate(starts):
+        integrator = TimewarpMCMCIntegrator(model)
+        integrator.setParticles(list(particles))
+        integrator.setRandomNumberSeed(shifted_seed(seed, number))
+        if lag_weights is not None:
+            integrator.setLagWeights(lag_weights)
+        context = openmm.Context(system, integrator, *make_platform(platform))
+        context.setPositions(np.asarray(start, dtype=float))
+        chains.append((integrator, context))
     done, began = 0, time.monotonic()
     while done < iterations and (done == 0 or time.monotonic() - began < max_seconds):
         count = min(_PIECE, iterations - done)
@@ -121,26 +140,6 @@ def run_chains(
     seconds = time.monotonic() - began
     rates = tuple(integrator.getAcceptanceRate() for integrator, _ in chains)
     return ChainRuns(Acceptance(rates), done, seconds)
-
-
-def _make_chain(
-    model: str | Path,
-    molecule: MolecularSystem,
-    start: NDArray[np.float64],
-    seed: int,
-    platform: str,
-    lag_weights: Sequence[float] | None,
-) -> tuple[TimewarpMCMCIntegrator, openmm.Context]:
-    # Loads the compiled plugin and torch, which other simulations do without.
-    from ..integrator import TimewarpMCMCIntegrator
-
-    integrator = TimewarpMCMCIntegrator(str(model), topology=molecule.topology)
-    if lag_weights is not None:
-        integrator.setLagWeights(lag_weights)
-    integrator.setRandomNumberSeed(seed)
-    context = openmm.Context(molecule.system, integrator, *make_platform(platform))
-    context.setPositions(start)
-    return integrator, context
 
 
 def _advance(
@@ -155,7 +154,7 @@ def _advance(
         return
     for _ in range(count):
         integrator.step(1)
-        observe(number, context)
+        observe(number, integrator, context)
 
 
 def describe_stuck(iterations: int, accepted: int) -> str | None:

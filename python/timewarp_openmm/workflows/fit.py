@@ -590,5 +590,5 @@ def validate(
         starts = list(pool.map(relax, range(len(minima))))
     left = max_seconds - (time.monotonic() - began)
     return Validation.of(
-        run_chains(model, molecule, starts, budget.iterations, seed, max_seconds=left)
+        run_chains(model, molecule.system, starts, budget.iterations, seed, max_seconds=left)
     )

@@ -21,7 +21,9 @@ print(usable_cpus())
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 def test_a_process_that_is_pinned_to_one_cpu_has_one_worker() -> None:
-    done = subprocess.run([sys.executable, "-c", PINNED], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PINNED], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "1\n"
 
 
