@@ -12,8 +12,9 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
+from ..simulation.langevin import Langevin
 from ..simulation.systems import MolecularSystem
-from ..units import NANOMETER, PICOSECOND
+from ..units import NANOMETER
 
 #: 1/ps, where no reference says otherwise.
 FRICTION = 1.0
@@ -34,6 +35,10 @@ class Thermostat:
 
     temperature: float
     friction: float = FRICTION
+
+    def dynamics(self, timestep: float) -> Langevin:
+        """Return the dynamics with a time step / ps."""
+        return Langevin(self.temperature, self.friction, timestep)
 
 
 @dataclass
@@ -149,7 +154,7 @@ class MolecularDynamics(Sampler):
         super().__init__()
         self._timestep = timestep
         self._steps = round(MD_INTERVAL / timestep)
-        self._integrator = make_langevin(thermostat, timestep, seed)
+        self._integrator = thermostat.dynamics(timestep).integrator(seed)
         self._context = openmm.Context(system, self._integrator, platform)
         self._context.setPositions(start)
         self._context.applyConstraints(1e-6)
@@ -185,7 +190,7 @@ class ReplicaExchange(Sampler):
         seed: int,
     ) -> None:
         super().__init__()
-        integrator = make_langevin(thermostat, timestep, seed)
+        integrator = thermostat.dynamics(timestep).integrator(seed)
         simulation = app.Simulation(topology, system, integrator, platform)
         simulation.context.setPositions(start)
         simulation.context.applyConstraints(1e-6)
@@ -211,17 +216,6 @@ class ReplicaExchange(Sampler):
         self.recording.frames.append(
             np.asarray(state.getPositions(asNumpy=True).value_in_unit(NANOMETER), dtype=np.float32)
         )
-
-
-def make_langevin(
-    thermostat: Thermostat, timestep: float, seed: int
-) -> openmm.LangevinMiddleIntegrator:
-    """Return an integrator for a time step / ps."""
-    integrator = openmm.LangevinMiddleIntegrator(
-        thermostat.temperature, thermostat.friction, timestep * PICOSECOND
-    )
-    integrator.setRandomNumberSeed(seed)
-    return integrator
 
 
 def constrained_system(molecule: MolecularSystem, heavy_hydrogens: bool) -> openmm.System:
