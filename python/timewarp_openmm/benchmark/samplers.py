@@ -103,7 +103,9 @@ class TimewarpSampler(Sampler):
         super().__init__()
         from ..integrator import TimewarpMCMCIntegrator
 
-        self._integrator = TimewarpMCMCIntegrator(model, topology=molecule.topology)
+        self._integrator = TimewarpMCMCIntegrator(
+            model, topology=molecule.topology, positions=molecule.positions
+        )
         self._integrator.setRandomNumberSeed(seed)
         self._context = openmm.Context(molecule.system, self._integrator, platform)
         self._context.setPositions(start)
@@ -234,6 +236,8 @@ def constrained_system(molecule: MolecularSystem, heavy_hydrogens: bool) -> open
     )
 
 
+#: Whose frames define the slow coordinates.
+REFERENCE_METHOD = "MD 1 fs"
 #: (start, seed) -> Sampler.
 Maker = Callable[[NDArray[np.float64], int], Sampler]
 
@@ -262,7 +266,7 @@ def make_methods(
 
     methods: dict[str, Maker] = {
         "Timewarp": lambda start, seed: TimewarpSampler(model, molecule, start, platform, seed),
-        "MD 1 fs": dynamics(molecule.system, 0.001),
+        REFERENCE_METHOD: dynamics(molecule.system, 0.001),
     }
     if from_force_field:
         constrained = constrained_system(molecule, heavy_hydrogens=False)

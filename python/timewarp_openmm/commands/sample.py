@@ -54,7 +54,10 @@ def sample(options: SampleOptions) -> None:
     from .progress import counting
 
     integrator = TimewarpMCMCIntegrator(
-        str(options.model), topology=molecule.topology, temperature=options.temperature
+        str(options.model),
+        topology=molecule.topology,
+        temperature=options.temperature,
+        positions=molecule.positions,
     )
     if options.subchain > 0:
         from ..energies import surrogate_energy
