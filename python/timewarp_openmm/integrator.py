@@ -12,13 +12,16 @@ import openmm
 from openmm import unit
 
 from ._libraries import load_plugin
+from .files import check_utf8
 from .molecule.matching import match_atoms
 from .units import KELVIN, value_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from openmm import app
 
 _plugin = load_plugin()
@@ -41,13 +44,20 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         A TorchScript model that follows the contract in docs/contract.md, for instance
         ``timewarp_openmm.pretrained("alanine-dipeptide")``.
     topology : openmm.app.Topology, optional
-        Needed when the System's atoms are in another order than the model's: they are then matched
-        by the bond graph and by element and atom name.
+        Of the whole System. Needed when the System's atoms are in another order than the model's,
+        or other molecules are among them: the model's molecule is found by its bond graph, and
+        atoms that this does not tell apart by their names.
     temperature : float or Quantity, optional
         In kelvin; by default the temperature the model was trained for.
     embedModel : bool
         Store the model itself when the integrator is serialized, copied or pickled. By default its
         path and SHA-256 digest are stored, and that very file is needed to read the integrator.
+    particles : sequence of int, optional
+        Where the topology holds several copies of the molecule: the atoms of the one that the model
+        moves, in any order.
+    positions : array or Quantity [N, 3], optional
+        Of the topology's atoms (nm). Equivalent atoms that names do not tell apart, such as those
+        of an isopropyl group, are then told apart by the chirality of the centre they are on.
 
     Raises
     ------
@@ -55,7 +65,8 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         If the model is missing, damaged or does not honour the contract. A System that the model
         does not fit is refused in the same way when the Context is created.
     ValueError
-        If the topology is not that of the model's molecule.
+        If the topology does not hold the model's molecule, or holds several and `particles` does
+        not say which.
     """
 
     def __init__(
@@ -64,9 +75,13 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         topology: app.Topology | None = None,
         temperature: float | unit.Quantity | None = None,
         embedModel: bool = False,
+        particles: Sequence[int] | None = None,
+        positions: NDArray[np.floating] | unit.Quantity | None = None,
     ) -> None:
         # The C++ object must come with openmm's own SWIG wrapper, and the serializer makes one.
-        path = escape(os.path.abspath(os.fspath(model)), {'"': "&quot;"})
+        path = os.path.abspath(os.fsdecode(model))
+        check_utf8(path)
+        path = escape(path, {'"': "&quot;"})
         made = openmm.XmlSerializer.deserialize(
             f'<Integrator type="TimewarpMCMCIntegrator" version="1" modelPath="{path}"/>'
         )
@@ -75,7 +90,12 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         if temperature is not None:
             self.setTemperature(temperature)
         if topology is not None:
-            self.setParticles(match_atoms(self.getModelPath(), topology))
+            self.setParticles(match_atoms(self.getModelPath(), topology, particles, positions))
+        elif particles is not None or positions is not None:
+            raise ValueError(
+                "particles= and positions= are about the atoms of topology=; pass it, too, or call "
+                "setParticles() with the particles in the model's order"
+            )
 
     @staticmethod
     def cast(integrator: openmm.Integrator) -> TimewarpMCMCIntegrator:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..molecule.superposition import pairwise_rmsd
 from .series import BlockMeans, ThinnedSeries
-from .superposition import pairwise_rmsd
 
 
 class ChainWatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING
@@ -10,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract import read_metadata
-from ..molecule.matching import match_atoms
-from ..units import DALTON, NANOMETER, thermal_energy
+from ..simulation.chains import run_chains
+from ..units import DALTON, KELVIN, NANOMETER, PICOSECOND, thermal_energy
 
 if TYPE_CHECKING:
     import openmm
-    from openmm import app
+
+    from ..integrator import TimewarpMCMCIntegrator
 
 
 @dataclass(frozen=True)
 class FlowSamples:
-    """Proposals, in the topology's order of atoms.
+    """Proposals, in the order of the states' atoms.
 
     Attributes
     ----------
@@ -36,7 +38,7 @@ class FlowSamples:
 
 def draw_proposals(
     model: str | PathLike[str],
-    topology: app.Topology,
+    order: Sequence[int],
     states: NDArray[np.floating],
     per_state: int = 4,
     seed: int = 1,
@@ -47,6 +49,8 @@ def draw_proposals(
 
     Parameters
     ----------
+    order : sequence of int
+        The state's atom for each atom of the model, as `match_atoms` says.
     states : array [K, N, 3], nm
     per_state : int
         Proposals from each.
@@ -54,27 +58,27 @@ def draw_proposals(
     Raises
     ------
     ContractError, ValueError
-        If the model is not one, or not of this molecule.
+        If the model is not one.
     """
     import torch
 
     metadata = read_metadata(str(model))
-    order = np.array(match_atoms(model, topology))
     dtype = torch.float64 if metadata.precision == "double" else torch.float32
     flow = torch.jit.load(str(model), map_location="cpu")  # type: ignore[no-untyped-call]
+    columns = np.array(order)
     rng = np.random.default_rng(seed)
     positions = np.empty((len(states) * per_state, *states.shape[1:]), dtype=np.float32)
     velocities = np.empty(positions.shape)
     for k, state in enumerate(np.asarray(states, dtype=float)):
         centroid = state.mean(axis=0)
-        x = torch.tensor((state - centroid)[order], dtype=dtype)
+        x = torch.tensor((state - centroid)[columns], dtype=dtype)
         noise = torch.tensor(rng.standard_normal((per_state, metadata.noise_size)), dtype=dtype)
         lags = rng.choice(metadata.lag_times, per_state, p=metadata.lag_weights)
         with torch.no_grad():
             y, w, _ = flow.sample(x, noise, torch.tensor(lags, dtype=dtype))
         rows = np.arange(k * per_state, (k + 1) * per_state)
-        positions[rows[:, None], order] = y.numpy() + centroid
-        velocities[rows[:, None], order] = w.numpy()
+        positions[rows[:, None], columns] = y.numpy() + centroid
+        velocities[rows[:, None], columns] = w.numpy()
     return FlowSamples(positions, velocities)
 
 
@@ -102,7 +106,7 @@ class ShortRun:
 
 def run_chain(
     model: str | PathLike[str],
-    topology: app.Topology,
+    order: Sequence[int],
     system: openmm.System,
     positions: NDArray[np.floating],
     iterations: int = 1000,
@@ -111,42 +115,41 @@ def run_chain(
 ) -> ShortRun:
     """Run the chain one iteration at a time, and look at what it accepts and at its velocities.
 
+    Parameters
+    ----------
+    order : sequence of int
+        The System's particle for each atom of the model.
+    positions : array [N, 3], nm
+        Where it starts.
+
     Raises
     ------
     ImportError
         If the compiled plugin is missing.
     openmm.OpenMMException, ValueError
-        If the model, the System and the topology do not fit each other.
+        If the model, the System and the order do not fit each other.
     """
-    import openmm
-
-    from ..integrator import TimewarpMCMCIntegrator
-
-    integrator = TimewarpMCMCIntegrator(model, topology=topology)
-    integrator.setRandomNumberSeed(seed)
-    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
-    context.setPositions(np.asarray(positions, dtype=float))
-    temperature = integrator.getTemperature().value_in_unit(openmm.unit.kelvin)
-    masses = np.array(
-        [system.getParticleMass(i).value_in_unit(DALTON) for i in range(len(positions))]
-    )
-    scale = np.sqrt(masses / thermal_energy(temperature))[:, None]
-    accepted = np.zeros(iterations, dtype=bool)
+    masses = [system.getParticleMass(i).value_in_unit(DALTON) for i in range(len(positions))]
+    accepted: list[int] = []
     velocities = []
-    before = 0
-    for i in range(iterations):
-        integrator.step(1)
-        now = integrator.getNumAccepted()
-        accepted[i], before = now > before, now
-        if i % interval == 0:
-            state = context.getState(velocities=True)
-            unit = NANOMETER / openmm.unit.picosecond
-            velocities.append(state.getVelocities(asNumpy=True).value_in_unit(unit) * scale)
-    edges = np.concatenate([[-1], np.flatnonzero(accepted), [iterations]])
+
+    def observe(_: int, integrator: TimewarpMCMCIntegrator, context: openmm.Context) -> None:
+        accepted.append(integrator.getNumAccepted())
+        if len(accepted) % interval == 1 % interval:
+            kT = thermal_energy(integrator.getTemperature().value_in_unit(KELVIN))
+            state = context.getState(velocities=True).getVelocities(asNumpy=True)
+            scale = np.sqrt(np.array(masses) / kT)[:, None]
+            velocities.append(state.value_in_unit(NANOMETER / PICOSECOND) * scale)
+
+    runs = run_chains(
+        model, system, [positions], iterations, seed, particles=order, observe=observe
+    )
+    moved = np.diff(accepted, prepend=0) > 0
+    edges = np.concatenate([[-1], np.flatnonzero(moved), [iterations]])
     return ShortRun(
-        float(accepted.mean()),
+        runs.acceptance.mean,
         iterations,
         int(np.diff(edges).max()) - 1,
-        accepted,
+        moved,
         np.array(velocities),
     )

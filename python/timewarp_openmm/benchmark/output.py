@@ -11,22 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from ..analysis.numbers import plain
 from ..files import replace_atomically, write_bytes_atomically
 from .measure import BreakEven, Comparison, MethodResult, Rate
+from .outcome import Outcome
 
 JSON_FILE = "benchmark.json"
 TABLE_FILE = "benchmark.md"
 FIGURE_FILE = "benchmark.png"
 
 
-def result_table(
-    results: Sequence[MethodResult],
-    comparisons: Sequence[Comparison],
-    breaks: Sequence[BreakEven],
-    cost: dict[str, float],
-    heading: str,
-) -> str:
+def result_table(outcome: Outcome, heading: str) -> str:
     """Return the benchmark as Markdown."""
+    results, cost = outcome.results, outcome.cost
     lines = [
         f"# Benchmark: {heading}",
         "",
@@ -55,7 +52,7 @@ def result_table(
         "",
         "| against | effective samples per second, Timewarp / it | from |",
         "| --- | --- | --- |",
-        *[f"| {c.other} | {c.text} | {c.basis} |" for c in comparisons],
+        *[f"| {c.other} | {c.text} | {c.basis} |" for c in outcome.comparisons],
         "",
         "## What the model cost",
         "",
@@ -66,7 +63,7 @@ def result_table(
         stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in cost.items())
         lines.append(f"{sum(cost.values()):.0f} s ({stages}), by the model's own metadata.")
         lines += ["", "| against | Timewarp is ahead after |", "| --- | --- |"]
-        lines += [f"| {b.other} | {_duration(b)} |" for b in breaks]
+        lines += [f"| {b.other} | {_duration(b)} |" for b in outcome.breaks]
     return "\n".join([*lines, ""])
 
 
@@ -88,43 +85,27 @@ def _duration(found: BreakEven) -> str:
 
 
 def write_benchmark(
-    folder: Path,
-    results: Sequence[MethodResult],
-    comparisons: Sequence[Comparison],
-    breaks: Sequence[BreakEven],
-    cost: dict[str, float],
-    heading: str,
-    conditions: dict[str, Any],
+    folder: Path, outcome: Outcome, heading: str, conditions: dict[str, Any]
 ) -> str:
     """Write JSON, table and figure; return the table."""
     folder.mkdir(parents=True, exist_ok=True)
-    table = result_table(results, comparisons, breaks, cost, heading)
+    table = result_table(outcome, heading)
     write_bytes_atomically(folder / TABLE_FILE, table.encode())
     content = {
         "conditions": conditions,
-        "methods": [asdict(r) for r in results],
-        "comparisons": [asdict(c) for c in comparisons],
-        "model_cost_seconds": cost,
-        "break_even": [asdict(b) for b in breaks],
+        "methods": [asdict(r) for r in outcome.results],
+        "comparisons": [asdict(c) for c in outcome.comparisons],
+        "model_cost_seconds": outcome.cost,
+        "break_even": [asdict(b) for b in outcome.breaks],
     }
     write_bytes_atomically(
-        folder / JSON_FILE, (json.dumps(_finite(content), indent=1) + "\n").encode()
+        folder / JSON_FILE, (json.dumps(plain(content), indent=1) + "\n").encode()
     )
     replace_atomically(
-        folder / FIGURE_FILE, lambda path: _draw(results, comparisons, heading, path)
+        folder / FIGURE_FILE,
+        lambda path: _draw(outcome.results, outcome.comparisons, heading, path),
     )
     return table
-
-
-def _finite(value: Any) -> Any:
-    """Replace what JSON has no number for by null."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, np.generic):
-        return _finite(value.item())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _draw(

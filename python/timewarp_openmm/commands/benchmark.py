@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import Field
@@ -13,7 +14,9 @@ from .options import Options, OutputPath
 
 if TYPE_CHECKING:
     from ..benchmark.rates import ReferenceRates
+    from ..benchmark.samplers import Recording, Thermostat
     from ..contract import ModelMetadata
+    from ..molecule.graph import Molecule
     from ..simulation.systems import MolecularSystem
 
 
@@ -37,22 +40,53 @@ class BenchmarkOptions(Options):
     force: bool = Field(False, description="Replace the benchmark that is there.")
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What is benchmarked, the same on every platform.
+
+    Attributes
+    ----------
+    metadata : ModelMetadata
+    molecule : MolecularSystem
+    rates : ReferenceRates or None
+        Crossings of long MD, where they are known.
+    thermostat : Thermostat
+    """
+
+    metadata: ModelMetadata
+    molecule: MolecularSystem
+    rates: ReferenceRates | None
+    thermostat: Thermostat
+
+
 def benchmark(options: BenchmarkOptions) -> None:
     """Run Timewarp and molecular dynamics in turns and compare their effective samples."""
-    from ..contract import read_metadata
     from ..files import refuse_existing
-    from ..simulation.systems import load_molecule
     from . import require_analysis
+
+    require_analysis("benchmark")
+    from ..benchmark.output import JSON_FILE
+
+    subject = _read_subject(options)
+    platforms = options.platform or ["Reference"]
+    folders = [options.out if len(platforms) == 1 else options.out / name for name in platforms]
+    for folder in folders:
+        refuse_existing(folder / JSON_FILE, options.force)
+    for name, folder in zip(platforms, folders, strict=True):
+        _on_platform(options, subject, name, options.minutes / len(platforms), folder)
+
+
+def _read_subject(options: BenchmarkOptions) -> Subject:
+    from ..benchmark.rates import read_reference, shipped_reference
+    from ..benchmark.samplers import FRICTION, Thermostat
+    from ..contract import read_metadata
+    from ..simulation.systems import load_molecule
 
     metadata = read_metadata(options.model)
     force_field = options.force_field
     if options.system is None and not force_field:
-        force_field = metadata.force_field.split(" + ")
+        force_field = metadata.force_field
     molecule = load_molecule(options.pdb, force_field, options.system)
-    require_analysis("benchmark")
-    from ..benchmark.output import JSON_FILE
-    from ..benchmark.rates import read_reference, shipped_reference
-
     kelvin = options.temperature or metadata.temperature
     names = [atom.name for atom in molecule.topology.atoms()]
     rates = (
@@ -60,118 +94,99 @@ def benchmark(options: BenchmarkOptions) -> None:
         if options.reference is not None
         else shipped_reference(names, molecule.force_field, kelvin)
     )
-    platforms = options.platform or ["Reference"]
-    folders = [options.out if len(platforms) == 1 else options.out / name for name in platforms]
-    for folder in folders:
-        refuse_existing(folder / JSON_FILE, options.force)
-    for name, folder in zip(platforms, folders, strict=True):
-        _on_platform(
-            options,
-            options.minutes / len(platforms),
-            metadata,
-            molecule,
-            name,
-            folder,
-            rates,
-            kelvin,
-        )
+    # Rates depend on the friction, so that a reference bounds MD at its own friction only.
+    friction = FRICTION if rates is None else float(str(rates.protocol["friction"]))
+    return Subject(metadata, molecule, rates, Thermostat(kelvin, friction))
 
 
 def _on_platform(
-    options: BenchmarkOptions,
-    minutes: float,
-    metadata: ModelMetadata,
-    molecule: MolecularSystem,
-    platform_name: str,
-    folder: Path,
-    rates: ReferenceRates | None,
-    kelvin: float,
+    options: BenchmarkOptions, subject: Subject, platform: str, minutes: float, folder: Path
 ) -> None:
+    from ..benchmark.outcome import conclude
+    from ..benchmark.output import write_benchmark
+    from ..molecule.graph import molecule_from_topology
+
+    molecule = subject.molecule
+    atoms = molecule_from_topology(molecule.topology, molecule.system)
+    recordings = _record(options, subject, atoms, platform, minutes)
+    outcome = conclude(recordings, atoms, subject.rates, subject.metadata.provenance)
+    for problem in outcome.problems:
+        typer.echo(problem, err=True)
+    heading = f"{molecule.name}, {platform} platform"
+    conditions = _conditions(options, subject, platform, minutes)
+    typer.echo(write_benchmark(folder, outcome, heading, conditions))
+
+
+def _record(
+    options: BenchmarkOptions, subject: Subject, atoms: Molecule, platform: str, minutes: float
+) -> dict[str, list[Recording]]:
+    """Run all methods on a platform."""
+    from ..analysis.torsions import proper_torsions, true_rotors
+    from ..benchmark.run import find_starts, run_in_turns
+    from ..benchmark.samplers import make_methods
+    from ..simulation.systems import make_platform
+    from .progress import counting
+
+    rotors = true_rotors(proper_torsions(atoms))
+    openmm_platform, _ = make_platform(platform)
+    with counting("finding basins to start in", 100.0, "%") as show:
+        starts = find_starts(
+            subject.molecule,
+            rotors,
+            options.chains,
+            subject.thermostat,
+            openmm_platform,
+            options.seed,
+            lambda done, note: show(round(100 * done, 1), note),
+        )
+    methods = make_methods(
+        str(options.model),
+        subject.molecule,
+        options.system is None,
+        openmm_platform,
+        subject.thermostat,
+        options.replica_exchange,
+    )
+    with counting(f"benchmark on {platform}", 100.0, "%") as show:
+        return run_in_turns(
+            methods,
+            starts,
+            60 * minutes,
+            options.seed,
+            lambda done, note: show(round(100 * done, 1), note),
+        )
+
+
+def _conditions(
+    options: BenchmarkOptions, subject: Subject, platform: str, minutes: float
+) -> dict[str, Any]:
+    """Return under what conditions the numbers were measured, for the JSON file."""
     import os
     import platform as machine
 
     import openmm
 
     from .. import __version__
-    from ..analysis.tica import fit_slow_coordinates
-    from ..analysis.torsions import proper_torsions, true_rotors
-    from ..benchmark import measure, output
-    from ..benchmark.run import find_starts, run_in_turns
-    from ..benchmark.samplers import (
-        FRICTION,
-        MD_INTERVAL,
-        TIMEWARP_INTERVAL,
-        Thermostat,
-        make_methods,
-    )
-    from ..molecule.graph import molecule_from_topology
-    from ..simulation.systems import make_platform
-    from ..trajectories.frames import reader_topology
-    from .progress import counting
+    from ..benchmark.samplers import MD_INTERVAL, TIMEWARP_INTERVAL
 
-    chains, seed = options.chains, options.seed
-    openmm_platform, _ = make_platform(platform_name)
-    # Rates depend on the friction, so that a reference bounds MD at its own friction only.
-    friction = FRICTION if rates is None else float(str(rates.protocol["friction"]))
-    thermostat = Thermostat(kelvin, friction)
-    atoms = molecule_from_topology(molecule.topology, molecule.system)
-    rotors = true_rotors(proper_torsions(atoms))
-    topology = reader_topology(atoms)
-    with counting("finding basins to start in", 100.0, "%") as show:
-        starts = find_starts(
-            molecule, rotors, chains, thermostat, openmm_platform, seed,
-            lambda done, note: show(round(100 * done, 1), note),
-        )  # fmt: skip
-    methods = make_methods(
-        str(options.model),
-        molecule,
-        options.system is None,
-        openmm_platform,
-        thermostat,
-        options.replica_exchange,
-    )
-    with counting(f"benchmark on {platform_name}", 100.0, "%") as show:
-        recordings = run_in_turns(
-            methods, starts, 60 * minutes, seed,
-            lambda done, note: show(round(100 * done, 1), note),
-        )  # fmt: skip
-    angles = {k: measure.chain_torsions(r, rotors, topology) for k, r in recordings.items()}
-    split = None if rates is None else rates.split
-    try:
-        slow = fit_slow_coordinates(angles["MD 1 fs"], lag=25)
-    except ValueError as error:
-        typer.echo(f"no slow coordinates: {error}", err=True)
-        slow = None
-    results = [
-        measure.measure(name, recordings[name], angles[name], rotors, slow, split)
-        for name in recordings
-    ]
-    known = None if rates is None else rates.crossings
-    comparisons = [measure.compare(results[0], other, known) for other in results[1:]]
-    cost = measure.model_cost(metadata.provenance)
-    breaks = [
-        b
-        for c in comparisons
-        if cost and (b := measure.break_even(sum(cost.values()), c)) is not None
-    ]
-    heading = f"{molecule.name}, {platform_name} platform"
-    conditions = {
+    rates = subject.rates
+    return {
         "model": options.model.name,
-        "molecule": molecule.name,
-        "force_field": list(molecule.force_field),
-        "platform": platform_name,
-        "temperature_K": kelvin,
-        "friction_per_ps": friction,
+        "molecule": subject.molecule.name,
+        "force_field": list(subject.molecule.force_field),
+        "platform": platform,
+        "temperature_K": subject.thermostat.temperature,
+        "friction_per_ps": subject.thermostat.friction,
         "minutes": minutes,
-        "chains": chains,
+        "chains": options.chains,
         "md_interval_ps": MD_INTERVAL,
         "timewarp_interval_iterations": TIMEWARP_INTERVAL,
-        "seed": seed,
+        "seed": options.seed,
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
         "processor": machine.machine(),
         "versions": {"timewarp_openmm": __version__, "openmm": openmm.__version__},
-        "reference": None if rates is None else {"ns": rates.nanoseconds, "split": vars(split)},
+        "reference": None
+        if rates is None
+        else {"ns": rates.nanoseconds, "split": vars(rates.split)},
     }
-    table = output.write_benchmark(folder, results, comparisons, breaks, cost, heading, conditions)
-    typer.echo(table)

@@ -15,11 +15,14 @@ from ..contract import (
     ContractError,
     ModelMetadata,
 )
+from .gaussian import log_normal
 
 #: The contract's methods.
 METHODS = ("sample", "log_prob", "invert")
 #: log_q must agree with the Jacobian of `sample`, taken by finite differences, to this.
 JACOBIAN_TOLERANCE = 1e-3
+#: Three translations and three rotations.
+RIGID_MOTIONS = 6
 
 _BATCH = 16
 _SEED = 20230227
@@ -92,20 +95,22 @@ def check_jacobian(module: nn.Module, metadata: ModelMetadata) -> None:
         log q(y, w | x) = log N(noise; 0, I) - log |d(y, w) / d noise|
 
     A module whose `sample` and `log_prob` agree on a wrong density passes `check_contract`, but its
-    chain would sample another distribution; this is what finds it. It applies where the noise is as
-    large as (y, w), which is not so for densities of the shape alone; those are left out.
+    chain would sample another distribution; this is what finds it. A density of the shape alone has
+    six deviates fewer; the six rigid motions stand in for them, since its volume is that of the
+    positions for each volume of translations and rotations. With other noise there is no such
+    determinant, and nothing is checked.
 
     Raises
     ------
     ContractError
     """
     x = reference_positions(metadata)
-    if metadata.noise_size != 2 * x.numel():
+    if metadata.noise_size not in (2 * x.numel(), 2 * x.numel() - RIGID_MOTIONS):
         return
     try:
         module = copy.deepcopy(module).double()
         for lag_time in metadata.lag_times:
-            _compare_with_jacobian(module, x, lag_time)
+            _compare_with_jacobian(module, x, metadata.noise_size, lag_time)
     except RuntimeError as error:
         raise ContractError(f"the module does not work in float64: {error}") from error
 
@@ -227,11 +232,37 @@ def _distances(y: Tensor) -> Tensor:
     return (y.unsqueeze(1) - y.unsqueeze(2)).square().sum(-1).sqrt()
 
 
-def _compare_with_jacobian(module: nn.Module, x: Tensor, lag_time: float) -> None:
-    size = 2 * x.numel()
-    noise = torch.randn(
-        size, generator=torch.Generator().manual_seed(_SEED + 2), dtype=torch.float64
-    )
+def _compare_with_jacobian(module: nn.Module, x: Tensor, noise_size: int, lag_time: float) -> None:
+    generator = torch.Generator().manual_seed(_SEED + 2)
+    noises = torch.randn(_BATCH, noise_size, generator=generator, dtype=torch.float64)
+    lag = torch.full((_BATCH,), lag_time, dtype=torch.float64)
+    y, _, _ = module.sample(x, noises, lag)  # type: ignore[operator]
+    # The chain rejects what is not finite; there is no density to compare.
+    for noise in noises[y.isfinite().flatten(1).all(1)][:1]:
+        log_q, expected = density_by_jacobian(module, x, noise, lag_time)
+        _compare(
+            f"log_q and the density from the Jacobian of sample at a lag of {lag_time:g} ps",
+            log_q,
+            expected,
+            JACOBIAN_TOLERANCE,
+        )
+
+
+def density_by_jacobian(
+    module: nn.Module, x: Tensor, noise: Tensor, lag_time: float
+) -> tuple[Tensor, Tensor]:
+    """Return log_q of the proposal of `noise`, and what finite differences make of it.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A flow in float64.
+    x : float64 Tensor [N, 3], nm
+    noise : float64 Tensor [6 N or 6 N - 6]
+    lag_time : float
+        ps
+    """
+    size = len(noise)
     # Small, so that hardly a kink of a piecewise linear network lies within.
     step = 1e-6
     steps = step * torch.eye(size, dtype=torch.float64)
@@ -239,14 +270,23 @@ def _compare_with_jacobian(module: nn.Module, x: Tensor, lag_time: float) -> Non
     lag = torch.full((len(batch),), lag_time, dtype=torch.float64)
     y, w, log_q = module.sample(x, batch, lag)  # type: ignore[operator]
     out = torch.cat((y.flatten(1), w.flatten(1)), dim=1)
-    jacobian = (out[1 : size + 1] - out[size + 1 :]) / (2.0 * step)
-    log_normal = -0.5 * (noise.square().sum() + size * math.log(2.0 * math.pi))
-    _compare(
-        f"log_q and the density from the Jacobian of sample at a lag of {lag_time:g} ps",
-        log_q[:1],
-        (log_normal - torch.linalg.slogdet(jacobian).logabsdet).unsqueeze(0),
-        JACOBIAN_TOLERANCE,
-    )
+    rows = (out[1 : size + 1] - out[size + 1 :]) / (2.0 * step)
+    if size < out.size(1):
+        rows = torch.cat((rows, _rigid_motions(y[0])))
+    log_determinant = torch.linalg.slogdet(rows).logabsdet
+    return log_q[:1], log_normal(noise.unsqueeze(0)) - log_determinant
+
+
+def _rigid_motions(y: Tensor) -> Tensor:
+    """Return how (y, w), flat, changes with each translation and rotation of y [N, 3]."""
+    axes = torch.eye(3, dtype=y.dtype)
+    of_positions = torch.cat(
+        (
+            axes.unsqueeze(1).expand(3, len(y), 3),
+            torch.linalg.cross(axes.unsqueeze(1), y.unsqueeze(0), dim=-1),
+        )
+    ).flatten(1)
+    return torch.cat((of_positions, torch.zeros_like(of_positions)), dim=1)
 
 
 def _call(module: nn.Module, name: str, trial: _Trial, x: Tensor) -> Tensor:

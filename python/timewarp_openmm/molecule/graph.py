@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -98,40 +99,60 @@ class Molecule:
         return f"{self.atom_label(index)} (atom {index})"
 
 
-def molecule_from_topology(topology: app.Topology, system: openmm.System | None = None) -> Molecule:
+def molecule_from_topology(
+    topology: app.Topology,
+    system: openmm.System | None = None,
+    particles: Sequence[int] | None = None,
+) -> Molecule:
     """Make a Molecule from an OpenMM Topology; masses come from `system` where it is given.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+    system : openmm.System, optional
+    particles : sequence of int, optional
+        The atoms that make up the molecule, in this order; by default all.
 
     Raises
     ------
     ValueError
         If an atom has no element, or the System has another particle count than the Topology.
     """
-    atoms = list(topology.atoms())
-    if system is not None and system.getNumParticles() != len(atoms):
+    everything = list(topology.atoms())
+    if system is not None and system.getNumParticles() != len(everything):
         raise ValueError(
             f"the System has {system.getNumParticles()} particles but the Topology has "
-            f"{len(atoms)} atoms; make the System from this Topology"
+            f"{len(everything)} atoms; make the System from this Topology"
         )
+    atoms = everything if particles is None else [everything[i] for i in particles]
     for atom in atoms:
         if atom.element is None:
             raise ValueError(
                 f"atom {atom.index} ({atom.name} of {atom.residue.name}) has no element; "
                 "remove extra particles or set the element in the Topology"
             )
-    if system is None:
-        masses = tuple(atom.element.mass.value_in_unit(DALTON) for atom in atoms)
-    else:
-        masses = tuple(system.getParticleMass(i).value_in_unit(DALTON) for i in range(len(atoms)))
-    bonds = {tuple(sorted((bond[0].index, bond[1].index))) for bond in topology.bonds()}
+    place = {atom.index: i for i, atom in enumerate(atoms)}
+    residues = {index: i for i, index in enumerate(dict.fromkeys(a.residue.index for a in atoms))}
     return Molecule(
         atom_names=tuple(atom.name for atom in atoms),
         residue_names=tuple(atom.residue.name for atom in atoms),
-        residue_indices=tuple(atom.residue.index for atom in atoms),
+        residue_indices=tuple(residues[atom.residue.index] for atom in atoms),
         elements=tuple(atom.element.symbol for atom in atoms),
-        masses=masses,
-        bonds=tuple(sorted((a, b) for a, b in bonds)),
+        masses=tuple(_mass(atom, system) for atom in atoms),
+        bonds=_bonds(topology, place),
         residue_ids=tuple(atom.residue.id for atom in atoms),
         # A blank in a PDB file's column says that there is none.
         insertion_codes=tuple((atom.residue.insertionCode or "").strip() for atom in atoms),
         chain_ids=tuple((atom.residue.chain.id or "").strip() for atom in atoms),
     )
+
+
+def _mass(atom: app.topology.Atom, system: openmm.System | None) -> float:
+    mass = atom.element.mass if system is None else system.getParticleMass(atom.index)
+    return float(mass.value_in_unit(DALTON))
+
+
+def _bonds(topology: app.Topology, place: dict[int, int]) -> tuple[tuple[int, int], ...]:
+    pairs = ((place.get(bond[0].index), place.get(bond[1].index)) for bond in topology.bonds())
+    inside = {(min(a, b), max(a, b)) for a, b in pairs if a is not None and b is not None}
+    return tuple(sorted(inside))

@@ -1,44 +1,83 @@
-"""Matches the atoms of a topology with those of a model's molecule."""
+"""Finds the atoms of a model's molecule in a topology, where others may be, too."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from networkx.algorithms.isomorphism import GraphMatcher
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
 
 from ..contract import read_metadata
+from ..units import NANOMETER, value_in
 from .graph import Molecule, molecule_from_topology
+from .isomorphism import Shapes, find_isomorphism
 
 if TYPE_CHECKING:
-    from openmm import app
+    from openmm import app, unit
+
+#: Copies of a molecule that a message names.
+_MOST_NAMED = 4
 
 
-def match_atoms(model: str | PathLike[str], topology: app.Topology) -> list[int]:
+def match_atoms(
+    model: str | PathLike[str],
+    topology: app.Topology,
+    particles: Sequence[int] | None = None,
+    positions: NDArray[np.floating] | unit.Quantity | None = None,
+) -> list[int]:
     """Return the topology's atom index for each atom of a model.
 
+    Parameters
+    ----------
+    model : path
+    topology : openmm.app.Topology
+        Of the whole System; the model's molecule is found in it by its bond graph.
+    particles : sequence of int, optional
+        The atoms of the molecule that is meant, in any order; needed where there are several.
+    positions : array or Quantity [N, 3], nm, optional
+        Of all atoms of the topology. Equivalent atoms that names do not tell apart are then
+        assigned so that the chirality of all centres agrees with the model's.
+
     Raises
     ------
     ValueError
-        If the topology is not that of the model's molecule; the message says how they differ.
+        If the molecule is not there or there several times; the message says what is.
     """
     metadata = read_metadata(str(model))
-    found = molecule_from_topology(topology)
+    if particles is not None:
+        particles = _checked(particles, topology)
     if metadata.molecule is None:
-        return list(range(found.num_atoms))
-    return match_molecules(metadata.molecule, found)
+        return list(range(topology.getNumAtoms()) if particles is None else particles)
+    shape = None
+    if positions is not None and metadata.reference_positions is not None:
+        shape = np.asarray(value_in(positions, NANOMETER), dtype=float)
+        if shape.shape != (topology.getNumAtoms(), 3):
+            raise ValueError(
+                f"positions= is of shape {shape.shape}, but the topology has "
+                f"{topology.getNumAtoms()} atoms"
+            )
+    atoms = particles or _find_molecule(metadata.molecule, topology)
+    found = molecule_from_topology(topology, particles=atoms)
+    shapes = None
+    if shape is not None:
+        shapes = Shapes(np.array(metadata.reference_positions), shape[atoms])
+    return [atoms[i] for i in match_molecules(metadata.molecule, found, shapes)]
 
 
-def match_molecules(wanted: Molecule, found: Molecule) -> list[int]:
-    """Return the index in `found` for each atom of `wanted`.
+def match_molecules(wanted: Molecule, found: Molecule, shapes: Shapes | None = None) -> list[int]:
+    """Return the index in `found` for each atom of `wanted`, as `find_isomorphism` does.
 
-    Bonds and elements must agree. Where several assignments do (hydrogens of a methyl group), the
-    one that keeps atom names is taken, then the one that keeps the order.
+    Molecules with the same elements and bonds in the same order are taken as they are, unless
+    positions say that this would change the chirality of a centre.
 
     Raises
     ------
     ValueError
-        If the molecules differ.
+        If the molecules differ, or what is known does not tell which atom is which.
 
     Examples
     --------
@@ -49,56 +88,120 @@ def match_molecules(wanted: Molecule, found: Molecule) -> list[int]:
     >>> match_molecules(water, other)
     [1, 0, 2]
     """
-    if wanted.num_atoms != found.num_atoms:
+    if Counter(wanted.elements) != Counter(found.elements):
         raise ValueError(
-            f"the model's molecule has {wanted.num_atoms} atoms, the topology {found.num_atoms}; "
-            "pass the topology of that molecule alone"
+            f"the model's molecule is {_formula(wanted.elements)}, that of the topology "
+            f"{_formula(found.elements)}"
         )
-    if sorted(wanted.elements) != sorted(found.elements):
-        raise ValueError(
-            f"the model's molecule is {_formula(wanted)}, the topology {_formula(found)}"
-        )
-    if wanted.elements == found.elements and wanted.bonds == found.bonds:
+    if shapes is None and wanted.elements == found.elements and wanted.bonds == found.bonds:
         return list(range(wanted.num_atoms))
-    for same in (_same_name, _same_element):
-        matcher = GraphMatcher(wanted.graph(), found.graph(), node_match=same)
-        # Swapping the substituents of a chiral centre also preserves the graph; atom names
-        # tell them apart, and where they do not, heavy atoms must have one assignment only.
-        assignments = _distinct_heavy_assignments(matcher, wanted)
-        if len(assignments) == 1:
-            return assignments[0]
-        if len(assignments) > 1:
-            raise ValueError(
-                "the topology's atoms can be matched with the model's in more than one way; "
-                "give them the model's atom names: " + " ".join(wanted.atom_names)
-            )
-    raise ValueError(
-        f"the topology has the atoms of the model's molecule ({_formula(wanted)}) but other bonds"
+    matched = find_isomorphism(wanted, found, shapes)
+    if matched is None:
+        raise ValueError(
+            f"the topology has the atoms of the model's molecule ({_formula(wanted.elements)}) "
+            f"but other bonds: {len(found.bonds)} where the model has {len(wanted.bonds)}"
+            + ("; add its bonds (CONECT records)" if not found.bonds else "")
+        )
+    return matched
+
+
+def _find_molecule(wanted: Molecule, topology: app.Topology) -> list[int]:
+    """Return the atoms of the one molecule that has the bonds of `wanted`, in order."""
+    if topology.getNumAtoms() == wanted.num_atoms:
+        return list(range(wanted.num_atoms))
+    if not nx.is_connected(wanted.graph()):
+        raise ValueError(
+            f"the model moves {wanted.num_atoms} atoms that are not one molecule, of "
+            f"{topology.getNumAtoms()} in the topology; say which with particles="
+        )
+    graph = _bond_graph(topology)
+    molecules = [sorted(part) for part in nx.connected_components(graph)]
+    formulas = [_formula([graph.nodes[i]["element"] for i in atoms]) for atoms in molecules]
+    formula = _formula(wanted.elements)
+    alike = [atoms for atoms, other in zip(molecules, formulas, strict=True) if other == formula]
+    # Thousands of copies of a solvent are written in one order, which is compared once.
+    written = [_as_written(graph, atoms) for atoms in alike]
+    examples = dict(zip(written, alike, strict=True))
+    same = {w for w, atoms in examples.items() if _same_bonds(wanted, topology, atoms)}
+    copies = [atoms for atoms, w in zip(alike, written, strict=True) if w in same]
+    if len(copies) == 1:
+        return copies[0]
+    if copies:
+        raise ValueError(
+            f"the topology holds {len(copies)} copies of the model's molecule ({formula}): "
+            f"{_name_copies(topology, copies)}; say which one the model moves, by its atoms in any "
+            f"order: particles={_particles(copies[0])}"
+        )
+    there = ", ".join(f"{n} x {other}" for other, n in Counter(formulas).most_common(_MOST_NAMED))
+    reason = "none has its bonds" if alike else f"it holds {there}"
+    raise ValueError(f"the topology does not hold the model's molecule ({formula}): {reason}")
+
+
+def _bond_graph(topology: app.Topology) -> nx.Graph:
+    graph = nx.Graph()
+    for atom in topology.atoms():
+        # Virtual sites of other molecules have no element.
+        element = "?" if atom.element is None else atom.element.symbol
+        graph.add_node(atom.index, element=element)
+    graph.add_edges_from((bond[0].index, bond[1].index) for bond in topology.bonds())
+    return graph
+
+
+def _as_written(graph: nx.Graph, atoms: list[int]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Return each atom's element and its neighbours, counted from the molecule's first atom."""
+    return tuple(
+        (graph.nodes[i]["element"], tuple(sorted(j - atoms[0] for j in graph[i]))) for i in atoms
     )
 
 
-def _distinct_heavy_assignments(matcher: GraphMatcher, wanted: Molecule) -> list[list[int]]:
-    found: dict[tuple[int, ...], list[int]] = {}
-    for mapping in matcher.isomorphisms_iter():
-        assignment = [mapping[i] for i in range(wanted.num_atoms)]
-        heavy = tuple(a for a, e in zip(assignment, wanted.elements, strict=True) if e != "H")
-        if heavy not in found or assignment < found[heavy]:
-            found[heavy] = assignment
-        if len(found) > 1:
-            break
-    return list(found.values())
+def _same_bonds(wanted: Molecule, topology: app.Topology, atoms: list[int]) -> bool:
+    try:
+        found = molecule_from_topology(topology, particles=atoms)
+        return find_isomorphism(wanted, found) is not None
+    except ValueError:  # the bonds agree; names alone do not tell which atom is which
+        return True
 
 
-def _same_name(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return bool(a["element"] == b["element"] and a["name"] == b["name"])
+def _name_copies(topology: app.Topology, copies: list[list[int]]) -> str:
+    named = []
+    for atoms in copies[:_MOST_NAMED]:
+        molecule = molecule_from_topology(topology, particles=atoms)
+        ends = dict.fromkeys((molecule.residue_label(0), molecule.residue_label(len(atoms) - 1)))
+        named.append(f"{' to '.join(ends)} ({_particles(atoms)})")
+    more = [f"and {len(copies) - _MOST_NAMED} more"] if len(copies) > _MOST_NAMED else []
+    return ", ".join([*named, *more])
 
 
-def _same_element(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return bool(a["element"] == b["element"])
+def _particles(atoms: list[int]) -> str:
+    if atoms == list(range(atoms[0], atoms[-1] + 1)):
+        return f"range({atoms[0]}, {atoms[-1] + 1})"
+    return f"[{', '.join(map(str, atoms))}]"
 
 
-def _formula(molecule: Molecule) -> str:
-    counts: dict[str, int] = {}
-    for element in molecule.elements:
-        counts[element] = counts.get(element, 0) + 1
-    return "".join(f"{e}{n if n > 1 else ''}" for e, n in sorted(counts.items()))
+def _checked(particles: Sequence[int], topology: app.Topology) -> list[int]:
+    atoms = sorted({int(i) for i in particles})
+    count = topology.getNumAtoms()
+    if len(atoms) != len(particles) or not atoms or atoms[0] < 0 or atoms[-1] >= count:
+        raise ValueError(
+            f"particles= must be indices of different atoms among the topology's {count}"
+        )
+    inside = set(atoms)
+    for bond in topology.bonds():
+        first, second = bond[0], bond[1]
+        if (first.index in inside) != (second.index in inside):
+            raise ValueError(
+                f"particles= cuts the bond between atoms {first.index} ({first.name}) and "
+                f"{second.index} ({second.name}); name all atoms of the molecule"
+            )
+    return atoms
+
+
+def _formula(elements: Sequence[str]) -> str:
+    """Return a chemical formula.
+
+    Examples
+    --------
+    >>> _formula(["O", "H", "H"])
+    'H2O'
+    """
+    return "".join(f"{e}{n if n > 1 else ''}" for e, n in sorted(Counter(elements).items()))

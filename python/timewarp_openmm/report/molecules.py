@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..analysis.energies import potential_energies
 from ..analysis.states import MetastableStates
 from ..analysis.structure import divergence_floor, jensen_shannon, worst_first
-from ..analysis.superposition import rmsd_to
+from ..molecule.superposition import rmsd_to
 from ..units import thermal_energy
 from . import drawing
 from .findings import Picture, Section, columns, show
@@ -145,7 +145,7 @@ def conformations_section(study: Study, states: MetastableStates | None) -> Sect
         if label == FLOW:
             continue
         with section.attempt(f"RMSD of {label}"):
-            values = rmsd_to(frames, conformations, subject.heavy, subject.topology)
+            values = rmsd_to(frames[:, subject.heavy], conformations[:, subject.heavy])
             stride = max(chain.frames.stride for chain in survey.chains)
             x = np.arange(len(values), dtype=float) * stride
             lines = {name: (x, values[:, i]) for i, name in enumerate(names)}

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from ..analysis.numbers import plain
 from ..files import write_bytes_atomically
 from .findings import Findings
 
@@ -58,27 +55,6 @@ def write_report(findings: Findings, frames: dict[str, list[str]], folder: Path,
     text = json.dumps(plain(findings.numbers()), indent=1)
     write_bytes_atomically(folder / NUMBERS_FILE, (text + "\n").encode())
     return folder / PAGE_FILE
-
-
-def plain(value: Any) -> Any:
-    """Return numbers, arrays and dictionaries as JSON has them; NaN and infinity become null.
-
-    Examples
-    --------
-    >>> plain({"a": np.array([1.0, np.nan]), "b": np.int64(3)})
-    {'a': [1.0, None], 'b': 3}
-    """
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def file_name(name: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,9 +51,9 @@ class Sample:
         return np.concatenate(self.torsions)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Study:
-    """What is to be assessed.
+    """What is to be assessed. Nothing is added once it is made; sections only read it.
 
     Attributes
     ----------
@@ -67,7 +69,7 @@ class Study:
         For energies.
     temperature : float or None
         K.
-    velocities : dict of array
+    velocities : mapping of str to array
         Auxiliary velocities by where they come from.
     run : ShortRun or None
     run_folder : Path or None
@@ -82,9 +84,12 @@ class Study:
     state_lag: int = 10
     system: openmm.System | None = None
     temperature: float | None = None
-    velocities: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    velocities: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     run: ShortRun | None = None
     run_folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "velocities", MappingProxyType(dict(self.velocities)))
 
     @property
     def torsions(self) -> list[Torsion]:

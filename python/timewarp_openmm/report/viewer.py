@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mdtraj
 import numpy as np
 from numpy.typing import NDArray
 
 from ..files import write_bytes_atomically
 from ..molecule.graph import Molecule
+from ..molecule.superposition import superpose
 from ..trajectories.frames import FrameReader
 from .study import SHORT, Study
 from .survey import Subject
@@ -27,13 +27,10 @@ def view_frames(
     for label, sample in study.samples().items():
         if label != SHORT:
             sets[label] = sample.frames[:: -(-len(sample.frames) // _MOST_FRAMES)]
-    heavy, topology = study.subject.heavy, study.subject.topology
-    target = mdtraj.Trajectory(conformations[:1], topology)
     texts = {}
     for label, positions in sets.items():
-        frames = mdtraj.Trajectory(np.array(positions), topology)
-        frames.superpose(target, atom_indices=heavy)
-        texts[label] = [pdb_text(frame, study.subject) for frame in frames.xyz]
+        frames = superpose(positions, conformations[:1], study.subject.heavy)
+        texts[label] = [pdb_text(frame, study.subject) for frame in frames]
     return texts
 
 

@@ -6,10 +6,11 @@ import torch
 
 from ..losses.batch import Batch
 from ..molecule.graph import Molecule
+from ..molecule.superposition import superpose
 from ..trajectories.pairs import PairSampler
 from .augmentation import HydrogenPermutation, permute_atoms, random_rotations
 from .config import AugmentationConfig
-from .rigid_motion import small_rigid_motion, superpose
+from .rigid_motion import small_rigid_motion
 
 
 class BatchSource:
@@ -58,7 +59,9 @@ class BatchSource:
         self, x: torch.Tensor, y: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if self._augmentation.rigid_motion == "remove":
-            y = small_rigid_motion(superpose(y, x), self._augmentation.rigid_noise, generator)
+            # Which of many equally probable orientations of y the flow is asked to learn.
+            laid = torch.from_numpy(superpose(y.numpy(), x.numpy())).to(y.dtype)
+            y = small_rigid_motion(laid, self._augmentation.rigid_noise, generator)
         if self._augmentation.rotate:
             rotation = random_rotations(len(x), generator)
             x, y = x @ rotation, y @ rotation

@@ -1,29 +1,8 @@
-"""Laying one state onto another, for training data only.
-
-A best fit must not be used inside a proposal, where it is not reversible; here it merely chooses
-which of many equally probable orientations of y the flow is asked to learn.
-"""
+"""Small rigid motions, for training data only."""
 
 from __future__ import annotations
 
 import torch
-
-
-def superpose(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Return y [B, N, 3] moved and rotated onto x [B, N, 3] with the least squared distance.
-
-    Kabsch, Acta Cryst. A32, 922 (1976).
-    """
-    x_centre = x.mean(1, keepdim=True)
-    y_centred = y - y.mean(1, keepdim=True)
-    covariance = y_centred.transpose(1, 2) @ (x - x_centre)
-    u, _, vt = torch.linalg.svd(covariance)
-    # The smallest singular direction is turned round where the fit would be a mirror image.
-    sign = torch.ones(len(y), 3, dtype=y.dtype)
-    sign[:, 2] = torch.sign(torch.linalg.det(u @ vt))
-    rotation = u @ (sign[:, :, None] * vt)
-    moved: torch.Tensor = y_centred @ rotation + x_centre
-    return moved
 
 
 def small_rigid_motion(y: torch.Tensor, scale: float, generator: torch.Generator) -> torch.Tensor:

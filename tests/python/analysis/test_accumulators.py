@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from timewarp_openmm.analysis.chain import ChainWatch
 from timewarp_openmm.analysis.series import BlockHistograms, BlockMeans, ThinnedSeries
-from timewarp_openmm.analysis.superposition import pairwise_rmsd
+from timewarp_openmm.molecule.superposition import pairwise_rmsd
 
 cuts = st.lists(st.integers(1, 40), min_size=1, max_size=20)
 
@@ -86,18 +86,3 @@ def test_chain_watch_by_brute_force(sizes: list[int], seed: int) -> None:
         np.testing.assert_allclose(
             watch.steps.values, pairwise_rmsd(whole[1:], whole[:-1]), atol=1e-6
         )
-
-
-def test_pairwise_rmsd_against_scipy() -> None:
-    from scipy.spatial.transform import Rotation
-
-    rng = np.random.default_rng(2)
-    a, b = rng.standard_normal((2, 20, 6, 3))
-    for x, y, found in zip(a, b, pairwise_rmsd(a, b), strict=True):
-        x, y = x - x.mean(0), y - y.mean(0)
-        _, residual = Rotation.align_vectors(x, y)
-        assert found == pytest.approx(residual / np.sqrt(6), abs=1e-6)
-    turned = a @ Rotation.random(rng=3).as_matrix() + 1.0
-    np.testing.assert_allclose(pairwise_rmsd(a, turned), 0.0, atol=1e-6)
-    # A mirror image is no rotation.
-    assert pairwise_rmsd(a, a * [1, 1, -1]).min() > 0.05

@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from timewarp_openmm import pretrained
-from timewarp_openmm.analysis.torsions import proper_torsions, true_rotors
+from timewarp_openmm.analysis.torsions import proper_torsions
 from timewarp_openmm.benchmark import measure, output
+from timewarp_openmm.benchmark.outcome import conclude
 from timewarp_openmm.benchmark.rates import (
     Crossings,
     ReferenceRates,
@@ -25,7 +26,6 @@ from timewarp_openmm.benchmark.run import run_in_turns
 from timewarp_openmm.benchmark.samplers import Recording, Thermostat, make_methods
 from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.simulation.systems import named_molecule
-from timewarp_openmm.trajectories.frames import reader_topology
 
 PHI = SlowSplit((4, 6, 8, 14), 0.0, 2.4)
 ALANINE = named_molecule("alanine-dipeptide")
@@ -194,16 +194,10 @@ def test_every_method_runs_in_turns_and_is_written(tmp_path: Path) -> None:
         assert all(len(r.frames) > 0 and np.isfinite(r.frames[-1]).all() for r in group)
         # Equal shares of the time; a turn ends with the frame that it is in.
         assert sum(r.seconds for r in group) >= 0.6
-    rotors = true_rotors(proper_torsions(ATOMS))
-    topology = reader_topology(ATOMS)
-    results = [
-        measure.measure(k, r, measure.chain_torsions(r, rotors, topology), rotors, None, PHI)
-        for k, r in found.items()
-    ]
-    comparisons = [measure.compare(results[0], r, None) for r in results[1:]]
-    table = output.write_benchmark(
-        tmp_path, results, comparisons, [], {"train": 5.0}, "a test", {"minutes": 0.05}
-    )
+    outcome = conclude(found, ATOMS, None, {"training_seconds": 5.0})
+    assert [r.name for r in outcome.results] == list(found)
+    assert [c.other for c in outcome.comparisons] == list(found)[1:]
+    table = output.write_benchmark(tmp_path, outcome, "a test", {"minutes": 0.05})
     assert "5 s (train 5 s)" in table
     assert all(name in table for name in found)
     assert {p.name for p in tmp_path.iterdir()} == {

@@ -1,4 +1,4 @@
-"""The Cartesian flow: density, inverse, symmetries, scripting."""
+"""What is peculiar to the Cartesian flow."""
 
 import math
 
@@ -16,54 +16,11 @@ from pydantic import ValidationError
 
 from timewarp_openmm.flows import CartesianFlowConfig, build_flow
 
-CONFIGS = {
-    "default": small_config(),
-    "element types": small_config(embedding="element"),
-    "published": small_config(**PUBLISHED),
-}
 LAG = torch.full((6,), 2.0)
-
-each_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 
 
 def noise_for(size: int, batch: int = 6) -> torch.Tensor:
     return torch.randn(batch, size, generator=torch.Generator().manual_seed(3))
-
-
-@each_config
-def test_density_is_that_of_the_jacobian(config: CartesianFlowConfig) -> None:
-    flow = small_flow(config).double()
-    x = conformation(3).double()
-    noise = noise_for(flow.noise_size, 1)[0].double()
-
-    def outputs(z: torch.Tensor) -> torch.Tensor:
-        y, w, _ = flow.sample(x, z[None], LAG[:1])
-        return torch.cat((y.flatten(), w.flatten()))
-
-    jacobian = torch.autograd.functional.jacobian(outputs, noise)
-    log_normal = -0.5 * (noise.square().sum() + noise.numel() * math.log(2 * math.pi))
-    expected = log_normal - torch.linalg.slogdet(jacobian).logabsdet
-    y, w, log_q = flow.sample(x, noise[None], LAG[:1])
-    torch.testing.assert_close(log_q[0], expected, atol=1e-9, rtol=0)
-    torch.testing.assert_close(
-        flow.log_prob(y, w, x[None], LAG[:1])[0], expected, atol=1e-9, rtol=0
-    )
-
-
-@each_config
-def test_sample_and_inverse_agree(config: CartesianFlowConfig) -> None:
-    flow = small_flow(config, "COHNCHH")
-    x, noise = conformation(7), noise_for(flow.noise_size)
-    with torch.inference_mode():
-        y, w, log_q = flow.sample(x, noise, LAG)
-        back = flow.invert(y, w, x[None], LAG)
-        again, _, _ = flow.sample(x, back, LAG)
-        log_prob = flow.log_prob(y, w, x[None], LAG)
-    torch.testing.assert_close(back, noise, atol=1e-3, rtol=0)
-    torch.testing.assert_close(again, y, atol=1e-6, rtol=0)
-    torch.testing.assert_close(log_prob, log_q, atol=1e-4, rtol=0)
-    assert log_q.dtype == log_prob.dtype == torch.float64
-    assert y.dtype == w.dtype == torch.float32
 
 
 def test_noise_of_positions_and_velocities_both_matter() -> None:
@@ -75,33 +32,6 @@ def test_noise_of_positions_and_velocities_both_matter() -> None:
         first, second = flow.sample(x, noise, LAG[:1]), flow.sample(x, other, LAG[:1])
         assert not torch.allclose(first[0], second[0])
         assert not torch.allclose(first[1], second[1])
-
-
-@each_config
-def test_one_state_for_the_batch_gives_what_a_state_each_gives(config: CartesianFlowConfig) -> None:
-    flow = small_flow(config)
-    x, noise = conformation(3), noise_for(flow.noise_size)
-    copies = x.expand(6, -1, -1)
-    y, w, log_q = flow.sample(x, noise, LAG)
-    y_each, w_each, log_q_each = flow.sample(copies, noise, LAG)
-    torch.testing.assert_close(y_each, y)
-    torch.testing.assert_close(w_each, w, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(log_q_each, log_q, atol=1e-4, rtol=0)
-    torch.testing.assert_close(
-        flow.log_prob(y, w, copies, LAG), flow.log_prob(y, w, x[None], LAG), atol=1e-4, rtol=0
-    )
-
-
-@each_config
-def test_moves_with_the_state(config: CartesianFlowConfig) -> None:
-    flow = small_flow(config).double()
-    x, noise = conformation(3).double(), noise_for(flow.noise_size).double()
-    shift = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
-    y, w, log_q = flow.sample(x, noise, LAG)
-    moved = flow.sample(x + shift, noise, LAG)
-    torch.testing.assert_close(moved[0], y + shift)
-    torch.testing.assert_close(moved[1], w)
-    torch.testing.assert_close(moved[2], log_q)
 
 
 def test_atoms_of_one_element_are_exchangeable_only_with_element_types() -> None:
@@ -147,33 +77,6 @@ def test_conditioning_velocities_count_only_if_asked_for() -> None:
         without = flow.log_prob(y, w, x, LAG)
         assert torch.allclose(flow.log_prob_given_velocities(y, w, x, v), without) != counts
         assert torch.equal(flow.log_prob_given_velocities(y, w, x, 0 * v), without)
-
-
-@each_config
-def test_scripted_gives_what_python_gives(config: CartesianFlowConfig) -> None:
-    flow = small_flow(config)
-    scripted = torch.jit.script(flow)
-    x, noise = conformation(3), noise_for(flow.noise_size)
-    with torch.inference_mode():
-        expected = flow.sample(x, noise, LAG)
-        y, w, _ = expected
-        for result, value in zip(scripted.sample(x, noise, LAG), expected, strict=True):
-            torch.testing.assert_close(result, value)
-        for method in ("log_prob", "invert"):
-            torch.testing.assert_close(
-                getattr(scripted, method)(y, w, x[None], LAG),
-                getattr(flow, method)(y, w, x[None], LAG),
-            )
-
-
-@each_config
-def test_all_weights_learn(config: CartesianFlowConfig) -> None:
-    flow = small_flow(config, "COHS")
-    x, noise = conformation(4), noise_for(flow.noise_size)
-    y, w, _ = flow.sample(x, noise, LAG)
-    flow.log_prob(y.detach() + 0.01, w.detach(), x[None], LAG).sum().backward()
-    for name, parameter in flow.named_parameters():
-        assert not parameter.requires_grad or parameter.grad is not None, name
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from flow_helpers import chain_molecule, conformation, metadata_for, small_config, small_flow
+from internal_flows import trained_like
+from molecules import make
 from torch import Tensor, nn
 
 from timewarp_openmm import __version__
 from timewarp_openmm.contract import ContractError, ModelMetadata, read_metadata
 from timewarp_openmm.flows import check_contract, export_model
+from timewarp_openmm.flows.check import check_jacobian
 
 ATOMS = 3
 MOLECULE = chain_molecule("COH")
@@ -163,3 +166,16 @@ def test_file_is_replaced_only_when_asked(tmp_path: Path) -> None:
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no folder"):
         export_model(GoodSteps(), metadata(), tmp_path / "nowhere" / "m.pt")
+
+
+def test_shapes_without_their_volume_element_are_refused(tmp_path: Path) -> None:
+    """`sample` and `log_prob` agree; the determinant, rigid motions and all, does not."""
+    flow, frames = trained_like("CO")
+    molecule, _ = make("CO")
+    shapes = metadata_for(molecule, frames[0], flow.noise_size, (math.inf,))
+    shapes.precision = flow.precision
+    check_jacobian(flow, shapes)
+    volume = flow.shape.internal.log_volume
+    flow.shape.internal.log_volume = lambda bonds, angles: 0.0 * volume(bonds, angles)
+    with pytest.raises(ContractError, match="Jacobian of sample"):
+        export_model(flow, shapes, tmp_path / "m.pt")

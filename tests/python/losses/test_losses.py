@@ -110,11 +110,3 @@ def test_sections_are_weights_or_settings() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             losses(**sections)
-
-
-def test_every_loss_can_stand_alone() -> None:
-    """With its defaults: a name and nothing else makes a configuration."""
-    for name, loss in LOSSES.items():
-        (used,) = losses(**{name: {}}).used()
-        assert type(used) is loss
-        assert used.weight == 1.0

@@ -36,8 +36,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     md = survey_pieces("md", subject, {"md": [frames]})
     chain = survey_pieces("chain", subject, {"chain": [frames[::2]]}, md.histograms)
     flow = survey_pieces("flow", subject, {"flow": [frames[:100]]}, md.histograms)
-    study = Study(subject, chain, md, flow, tica_lag=2, state_lag=2)
-    study.velocities["long chain"] = np.random.default_rng(1).standard_normal((200, 22, 3))
+    velocities = {"long chain": np.random.default_rng(1).standard_normal((200, 22, 3))}
+    study = Study(subject, chain, md, flow, tica_lag=2, state_lag=2, velocities=velocities)
     findings, conformations, names = assess(study, "Report <b>&</b> names")
     folder = tmp_path_factory.mktemp("browser")
     return write_report(findings, view_frames(study, conformations, names), folder, "a test")

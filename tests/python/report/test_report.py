@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ import pytest
 from report_helpers import PDB, TOPOLOGY, md_frames, write
 
 from timewarp_openmm import cli
+from timewarp_openmm.molecule import molecule_from_topology
+from timewarp_openmm.report.study import Study
+from timewarp_openmm.report.survey import Subject
+from timewarp_openmm.simulation.systems import named_molecule
 
 
 def analyze(arguments: str, out: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -297,3 +302,17 @@ def test_analysis_imports_no_training_and_sampling_no_analysis() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_study_cannot_be_changed() -> None:
+    alanine = named_molecule("alanine-dipeptide")
+    molecule = molecule_from_topology(alanine.topology)
+    given = {"long chain": np.zeros((1, 22, 3))}
+    study = Study(Subject.of(molecule, TOPOLOGY, alanine.positions), None, velocities=given)
+    for entry in fields(Study):
+        with pytest.raises(FrozenInstanceError):
+            setattr(study, entry.name, None)
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        study.velocities["flow without MH"] = np.ones((1, 22, 3))  # type: ignore[index]
+    given.clear()
+    assert list(study.velocities) == ["long chain"]
