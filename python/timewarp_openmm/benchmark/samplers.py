@@ -12,8 +12,9 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
+from ..simulation.langevin import Langevin
 from ..simulation.systems import MolecularSystem
-from ..units import NANOMETER, PICOSECOND
+from ..units import NANOMETER
 
 #: 1/ps, where no reference says otherwise.
 FRICTION = 1.0
@@ -34,6 +35,10 @@ class Thermostat:
 
     temperature: float
     friction: float = FRICTION
+
+    def dynamics(self, timestep: float) -> Langevin:
+        """Return the dynamics with a time step / ps."""
+        return Langevin(self.temperature, self.friction, timestep)
 
 
 @dataclass
@@ -138,7 +143,7 @@ class Dynamics:
     timestep: float
 
     def integrator(self, seed: int) -> openmm.LangevinMiddleIntegrator:
-        return make_langevin(self.thermostat, self.timestep, seed)
+        return self.thermostat.dynamics(self.timestep).integrator(seed)
 
     def prepare(self, context: openmm.Context, start: NDArray[np.float64], seed: int) -> None:
         """Put a Context to a start [N, 3] / nm, with velocities of the thermostat."""
@@ -206,17 +211,6 @@ class ReplicaExchange(Sampler):
         self.recording.frames.append(
             np.asarray(state.getPositions(asNumpy=True).value_in_unit(NANOMETER), dtype=np.float32)
         )
-
-
-def make_langevin(
-    thermostat: Thermostat, timestep: float, seed: int
-) -> openmm.LangevinMiddleIntegrator:
-    """Return an integrator for a time step / ps."""
-    integrator = openmm.LangevinMiddleIntegrator(
-        thermostat.temperature, thermostat.friction, timestep * PICOSECOND
-    )
-    integrator.setRandomNumberSeed(seed)
-    return integrator
 
 
 def constrained_system(molecule: MolecularSystem, heavy_hydrogens: bool) -> openmm.System:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from training_data import TINY_CARTESIAN
 
 import timewarp_openmm.training.loop as trainer_module
 from timewarp_openmm.contract import read_metadata
@@ -30,16 +31,12 @@ from timewarp_openmm.training.loop import Progress, learning_rate, prepare_data,
 from timewarp_openmm.training.rigid_motion import small_rigid_motion
 from timewarp_openmm.trajectories.pairs import load_trajectories
 
+# Wide displacements are far from the data, so that there is something to learn.
 TINY_FLOW = {
-    "coordinates": "cartesian",
+    **TINY_CARTESIAN,
     "d_model": 16,
-    "num_coupling_layers": 2,
-    "num_transformer_layers": 1,
-    "length_scales": [0.2],
     "mlp_hidden": [16],
     "feedforward": 16,
-    "embedding_size": 4,
-    # Far from the data, so that there is something to learn.
     "displacement_scale": 0.2,
 }
 
@@ -191,7 +188,7 @@ def test_batches_are_centred_seeded_and_laid_onto_x(data_folder: Path) -> None:
     # Half a picosecond of drift and tumbling would be several times this.
     assert float((batch.y - batch.x).norm(dim=2).mean()) < 0.06
     assert data.provenance.temperature == 310.0
-    assert data.provenance.force_field == "amber99sbildn.xml + amber99_obc.xml"
+    assert data.provenance.force_field == ("amber99sbildn.xml", "amber99_obc.xml")
 
 
 def test_training_learns_resumes_bit_for_bit_and_exports(data_folder: Path, tmp_path: Path) -> None:
