@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import mdtraj
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from ..analysis.autocorrelation import (
     stack_chains,
 )
 from ..analysis.tica import SlowCoordinates
-from ..analysis.torsions import Torsion, measure_torsions
+from ..analysis.torsions import Torsion, folded_torsions
 from .rates import Crossings, SlowSplit, count_sides
 from .samplers import Recording
 
@@ -89,13 +88,10 @@ class MethodResult:
 
 
 def chain_torsions(
-    recordings: Sequence[Recording], torsions: Sequence[Torsion], topology: mdtraj.Topology
+    recordings: Sequence[Recording], torsions: Sequence[Torsion]
 ) -> list[NDArray[np.float64]]:
     """Return the torsions [F, T] / rad of each chain's frames."""
-    return [
-        measure_torsions(mdtraj.Trajectory(np.stack(r.frames), topology), torsions).astype(float)
-        for r in recordings
-    ]
+    return [folded_torsions(np.stack(r.frames), torsions).astype(float) for r in recordings]
 
 
 def measure(
