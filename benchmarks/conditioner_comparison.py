@@ -37,7 +37,8 @@ from timewarp_openmm.flows import build_flow, export_model
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.losses.likelihood import Likelihood
 from timewarp_openmm.losses.registry import LossConfig, losses
-from timewarp_openmm.simulation.run import SYSTEM_FILE, default_platform
+from timewarp_openmm.simulation.langevin import default_platform
+from timewarp_openmm.simulation.run import SYSTEM_FILE
 from timewarp_openmm.simulation.systems import load_system_xml
 from timewarp_openmm.training.checkpoints import load_trained
 from timewarp_openmm.training.config import (

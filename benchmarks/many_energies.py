@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from openmm import app, unit
 
 from timewarp_openmm import TimewarpMCMCIntegrator, pretrained, read_metadata
 from timewarp_openmm.energies import surrogate_energy
+from timewarp_openmm.machine import usable_cpus
 from timewarp_openmm.simulation.systems import MolecularSystem, build_system, named_molecule
 
 COPIES = (1, 8, 64)
@@ -103,7 +103,7 @@ def ways(molecule: MolecularSystem, files: list[str], make: Make, seconds: float
         many = context(*copies_of(molecule, files, count))
         speed = count * rate(lambda many=many: many.getState(energy=True), seconds)
         lines.append(f"| {count} copies in one System (their sum only) | {speed:,.0f} |")
-    for count in sorted({2, os.cpu_count() or 1}):
+    for count in sorted({2, usable_cpus()}):
         contexts = [context(molecule.system, molecule.positions) for _ in range(count)]
         lines.append(f"| {count} contexts on threads | {on_threads(contexts, seconds):,.0f} |")
     energy = surrogate_energy(molecule.system)
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file for the tables")
     options = parser.parse_args()
     model = Path(options.model if Path(options.model).exists() else pretrained(options.model))
-    files = options.force_field or read_metadata(model).force_field.split(" + ")
+    files = options.force_field or read_metadata(model).force_field
     lines = tables(
         options.platform, options.precision, files, model, options.batch, options.seconds
     )

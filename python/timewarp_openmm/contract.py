@@ -58,7 +58,8 @@ class ModelMetadata:
         more than the contract allows.
     reference_positions : list of N lists of 3 floats, or None
         nm; a plausible conformation, on which the contract is checked when the model is loaded.
-    force_field : str
+    force_field : list of str
+        OpenMM's files.
     provenance : dict
         Data hash, seed, versions, time, measured figures.
     licence, package_version : str
@@ -73,7 +74,7 @@ class ModelMetadata:
     auxiliary_velocities: bool = True
     precision: str = "single"
     reference_positions: list[list[float]] | None = None
-    force_field: str = ""
+    force_field: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     licence: str = "MIT"
     package_version: str = ""
@@ -125,6 +126,9 @@ class ModelMetadata:
             raise ContractError(f"unknown metadata entries: {', '.join(unknown)}")
         if content.get("molecule") is not None:
             content["molecule"] = molecule_from_dict(content["molecule"])
+        if isinstance(content.get("force_field"), str):
+            # The first models have the names in one text.
+            content["force_field"] = [f for f in content["force_field"].split(" + ") if f]
         content["lag_times"] = [float(lag) for lag in content.get("lag_times", [])]
         try:
             return ModelMetadata(**content)

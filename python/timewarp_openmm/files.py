@@ -5,12 +5,19 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from errno import EINVAL, ENOLCK, ENOSYS, ENOTSUP, EOPNOTSUPP
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+#: How long to wait for another process that holds a lock.
+LOCK_SECONDS = 10.0
+#: What flock says on disks that have none.
+_NO_FLOCK = (ENOSYS, ENOTSUP, EOPNOTSUPP, ENOLCK, EINVAL)
 
 
 def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -62,6 +69,24 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
 
 def _write_bytes(path: Path, content: bytes) -> None:
     path.write_bytes(content)
+
+
+def check_utf8(path: str | os.PathLike[str]) -> None:
+    """Refuse a file name that is no text: OpenMM, HDF5 and XML cannot hold it.
+
+    Raises
+    ------
+    ValueError
+        Naming the file by its bytes.
+    """
+    name = os.fsencode(path)
+    try:
+        name.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"the file name {name!r} is not UTF-8, which OpenMM and HDF5 need; rename the file or "
+            "its folder, or make a link to it"
+        ) from error
 
 
 def refuse_existing(path: Path, force: bool) -> None:
@@ -128,26 +153,53 @@ def open_exclusively(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def exclusive_lock(path: Path, wait: float = 10.0) -> Iterator[None]:
-    """Hold a lock on `path`, waiting at most `wait` seconds for another process to let go.
+def exclusive_lock(path: Path, wait: float | None = None) -> Iterator[None]:
+    """Hold a lock on `path`, waiting at most `wait` seconds (10) for another process to let go.
 
-    The lock goes with the process that holds it, so a killed run leaves none behind.
+    The lock goes with the process that holds it, so a killed run leaves none behind. On a disk
+    without flock (some NFS, Lustre and FUSE mounts) it is a file that names the process, and a
+    process of this computer that no longer exists does not hold it; a warning says so.
 
     Raises
     ------
     FileExistsError
         If another process still holds it.
     """
-    deadline = time.monotonic() + wait
-    with open(path, "w") as handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise FileExistsError(
-                        f"another process is writing to {path.parent}; wait for it or stop it"
-                    ) from error
-                time.sleep(0.1)
+    lock = _acquire(path, LOCK_SECONDS if wait is None else wait)
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def _acquire(path: Path, wait: float) -> BaseFileLock:
+    lock: BaseFileLock = FileLock(path, timeout=wait, fallback_to_soft=False)
+    try:
+        with naming(path):
+            lock.acquire()
+    except Timeout as error:
+        raise FileExistsError(
+            f"another process is writing to {path.parent}; wait for it or stop it"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_FLOCK:
+            raise
+        return _acquire_without_flock(path.with_name(f"{path.name}.held"), wait)
+    return lock
+
+
+def _acquire_without_flock(path: Path, wait: float) -> BaseFileLock:
+    lock = SoftFileLock(path, timeout=wait)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise FileExistsError(
+            f"another process is writing to {path.parent}; wait for it or stop it. If there is "
+            f"none, on any computer that shares the disk, remove {path}"
+        ) from error
+    warnings.warn(
+        f"the disk of {path.parent} has no file locks (flock); {path.name} stands in for one. "
+        "Do not write to this folder from two computers at once",
+        stacklevel=4,
+    )
+    return lock

@@ -11,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract import read_metadata
-from ..units import DALTON, NANOMETER, thermal_energy
+from ..simulation.chains import run_chains
+from ..units import DALTON, KELVIN, NANOMETER, PICOSECOND, thermal_energy
 
 if TYPE_CHECKING:
     import openmm
+
+    from ..integrator import TimewarpMCMCIntegrator
 
 
 @dataclass(frozen=True)
@@ -126,36 +129,27 @@ def run_chain(
     openmm.OpenMMException, ValueError
         If the model, the System and the order do not fit each other.
     """
-    import openmm
-
-    from ..integrator import TimewarpMCMCIntegrator
-
-    integrator = TimewarpMCMCIntegrator(model)
-    integrator.setParticles(list(order))
-    integrator.setRandomNumberSeed(seed)
-    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
-    context.setPositions(np.asarray(positions, dtype=float))
-    temperature = integrator.getTemperature().value_in_unit(openmm.unit.kelvin)
-    masses = np.array(
-        [system.getParticleMass(i).value_in_unit(DALTON) for i in range(len(positions))]
-    )
-    scale = np.sqrt(masses / thermal_energy(temperature))[:, None]
-    accepted = np.zeros(iterations, dtype=bool)
+    masses = [system.getParticleMass(i).value_in_unit(DALTON) for i in range(len(positions))]
+    accepted: list[int] = []
     velocities = []
-    before = 0
-    for i in range(iterations):
-        integrator.step(1)
-        now = integrator.getNumAccepted()
-        accepted[i], before = now > before, now
-        if i % interval == 0:
-            state = context.getState(velocities=True)
-            unit = NANOMETER / openmm.unit.picosecond
-            velocities.append(state.getVelocities(asNumpy=True).value_in_unit(unit) * scale)
-    edges = np.concatenate([[-1], np.flatnonzero(accepted), [iterations]])
+
+    def observe(_: int, integrator: TimewarpMCMCIntegrator, context: openmm.Context) -> None:
+        accepted.append(integrator.getNumAccepted())
+        if len(accepted) % interval == 1 % interval:
+            kT = thermal_energy(integrator.getTemperature().value_in_unit(KELVIN))
+            state = context.getState(velocities=True).getVelocities(asNumpy=True)
+            scale = np.sqrt(np.array(masses) / kT)[:, None]
+            velocities.append(state.value_in_unit(NANOMETER / PICOSECOND) * scale)
+
+    runs = run_chains(
+        model, system, [positions], iterations, seed, particles=order, observe=observe
+    )
+    moved = np.diff(accepted, prepend=0) > 0
+    edges = np.concatenate([[-1], np.flatnonzero(moved), [iterations]])
     return ShortRun(
-        float(accepted.mean()),
+        runs.acceptance.mean,
         iterations,
         int(np.diff(edges).max()) - 1,
-        accepted,
+        moved,
         np.array(velocities),
     )

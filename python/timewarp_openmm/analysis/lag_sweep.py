@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import replace_atomically
+from ..simulation.chains import ChainRuns
 
 #: rad; a torsion that turns by more in one iteration has left its basin.
 TURN = math.pi / 2
@@ -54,10 +55,7 @@ def count_turns(torsions: NDArray[np.float64]) -> int:
 
 
 def summarize_lag(
-    lag: float,
-    acceptance: Sequence[float],
-    torsions: Sequence[NDArray[np.float64]],
-    seconds: float,
+    lag: float, runs: ChainRuns, torsions: Sequence[NDArray[np.float64]]
 ) -> LagResult:
     """Summarize chains at one lag.
 
@@ -65,22 +63,20 @@ def summarize_lag(
     ----------
     lag : float
         ps.
-    acceptance : sequence of float
-        Of each chain, at least two.
+    runs : ChainRuns
+        Of at least two chains.
     torsions : sequence of array [F, R]
         Of each chain / rad, the start and every iteration.
-    seconds : float
-        Wall time of all chains.
     """
     turns = [count_turns(t) / (len(t) - 1) for t in torsions]
     steps = [float(np.sqrt(np.square(_changes(t)).mean())) for t in torsions]
-    iterations = sum(len(t) - 1 for t in torsions)
     return LagResult(
         lag,
-        *_with_error(acceptance),
+        runs.acceptance.mean,
+        runs.acceptance.error,
         *_with_error(turns),
         *_with_error(steps),
-        iterations_per_second=iterations / seconds,
+        iterations_per_second=runs.iterations_per_second,
     )
 
 

@@ -14,10 +14,10 @@ from ..analysis.torsions import Torsion, measure_torsions
 from ..bounds import shifted_seed
 from ..molecule.graph import molecule_from_topology
 from ..simulation.explore import ExploreSettings, find_basins
-from ..simulation.starts import get_positions
+from ..simulation.langevin import get_positions
 from ..simulation.systems import MolecularSystem
 from ..trajectories.frames import reader_topology
-from .samplers import Maker, Recording, Thermostat, make_langevin
+from .samplers import Maker, Recording, Thermostat
 
 #: Turns that each chain gets; the more, the less a busy spell of the machine falls on one method.
 ROUNDS = 10
@@ -44,13 +44,14 @@ def find_starts(
         Repeated where there are fewer basins than chains.
     """
     basins = find_basins(molecule, EXPLORATION, seed, report=report)
+    dynamics = thermostat.dynamics(0.001)
     positions = []
     for number, start in enumerate(basins.positions):
-        integrator = make_langevin(thermostat, 0.001, shifted_seed(seed, number + 1))
+        own_seed = shifted_seed(seed, number + 1)
+        integrator = dynamics.integrator(own_seed)
         context = openmm.Context(molecule.system, integrator, platform)
-        context.setPositions(start)
-        context.setVelocitiesToTemperature(thermostat.temperature, shifted_seed(seed, number + 1))
-        integrator.step(round(EQUILIBRATION / 0.001))
+        dynamics.start(context, start, own_seed, minimise=False)
+        integrator.step(dynamics.steps(EQUILIBRATION))
         positions.append(np.asarray(get_positions(context)))
     stacked = np.stack(positions)
     topology = reader_topology(molecule_from_topology(molecule.topology))

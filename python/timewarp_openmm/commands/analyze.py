@@ -136,7 +136,7 @@ def _find_system(options: AnalyzeOptions, metadata: ModelMetadata | None) -> ope
 
     force_field = options.force_field
     if metadata is not None and not force_field and options.system is None:
-        force_field = metadata.force_field.split(" + ") if metadata.force_field else None
+        force_field = metadata.force_field or None
     if not force_field and options.system is None:
         return None
     return load_molecule(options.topology, force_field, options.system).system

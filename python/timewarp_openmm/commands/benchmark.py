@@ -85,7 +85,7 @@ def _read_subject(options: BenchmarkOptions) -> Subject:
     metadata = read_metadata(options.model)
     force_field = options.force_field
     if options.system is None and not force_field:
-        force_field = metadata.force_field.split(" + ")
+        force_field = metadata.force_field
     molecule = load_molecule(options.pdb, force_field, options.system)
     kelvin = options.temperature or metadata.temperature
     names = [atom.name for atom in molecule.topology.atoms()]

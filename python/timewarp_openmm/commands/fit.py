@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -26,13 +25,15 @@ class FitOptions(Options):
         None, description="OpenMM force field file; once per file."
     )
     system: Path | None = Field(None, description="A System XML instead.")
-    minutes: Annotated[float, FIT_MINUTES] = Field(30.0, description="Wall time for everything.")
+    minutes: Annotated[float, FIT_MINUTES] = Field(
+        30.0, description="Wall time for everything, in all calls together."
+    )
     temperature: Temperature = Field(310.0, description="Of the samples.")
     target: Annotated[float, ACCEPTANCE_TARGET] = Field(
         0.9, description="Acceptance at which refining stops."
     )
     seed: Seed = Field(1, description="Seed of the whole fit.")
-    workers: Workers | None = Field(None, description="Cores to use; default: all.")
+    workers: Workers | None = Field(None, description="CPUs to use; default: all that it may.")
     work: OutputPath | None = Field(
         None, description="Folder of the stages' files; default: <out>.work."
     )
@@ -42,11 +43,12 @@ class FitOptions(Options):
 def fit(options: FitOptions) -> None:
     """Make a model for a molecule: explore, simulate, train, refine, export, measure.
 
-    The same command goes on with an interrupted fit.
+    The same command goes on with an interrupted fit; with more minutes, with a finished one.
     """
+    from ..machine import usable_cpus
     from ..simulation.systems import load_molecule
-    from ..workflows.fit import FitSettings
     from ..workflows.fit import fit as run_fit
+    from ..workflows.settings import FitSettings
 
     molecule = load_molecule(options.structure, options.force_field, options.system)
     settings = FitSettings(
@@ -54,7 +56,7 @@ def fit(options: FitOptions) -> None:
         options.temperature,
         options.target,
         options.seed,
-        options.workers or os.cpu_count() or 1,
+        options.workers or usable_cpus(),
     )
     with FitDisplay(options.minutes) as display:
         result = run_fit(molecule, options.out, settings, options.work, display, options.force)
@@ -105,6 +107,10 @@ class FitDisplay:
         if not self._console.is_terminal and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + 20.0
             print_progress(f"{self._name}: {done:.0%} {text}")
+
+    def tell(self, message: str) -> None:
+        """Print what the user should know beyond progress."""
+        self._console.print(message, highlight=False, soft_wrap=True)
 
     def _finish(self) -> None:
         if self._name:

@@ -23,7 +23,9 @@ class ImportOptions(Options):
     out: OutputPath = Field(description="The model file to write.")
     temperature: Temperature = Field(310.0, description="Of its training data.")
     lag: Annotated[float, LAG_TIME] = Field(2.0, description="Of its training pairs.")
-    force_field: str = Field("", description="Of its training data.")
+    force_field: list[str] | None = Field(
+        None, description="OpenMM force field file of its training data; once per file."
+    )
     force: bool = Field(False, description="Replace the file that is there.")
 
 
@@ -38,7 +40,7 @@ def import_published(options: ImportOptions) -> None:
         options.topology,
         options.temperature,
         options.lag,
-        options.force_field,
+        options.force_field or (),
     )
     export_model(flow, metadata, options.out, overwrite=options.force)
     typer.echo(f"{options.out}: contract checked")

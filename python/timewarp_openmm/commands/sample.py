@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import Field
 
 from ..bounds import STEP_INTERVAL, STEPS, SUBCHAIN, Seed, Temperature
 from .options import Options, OutputPath
+
+if TYPE_CHECKING:
+    from ..integrator import TimewarpMCMCIntegrator
 
 
 class SampleOptions(Options):
@@ -44,7 +47,7 @@ def sample(options: SampleOptions) -> None:
     refuse_existing(out, options.force)
     force_field = options.force_field
     if options.system is None and not force_field:
-        force_field = read_metadata(options.model).force_field.split(" + ")
+        force_field = read_metadata(options.model).force_field
     molecule = load_molecule(options.pdb, force_field, options.system)
 
     # Loads the compiled plugin, so it comes after all that can be wrong without it.
@@ -71,7 +74,7 @@ def sample(options: SampleOptions) -> None:
     )
     simulation.context.setPositions(molecule.positions)
     steps, interval = options.steps, options.interval
-    began = time.monotonic()
+    began, stuck = time.monotonic(), False
     # Not a DCDReporter: one that cannot write to a full disk prints a traceback when it goes.
     with (
         open_exclusively(out) as handle,
@@ -86,9 +89,21 @@ def sample(options: SampleOptions) -> None:
                 state.getPositions(), periodicBoxVectors=state.getPeriodicBoxVectors()
             )
             report(simulation.currentStep)
+            stuck = stuck or _warn_if_stuck(integrator, simulation.currentStep)
         simulation.step(steps % interval)
+        stuck = stuck or _warn_if_stuck(integrator, simulation.currentStep)
     seconds = time.monotonic() - began
     typer.echo(
         f"{out}: {steps // interval} frames, acceptance {integrator.getAcceptanceRate():.2%}, "
         f"{steps / seconds:.0f} iterations/s"
     )
+
+
+def _warn_if_stuck(integrator: TimewarpMCMCIntegrator, iterations: int) -> bool:
+    """Warn, once, of a chain that has accepted nothing in a thousand tries."""
+    from ..simulation.chains import describe_stuck
+
+    message = describe_stuck(iterations, integrator.getNumAccepted())
+    if message is not None:
+        typer.echo(f"timewarp-openmm: warning: {message}", err=True)
+    return message is not None

@@ -67,7 +67,7 @@ class SimulateOptions(Options):
     platform: str | None = Field(None, description="OpenMM platform.")
     seed: Seed | None = Field(None, description="Seed of the whole run.")
     workers: Workers | None = Field(
-        None, description="Processes of one thread each; default: the cores."
+        None, description="Processes of one thread each; default: the CPUs it may use."
     )
     force: bool = Field(False, description="Replace the run that is there.")
 
@@ -89,7 +89,10 @@ class SimulateOptions(Options):
 
 
 def simulate(options: SimulateOptions) -> None:
-    """Run molecular dynamics trajectories; the same command finishes an interrupted run."""
+    """Run molecular dynamics trajectories; the same command finishes an interrupted run.
+
+    A greater --length makes the trajectories of a finished run longer.
+    """
     from ..simulation.protocol import with_settings
     from ..simulation.run import simulate as run_simulation
     from .progress import counting
@@ -121,8 +124,7 @@ def simulate(options: SimulateOptions) -> None:
 
 
 def _explore(molecule: MolecularSystem, protocol: Protocol, options: SimulateOptions) -> Basins:
-    import os
-
+    from ..machine import usable_cpus
     from ..simulation.explore import ExploreSettings, load_or_find_basins
     from .progress import counting
 
@@ -134,14 +136,14 @@ def _explore(molecule: MolecularSystem, protocol: Protocol, options: SimulateOpt
         max_minutes=options.explore_minutes,
         max_basins=options.max_basins,
     )
-    workers = options.workers or os.cpu_count() or 1
+    workers = options.workers or usable_cpus()
     with counting(f"exploring {protocol.molecule}", 100.0, "%") as show:
 
         def report(done: float, note: str) -> None:
             show(round(100 * done, 1), note)
 
         basins = load_or_find_basins(
-            options.out, molecule, settings, protocol.seed, workers, report
+            options.out, molecule, settings, protocol.seed, workers, report, options.force
         )
     typer.echo(
         f"{options.out}: {len(basins)} basins kept of {basins.found}, {basins.dropped} "
@@ -152,8 +154,8 @@ def _explore(molecule: MolecularSystem, protocol: Protocol, options: SimulateOpt
 
 def _choose(options: SimulateOptions) -> tuple[MolecularSystem, Protocol]:
     """Return the molecule and the protocol that the options ask for."""
+    from ..simulation.langevin import default_platform
     from ..simulation.protocol import Protocol, preset
-    from ..simulation.run import default_platform
     from ..simulation.systems import load_molecule, named_molecule
 
     if (options.preset is None) == (options.pdb is None):

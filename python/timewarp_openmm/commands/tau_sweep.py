@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +43,7 @@ def tau_sweep(options: TauSweepOptions) -> None:
     """Run chains at each lag time of a model, and compare them."""
     from ..contract import read_metadata
     from ..files import refuse_existing, write_bytes_atomically
+    from ..simulation.start_checks import check_start
     from ..simulation.systems import load_molecule
 
     numbers = options.out.with_suffix(".json")
@@ -52,8 +52,9 @@ def tau_sweep(options: TauSweepOptions) -> None:
     metadata = read_metadata(options.model)
     force_field = options.force_field
     if options.system is None and not force_field:
-        force_field = metadata.force_field.split(" + ")
+        force_field = metadata.force_field
     molecule = load_molecule(options.pdb, force_field, options.system)
+    check_start(molecule.topology, molecule.system, molecule.positions)
 
     from ..analysis.lag_sweep import plot_sweep
     from .progress import counting
@@ -87,20 +88,11 @@ def _plain(entry: dict[str, Any]) -> dict[str, Any]:
 def _relax(
     molecule: MolecularSystem, temperature: float, seed: int, platform: str
 ) -> NDArray[np.float64]:
-    import openmm
+    from ..simulation.langevin import Langevin
 
-    from ..simulation.starts import get_positions
-    from ..simulation.systems import make_platform
-    from ..units import PICOSECOND
-
-    integrator = openmm.LangevinMiddleIntegrator(temperature, 1.0, 0.001 * PICOSECOND)
-    integrator.setRandomNumberSeed(seed)
-    context = openmm.Context(molecule.system, integrator, *make_platform(platform))
-    context.setPositions(molecule.positions)
-    openmm.LocalEnergyMinimizer.minimize(context)
-    context.setVelocitiesToTemperature(temperature, seed)
-    integrator.step(round(_RELAXATION / 0.001))
-    return get_positions(context)
+    return Langevin(temperature).relaxed(
+        molecule.system, molecule.positions, _RELAXATION, platform, seed, minimise=True
+    )
 
 
 def _sweep_one(
@@ -113,25 +105,28 @@ def _sweep_one(
     import openmm
 
     from ..analysis.lag_sweep import summarize_lag
-    from ..integrator import TimewarpMCMCIntegrator
     from ..molecule.graph import molecule_from_topology
+    from ..molecule.matching import match_atoms
+    from ..simulation.chains import run_chains
     from ..simulation.explore import measure_torsions, rotor_torsions
-    from ..simulation.starts import get_positions
-    from ..simulation.systems import make_platform
+    from ..simulation.langevin import get_positions
 
     quadruples = rotor_torsions(molecule_from_topology(molecule.topology, molecule.system))
-    acceptance, torsions = [], []
-    began = time.monotonic()
-    for seed, start in enumerate(starts, 1):
-        integrator = TimewarpMCMCIntegrator(str(options.model), topology=molecule.topology)
-        integrator.setLagWeights(weights)
-        integrator.setRandomNumberSeed(seed)
-        context = openmm.Context(molecule.system, integrator, *make_platform(options.platform))
-        context.setPositions(start)
-        frames = [start]
-        for _ in range(options.iterations):
-            integrator.step(1)
-            frames.append(get_positions(context))
-        torsions.append(measure_torsions(np.stack(frames), quadruples))
-        acceptance.append(integrator.getAcceptanceRate())
-    return summarize_lag(lag, acceptance, torsions, time.monotonic() - began)
+    frames = [[start] for start in starts]
+
+    def observe(chain: int, _: openmm.Integrator, context: openmm.Context) -> None:
+        frames[chain].append(get_positions(context))
+
+    runs = run_chains(
+        options.model,
+        molecule.system,
+        starts,
+        options.iterations,
+        seed=1,
+        particles=match_atoms(options.model, molecule.topology, positions=molecule.positions),
+        platform=options.platform,
+        lag_weights=weights,
+        observe=observe,
+    )
+    torsions = [measure_torsions(np.stack(chain), quadruples) for chain in frames]
+    return summarize_lag(lag, runs, torsions)

@@ -7,11 +7,11 @@ start from one conformation of each cluster.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,11 @@ from ..files import replace_atomically
 from ..molecule.graph import Molecule, molecule_from_topology
 from ..molecule.stereochemistry import Stereochemistry
 from ..molecule.zmatrix import CoordinateKind, build_zmatrix
-from ..units import KILOJOULE_PER_MOLE, PICOSECOND, thermal_energy
-from .run import default_platform
-from .starts import get_positions
+from ..stages import Conflict, Done, Missing, Standing, compare, refuse
+from ..units import KILOJOULE_PER_MOLE, thermal_energy
+from .identity import content_of
+from .langevin import Langevin, default_platform, get_positions
+from .start_checks import check_start
 from .systems import MolecularSystem, make_platform
 
 BASINS_FILE = "basins.npz"
@@ -205,8 +207,10 @@ def find_basins(
     Raises
     ------
     ValueError
-        If the molecule has no Z-matrix, or every frame had flipped.
+        If the molecule has no Z-matrix, nothing can start from its positions, or every frame had
+        flipped.
     """
+    check_start(molecule.topology, molecule.system, molecule.positions)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
     torsions = rotor_torsions(atoms)
     began = time.monotonic()
@@ -260,21 +264,16 @@ def _walk(
     """Yield the part done, and energy / (kJ/mol) and positions of each minimised frame."""
     temperature = settings.temperatures[walker % len(settings.temperatures)]
     walker_seed = int(np.random.SeedSequence([seed, walker]).generate_state(1)[0]) % (2**31 - 2) + 1
-    integrator = openmm.LangevinMiddleIntegrator(
-        temperature, HOT_FRICTION, settings.timestep * PICOSECOND
-    )
-    integrator.setRandomNumberSeed(walker_seed)
+    dynamics = Langevin(temperature, HOT_FRICTION, settings.timestep)
     system = openmm.XmlSerializer.deserialize(xml)
-    platform = make_platform(default_platform(len(positions)))
-    hot = openmm.Context(system, integrator, *platform)
-    cold = openmm.Context(system, openmm.VerletIntegrator(0.001), *platform)
-    hot.setPositions(positions)
-    openmm.LocalEnergyMinimizer.minimize(hot)
-    hot.setVelocitiesToTemperature(temperature, walker_seed)
+    platform = default_platform(len(positions))
+    hot = dynamics.context(system, platform, walker_seed)
+    cold = openmm.Context(system, openmm.VerletIntegrator(0.001), *make_platform(platform))
+    dynamics.start(hot, positions, walker_seed, minimise=True)
     count = round(settings.length / settings.interval)
     for frame in range(count + 1):
         if frame > 0:
-            integrator.step(round(settings.interval / settings.timestep))
+            hot.getIntegrator().step(dynamics.steps(settings.interval))
         cold.setPositions(get_positions(hot))
         openmm.LocalEnergyMinimizer.minimize(cold, MINIMISE_TOLERANCE, MINIMISE_ITERATIONS)
         energy = cold.getState(energy=True).getPotentialEnergy()
@@ -315,6 +314,19 @@ def _cluster(
     )
 
 
+def basins_standing(
+    folder: Path, molecule: MolecularSystem, settings: ExploreSettings, seed: int
+) -> Standing:
+    """Tell whether `folder` holds the basins of this molecule, for these settings."""
+    if not (folder / BASINS_FILE).exists():
+        return Missing()
+    stored = _read(folder / BASINS_FILE)
+    now = _identity(molecule, settings, seed)
+    if different := compare(json.loads(str(stored["identity"])), now):
+        return Conflict(different)
+    return Done()
+
+
 def load_or_find_basins(
     folder: Path,
     molecule: MolecularSystem,
@@ -322,18 +334,27 @@ def load_or_find_basins(
     seed: int,
     workers: int = 1,
     report: Callable[[float, str], None] | None = None,
+    force: bool = False,
 ) -> Basins:
-    """Return the basins that `folder` holds for this molecule and these settings, or find them."""
+    """Return the basins that `folder` holds for this molecule and these settings, or find them.
+
+    Raises
+    ------
+    FileExistsError
+        If it holds those of another molecule or of other settings, and `force` is false.
+    """
     path = folder / BASINS_FILE
-    identity = _identity(molecule, settings, seed)
-    if path.exists():
-        with np.load(path) as content:
-            stored: dict[str, Any] = dict(content)
-        if str(stored.pop("identity")) == identity:
-            dropped, found = int(stored.pop("dropped")), int(stored.pop("found"))
-            return Basins(**stored, dropped=dropped, found=found)
+    standing = basins_standing(folder, molecule, settings, seed)
+    if isinstance(standing, Conflict) and not force:
+        raise refuse(folder, "basins of another exploration", standing.differences)
+    if isinstance(standing, Done):
+        stored = _read(path)
+        del stored["identity"]
+        dropped, found = int(stored.pop("dropped")), int(stored.pop("found"))
+        return Basins(**stored, dropped=dropped, found=found)
     basins = find_basins(molecule, settings, seed, workers, report)
     folder.mkdir(parents=True, exist_ok=True)
+    identity = json.dumps(_identity(molecule, settings, seed))
 
     def write(temporary: Path) -> None:
         np.savez(temporary, identity=np.array(identity), **_shallow(basins))
@@ -342,13 +363,20 @@ def load_or_find_basins(
     return basins
 
 
+def _read(path: Path) -> dict[str, Any]:
+    with np.load(path) as content:
+        return dict(content)
+
+
 def _shallow(basins: Basins) -> dict[str, Any]:
     return {name: np.asarray(value) for name, value in vars(basins).items()}
 
 
-def _identity(molecule: MolecularSystem, settings: ExploreSettings, seed: int) -> str:
-    text = openmm.XmlSerializer.serialize(molecule.system) + repr((asdict(settings), seed))
-    return sha256(text.encode() + molecule.positions.tobytes()).hexdigest()
+def _identity(molecule: MolecularSystem, settings: ExploreSettings, seed: int) -> dict[str, object]:
+    # What the time allowed was found; more time does not make it another exploration.
+    chosen = {k: v for k, v in asdict(settings).items() if k != "max_minutes"}
+    chosen["temperatures"] = list(settings.temperatures)
+    return {**content_of(molecule), **chosen, "seed": seed}
 
 
 def basin_populations(

@@ -17,6 +17,7 @@ from ..bounds import (
     TIMESTEP,
     TRAJECTORIES,
 )
+from .langevin import Langevin
 
 #: (phi, psi) in degrees of the starts, ordered so that the first few already cover the basins of a
 #: peptide: polyproline II, left-handed helix, right-handed helix, C7ax, C5 ...
@@ -90,6 +91,10 @@ class Protocol:
         FRAMES.check("frames of a trajectory", self.frames)
 
     @property
+    def dynamics(self) -> Langevin:
+        return Langevin(self.temperature, self.friction, self.timestep)
+
+    @property
     def steps_per_frame(self) -> int:
         return multiple(self.interval, self.timestep, "interval", "time step")
 
@@ -101,14 +106,18 @@ class Protocol:
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "force_field": list(self.force_field)}
 
-    def differences(self, other: dict[str, Any]) -> list[str]:
-        """Return in words how the protocol in `other` (of `to_dict`) differs from this one."""
-        mine = self.to_dict()
-        return [
-            f"{name}: {other.get(name)!r} there, {value!r} now"
-            for name, value in mine.items()
-            if other.get(name) != value
-        ]
+    def identity(self) -> dict[str, Any]:
+        """Return what makes two runs of one System the same, without the names of its inputs.
+
+        A longer run goes on with a shorter one, so that its length is no part of it.
+        """
+        return self.identity_of(self.to_dict())
+
+    @staticmethod
+    def identity_of(stored: dict[str, Any]) -> dict[str, Any]:
+        """Return the `identity` of a protocol in the form of `to_dict`."""
+        names = ("molecule", "force_field", "length")
+        return {name: value for name, value in stored.items() if name not in names}
 
 
 #: Settings of the presets beyond Protocol's defaults, which are the published ones.

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from hashlib import sha256
 from multiprocessing.sharedctypes import SynchronizedArray
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -25,19 +24,21 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..bounds import WORKERS
 from ..files import exclusive_lock, refuse_existing, sha256_of, write_bytes_atomically
+from ..machine import usable_cpus
 from ..molecule.graph import Molecule, molecule_from_topology
 from ..molecule.stereochemistry import backbone_torsions, torsion
+from ..stages import Conflict, Done, Missing, Partial, Standing, compare, refuse
 from ..trajectories.writer import TrajectoryWriter, count_frames
+from .identity import content_of, structure_digest
+from .langevin import get_positions
 from .protocol import Protocol
-from .starts import equilibrated_start, get_positions, make_integrator
+from .start_checks import check_start
+from .starts import equilibrated_start
 from .systems import MolecularSystem, make_platform
 
 RUN_FILE = "run.json"
 SYSTEM_FILE = "system.xml"
 LOCK_FILE = ".lock"
-#: Atoms up to which one thread of the Reference platform beats the CPU platform (22 atoms:
-#: 26,000 steps/s against 1,300).
-REFERENCE_LIMIT = 100
 #: nm; no molecule diffuses so far, and float32 still holds it. NaN is not less than this either.
 FARTHEST = 1e6
 #: Seconds between checkpoints.
@@ -75,11 +76,6 @@ def trajectory_path(folder: Path, index: int) -> Path:
     return folder / f"trajectory-{index:03d}.h5"
 
 
-def default_platform(num_atoms: int) -> str:
-    """Return the platform that is fastest on one thread for so many atoms."""
-    return "Reference" if num_atoms <= REFERENCE_LIMIT else "CPU"
-
-
 def simulate(
     molecule: MolecularSystem,
     protocol: Protocol,
@@ -93,6 +89,9 @@ def simulate(
 ) -> dict[str, Any]:
     """Run a protocol into `folder`, or finish a run that was interrupted there.
 
+    A run that differs in nothing but a smaller length is gone on with: its trajectories become
+    longer, and are what they would be had they been so long from the start.
+
     Parameters
     ----------
     molecule : MolecularSystem
@@ -100,7 +99,7 @@ def simulate(
     folder : path
         Gets ``trajectory-NNN.h5`` (MDTraj HDF5, nm and ps), ``system.xml`` and ``run.json``.
     workers : int, optional
-        Processes, each with one thread; the number of cores by default.
+        Processes, each with one thread; by default as many as this process may use CPUs.
     force : bool
         Replace the run that `folder` holds.
     checkpoint_seconds : float
@@ -124,18 +123,20 @@ def simulate(
     FileExistsError
         If `folder` holds a complete run, a run of another protocol, or another process works in it.
     ValueError
-        If the simulation blows up or no start can be found.
+        If nothing can start from the positions, the simulation blows up or no start can be found.
     """
     make_platform(protocol.platform)
     if workers is not None:
         WORKERS.check("workers", workers)
     if starts is None:
         starts = molecule.positions[None]
+    for start in starts:
+        check_start(molecule.topology, molecule.system, start)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder / LOCK_FILE):
         run = _open_run(folder, molecule, protocol, starts, force)
-        count = workers or os.cpu_count() or 1
+        count = workers or usable_cpus()
         max_seconds = 60 * max_minutes * count / protocol.trajectories
         tasks = _make_tasks(folder, molecule, protocol, starts, checkpoint_seconds, max_seconds)
         began = time.monotonic()
@@ -158,8 +159,42 @@ def simulate(
             _run_here(pending, record, report, finished)
         else:
             _run_in_processes(pending, count, record, report, finished)
-        for leftover in [*folder.glob("trajectory-*.chk"), *folder.glob("trajectory-*.lock")]:
+        # Checkpoints stay: with them the trajectories can be made longer.
+        for leftover in folder.glob("trajectory-*.lock"):
             leftover.unlink()
+    return run
+
+
+def run_standing(
+    folder: Path,
+    molecule: MolecularSystem,
+    protocol: Protocol,
+    starts: NDArray[np.float64] | None = None,
+) -> Standing:
+    """Tell whether `folder` holds this run: of this System and these starts, by this protocol."""
+    if not (folder / RUN_FILE).exists():
+        return Missing()
+    run = _read_run(folder)
+    there = {**Protocol.identity_of(run["protocol"]), **run["inputs"]}
+    differences = compare(there, {**protocol.identity(), **_inputs(molecule, starts)})
+    length = float(run["protocol"]["length"])
+    if length > protocol.length:
+        differences += (f"length: {length:g} ps there, {protocol.length:g} ps now",)
+    if differences:
+        return Conflict(differences)
+    if length == protocol.length and run["complete"]:
+        return Done()
+    return Partial(float(run["wall_seconds"]))
+
+
+def _inputs(molecule: MolecularSystem, starts: NDArray[np.float64] | None) -> dict[str, object]:
+    if starts is None:
+        starts = molecule.positions[None]
+    return {**content_of(molecule), "starts": structure_digest(molecule.topology, starts)}
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    run: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
     return run
 
 
@@ -171,31 +206,57 @@ def _open_run(
     force: bool,
 ) -> dict[str, Any]:
     """Return the run of `folder`, made new where there is none (or `force`)."""
-    path = folder / RUN_FILE
-    system_xml = openmm.XmlSerializer.serialize(molecule.system)
-    fingerprint = sha256(system_xml.encode() + starts.tobytes()).hexdigest()
-    if path.exists() and not force:
-        run: dict[str, Any] = json.loads(path.read_text())
-        differences = protocol.differences(run["protocol"])
-        if not differences and run["system_sha256"] != fingerprint:
-            differences = ["the System or the starting positions"]
-        if differences:
-            raise FileExistsError(
-                f"{folder} holds a run of another protocol ({'; '.join(differences)}); name "
-                "another folder or pass --force to replace it"
-            )
-        if run["complete"]:
+    standing: Standing = Missing() if force else run_standing(folder, molecule, protocol, starts)
+    match standing:
+        case Conflict(differences):
+            raise refuse(folder, "a run of another protocol or of other inputs", differences)
+        case Done():
             raise FileExistsError(f"{folder} holds a complete run; pass --force to replace it")
+        case Partial():
+            return _go_on(folder, protocol)
+        case Missing():
+            return _new_run(folder, molecule, protocol, starts, force)
+
+
+def _go_on(folder: Path, protocol: Protocol) -> dict[str, Any]:
+    """Return an interrupted run, or a shorter one with all its trajectories open again."""
+    run = _read_run(folder)
+    if run["protocol"]["length"] == protocol.length:
         return run
+    lost = [e["file"] for e in run["trajectories"] if not _has_checkpoint(folder, e["file"])]
+    if lost:
+        raise FileExistsError(
+            f"{folder} holds a run of {run['protocol']['length']:g} ps that cannot be made longer, "
+            f"since the checkpoint of {lost[0]} is missing; name another folder, or pass --force "
+            "to replace it"
+        )
+    run.update(complete=False, trajectories=[], dropped_starts=0)
+    run["protocol"]["length"] = protocol.length
+    _write_json(folder / RUN_FILE, run)
+    return run
+
+
+def _has_checkpoint(folder: Path, trajectory: str) -> bool:
+    return (folder / trajectory).with_suffix(".chk").exists()
+
+
+def _new_run(
+    folder: Path,
+    molecule: MolecularSystem,
+    protocol: Protocol,
+    starts: NDArray[np.float64],
+    force: bool,
+) -> dict[str, Any]:
     old = sorted(folder.glob("trajectory-*"))
     for file in old:
         refuse_existing(file, force)
     for file in old:
         file.unlink()
-    (folder / SYSTEM_FILE).write_text(system_xml)
+    system_xml = openmm.XmlSerializer.serialize(molecule.system)
+    write_bytes_atomically(folder / SYSTEM_FILE, system_xml.encode())
     run = {
         "protocol": protocol.to_dict(),
-        "system_sha256": fingerprint,
+        "inputs": _inputs(molecule, starts),
         "versions": {
             "timewarp_openmm": __version__,
             "openmm": openmm.__version__,
@@ -206,7 +267,7 @@ def _open_run(
         "dropped_starts": 0,
         "trajectories": [],
     }
-    _write_json(path, run)
+    _write_json(folder / RUN_FILE, run)
     return run
 
 
@@ -333,8 +394,7 @@ def run_trajectory(task: TrajectoryTask, progress: Callable[[int], None]) -> dic
     """
     protocol = task.protocol
     system = openmm.XmlSerializer.deserialize(task.system_xml)
-    integrator = make_integrator(protocol, task.seed)
-    context = openmm.Context(system, integrator, *make_platform(protocol.platform))
+    context = protocol.dynamics.context(system, protocol.platform, task.seed)
     writer = TrajectoryWriter(task.path, task.topology)
     checkpoint = task.path.with_suffix(".chk")
     with exclusive_lock(task.path.with_suffix(".lock")):

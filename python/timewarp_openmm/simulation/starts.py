@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from ..molecule.graph import Molecule
 from ..molecule.stereochemistry import Stereochemistry, backbone_torsions, torsion
-from ..units import NANOMETER, PICOSECOND
+from .langevin import Langevin, get_positions
 from .protocol import BASINS, Protocol
-from .systems import make_platform
 
 #: Harmonic restraint on a driven torsion, kJ/mol/rad^2: stiff against the barriers of a backbone
 #: (tens of kJ/mol), soft against bond angles.
@@ -22,21 +21,6 @@ DRIVE_TIME = 10.0
 #: 1/ps; takes away the work of driving.
 DRIVE_FRICTION = 5.0
 MAX_ATTEMPTS = 10
-
-
-def make_integrator(protocol: Protocol, seed: int) -> openmm.LangevinMiddleIntegrator:
-    """Return the protocol's integrator, seeded."""
-    integrator = openmm.LangevinMiddleIntegrator(
-        protocol.temperature, protocol.friction, protocol.timestep * PICOSECOND
-    )
-    integrator.setRandomNumberSeed(seed)
-    return integrator
-
-
-def get_positions(context: openmm.Context) -> NDArray[np.float64]:
-    """Return a Context's positions [N, 3] in nm, as they are (not wrapped into a box)."""
-    state = context.getState(positions=True)
-    return np.asarray(state.getPositions(asNumpy=True).value_in_unit(NANOMETER))
 
 
 def equilibrated_start(
@@ -79,11 +63,9 @@ def equilibrated_start(
             positions = drive(
                 context.getSystem(), molecule, reference, protocol, basin, attempt_seed
             )
-        context.setPositions(positions)
-        if protocol.starts != "basins":
-            openmm.LocalEnergyMinimizer.minimize(context)
-        context.setVelocitiesToTemperature(protocol.temperature, attempt_seed)
-        context.getIntegrator().step(round(protocol.equilibration / protocol.timestep))
+        dynamics = protocol.dynamics
+        dynamics.start(context, positions, attempt_seed, minimise=protocol.starts != "basins")
+        context.getIntegrator().step(dynamics.steps(protocol.equilibration))
         context.setTime(0.0)
         context.setStepCount(0)
         flips = check.find_flips(get_positions(context))
@@ -125,12 +107,9 @@ def drive(
         force.addTorsion(*atoms, [torsion(reference, atoms)])
     restrained = copy.deepcopy(system)
     restrained.addForce(force)
-    integrator = make_integrator(protocol, seed)
-    integrator.setFriction(DRIVE_FRICTION)
-    context = openmm.Context(restrained, integrator, *make_platform(protocol.platform))
-    context.setPositions(reference)
-    openmm.LocalEnergyMinimizer.minimize(context)
-    context.setVelocitiesToTemperature(protocol.temperature, seed)
+    dynamics = Langevin(protocol.temperature, DRIVE_FRICTION, protocol.timestep)
+    context = dynamics.context(restrained, protocol.platform, seed)
+    dynamics.start(context, reference, seed, minimise=True)
     steps = round(DRIVE_TIME / protocol.timestep / DRIVE_PIECES)
     for piece in range(1, DRIVE_PIECES + 1):
         for number, (name, atoms) in enumerate(torsions.items()):
@@ -141,5 +120,5 @@ def drive(
             goal = (goal + np.pi) % (2 * np.pi) - np.pi
             force.setTorsionParameters(number, *atoms, [goal])
         force.updateParametersInContext(context)
-        integrator.step(steps)
+        context.getIntegrator().step(steps)
     return get_positions(context)

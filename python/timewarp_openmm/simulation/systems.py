@@ -67,14 +67,26 @@ def build_system(
             rigidWater=False,
             removeCMMotion=False,
         )
-    except ValueError as error:
+    except Exception as error:  # ValueError for missing templates, a bare Exception for several
         raise ValueError(
             f"the force field {' '.join(force_field)} does not fit the molecule: {error} "
-            "Add missing hydrogens and caps to the structure, or name a force field that has "
-            "these residues with --force-field"
+            + _remedy(str(error))
         ) from error
     check_movable(system)
     return system
+
+
+def _remedy(message: str) -> str:
+    if "Multiple non-identical matching templates" in message:
+        return (
+            "Choose one of these templates yourself: make the System with OpenMM's "
+            "createSystem(..., residueTemplates={residue: name}), write it with XmlSerializer, and "
+            "give it with --system"
+        )
+    return (
+        "Add missing hydrogens and caps to the structure, or name a force field that has these "
+        "residues with --force-field"
+    )
 
 
 def check_movable(system: openmm.System) -> None:

@@ -32,7 +32,7 @@ class Provenance:
     molecule : Molecule
     temperature : float
         K.
-    force_field : str
+    force_field : tuple of str
     reference_positions : list of N lists of 3 floats, nm
         A frame of the training data.
     data : dict
@@ -42,7 +42,7 @@ class Provenance:
 
     molecule: Molecule
     temperature: float
-    force_field: str
+    force_field: tuple[str, ...]
     reference_positions: list[list[float]]
     data: dict[str, Any]
     versions: dict[str, str]
@@ -54,6 +54,7 @@ class Provenance:
     def from_json(text: str) -> Provenance:
         content = json.loads(text)
         content["molecule"] = molecule_from_dict(content["molecule"])
+        content["force_field"] = tuple(content["force_field"])
         return Provenance(**content)
 
 

@@ -10,7 +10,9 @@ import openmm
 import torch
 
 from .. import __version__
+from ..files import sha256_of
 from ..flows.registry import flow_class
+from ..simulation.run import SYSTEM_FILE
 from ..trajectories.pairs import (
     PairSampler,
     Trajectory,
@@ -97,6 +99,7 @@ def _provenance(
     reference = reference - reference.mean(0)
     data = {
         "sha256": found.sha256(),
+        "inputs": _input_digests(config),
         "protocol": protocol,
         "train": [trajectory.name for trajectory in train],
         "test": [trajectory.name for trajectory in test],
@@ -112,8 +115,19 @@ def _provenance(
     return Provenance(
         found.molecule,
         float(temperature),
-        " + ".join(force_field),
+        tuple(force_field),
         [[float(v) for v in row] for row in reference],
         data,
         versions,
     )
+
+
+def _input_digests(config: TrainingConfig) -> dict[str, str]:
+    """Return the SHA-256 of what is used beside the trajectories, as far as it is there."""
+    data = config.data
+    files = {
+        "system": data.folder / SYSTEM_FILE,
+        "frame_weights": data.frame_weights,
+        "independent": data.independent,
+    }
+    return {name: sha256_of(p) for name, p in files.items() if p is not None and p.exists()}

@@ -69,7 +69,7 @@ def make_metadata(trained: TrainedFlow, flow: Flow, licence: str) -> ModelMetada
         lag_times=list(trained.config.lag_times),
         lag_weights=trained.config.lag_probabilities(),
         reference_positions=provenance.reference_positions,
-        force_field=provenance.force_field,
+        force_field=list(provenance.force_field),
         provenance={
             "data": provenance.data,
             "versions": provenance.versions,

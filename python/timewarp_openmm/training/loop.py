@@ -22,8 +22,10 @@ from ..losses.batch import Batch
 from ..losses.likelihood import negative_log_likelihood
 from ..losses.prefetch import Prefetch
 from ..losses.step import Step
-from ..simulation.run import SYSTEM_FILE, default_platform
+from ..simulation.langevin import default_platform
+from ..simulation.run import SYSTEM_FILE
 from ..simulation.systems import load_system_xml
+from ..stages import Conflict, Done, Missing, Partial, Standing, refuse
 from .batches import BatchSource
 from .checkpoints import (
     BEST_FILE,
@@ -44,6 +46,13 @@ from .independence import draw, log_weights_of, run_chains
 
 #: Steps in succession whose gradient may be infinite before training is given up.
 MAX_BAD_STEPS = 20
+#: Entries of a configuration that do not make another training. The data are told by content.
+_NO_IDENTITY: dict[str, Any] = {
+    "max_minutes": True,
+    "energy_workers": True,
+    "accelerator": True,
+    "data": {"folder", "frame_weights", "independent"},
+}
 #: Chains, from different test states, in which acceptance is measured.
 ACCEPTANCE_CHAINS = 8
 
@@ -116,6 +125,15 @@ def train(
     return trainer.progress
 
 
+def training_standing(config: TrainingConfig, out: str | Path) -> Standing:
+    """Tell whether `out` holds this training: of this configuration and of these data.
+
+    The time that it may take and the processes that compute its energies are no part of it.
+    """
+    last = Path(out) / LAST_FILE
+    return _standing(last, config, prepare_data(config).provenance) if last.exists() else Missing()
+
+
 def learning_rate(config: TrainingConfig, step: int, done: float) -> float:
     """Return the learning rate: a linear warm-up, then a half cosine over the run.
 
@@ -181,16 +199,22 @@ class _Trainer:
     def resume(self, force: bool) -> None:
         """Take up the run in the folder, or clear the way for a new one."""
         last = self.out / LAST_FILE
-        if last.exists() and not force:
-            self._restore(load_checkpoint(last))
-            truncate_metrics(self.out, self.progress.step)
-            return
+        match Missing() if force else _standing(last, self.config, self.data.provenance):
+            case Conflict(differences):
+                raise refuse(self.out, "a run of another configuration", differences)
+            case Done():
+                raise FileExistsError(
+                    f"{self.out} holds a finished run; pass --force to replace it"
+                )
+            case Partial():
+                self._restore(load_checkpoint(last))
+                truncate_metrics(self.out, self.progress.step)
+                return
         for name in (LAST_FILE, BEST_FILE, METRICS_FILE):
             (self.out / name).unlink(missing_ok=True)
         write_bytes_atomically(self.out / CONFIG_FILE, self.config.to_yaml().encode())
 
     def _restore(self, content: dict[str, Any]) -> None:
-        _check_same_run(self.out, content, self.config, self.data.provenance)
         self._flow.load_state_dict(content["flow"])
         self._average.load_state_dict(content["weights"])
         self._optimizer.load_state_dict(content["optimizer"])
@@ -375,19 +399,19 @@ def _make_energy(config: TrainingConfig, provenance: Provenance) -> OpenMMEnergy
     )
 
 
-def _check_same_run(
-    out: Path, content: dict[str, Any], config: TrainingConfig, provenance: Provenance
-) -> None:
-    """Refuse to go on with a run that is finished, or was of other settings or data."""
-    mine = config.model_dump(exclude={"max_minutes"})
-    theirs = parse_config(content["config"]).model_dump(exclude={"max_minutes"})
+def _standing(last: Path, config: TrainingConfig, provenance: Provenance) -> Standing:
+    """Tell where the run with the checkpoint `last` stands."""
+    if not last.exists():
+        return Missing()
+    content = load_checkpoint(last)
+    theirs = parse_config(content["config"]).model_dump(exclude=_NO_IDENTITY)
+    mine = config.model_dump(exclude=_NO_IDENTITY)
     different = [name for name, value in mine.items() if theirs[name] != value]
-    if Provenance.from_json(content["provenance"]).data["sha256"] != provenance.data["sha256"]:
+    their_data = Provenance.from_json(content["provenance"]).data
+    if any(their_data.get(name) != provenance.data[name] for name in ("sha256", "inputs")):
         different.append("the data themselves")
     if different:
-        raise FileExistsError(
-            f"{out} holds a run of another configuration (different: {', '.join(different)}); "
-            "name another folder or pass --force to replace it"
-        )
+        return Conflict(tuple(different))
     if content["progress"]["finished"]:
-        raise FileExistsError(f"{out} holds a finished run; pass --force to replace it")
+        return Done()
+    return Partial(float(content["progress"]["seconds"]))

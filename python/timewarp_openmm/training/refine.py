@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from ..bounds import ACCEPTANCE_TARGET, CHAINS, MINUTES, ROUNDS
 from ..energies.openmm_energy import OpenMMEnergy
-from ..files import replace_atomically
+from ..files import exclusive_lock, replace_atomically, sha256_of
 from ..flows.registry import build_flow
 from ..losses.registry import losses
 from ..simulation.explore import BASINS_FILE
-from ..simulation.run import SYSTEM_FILE, default_platform
+from ..simulation.langevin import default_platform
+from ..simulation.run import SYSTEM_FILE
 from ..simulation.systems import load_system_xml
+from ..stages import Conflict, Done, Missing, Partial, Standing, compare, refuse
 from ..trajectories.pairs import (
     TrajectorySet,
     load_trajectories,
@@ -29,10 +31,11 @@ from ..trajectories.pairs import (
     split_by_trajectory,
 )
 from ..trajectories.weights import BasinMap, frame_weights, save_weights
-from .checkpoints import BEST_FILE, TrainedFlow, load_trained
+from .checkpoints import BEST_FILE, LOCK_FILE, TrainedFlow, load_trained
 from .config import TrainingConfig, parse_config
 from .independence import Chains, Draws, draw, log_weights_of, run_chains
-from .loop import Progress, train
+from .loop import Progress, train, training_standing
+from .refine_record import Measurement, RefineRecord, read_record, write_record
 
 DRAWS_FILE = "draws.npz"
 WEIGHTS_FILE = "weights.npz"
@@ -43,6 +46,10 @@ _TEST_PART = 0.2
 #: Of the simulated states in a regression that are spread evenly over the basins. A regression may
 #: take its states from anywhere, and a basin seldom seen is where a chain would get stuck.
 _EVEN_SHARE = 0.3
+#: Settings with which a refinement remains the same.
+_NO_IDENTITY = ("minutes", "rounds", "target", "workers")
+#: Minutes; a round that the time has run out for is trained so long all the same.
+_SHORTEST_ROUND = 0.02
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class RefineSettings:
     Attributes
     ----------
     minutes : float
-        For all rounds together.
+        Wall time of all rounds together, measurements included.
     rounds : int
         At most so many; they share the time.
     target : float
@@ -67,6 +74,8 @@ class RefineSettings:
         Of the first round; each later one starts at `decay` of the one before.
     likelihood, regression : float
         Weights of the losses.
+    workers : int, optional
+        Processes that evaluate energies; by default as many as the training had.
     """
 
     minutes: float = 10.0
@@ -80,6 +89,7 @@ class RefineSettings:
     likelihood: float = 0.0
     regression: float = 1.0
     evaluation_interval: int = 100
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         MINUTES.check("minutes", self.minutes)
@@ -88,26 +98,6 @@ class RefineSettings:
         CHAINS.check("chains", self.chains)
         if not 0 < self.draw_share < 1:
             raise ValueError(f"draw_share must be between 0 and 1, got {self.draw_share}")
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A flow as it is: what its frozen weights do in fresh chains.
-
-    Attributes
-    ----------
-    acceptance, error : float
-        Mean over the chains, and its standard error.
-    lowest : float
-        Of the chains.
-    kish : float
-        Kish's effective sample size per draw.
-    """
-
-    acceptance: float
-    error: float
-    lowest: float
-    kish: float
 
 
 @dataclass(frozen=True)
@@ -137,17 +127,21 @@ def refine(
     Each round draws from the frozen flow, measures acceptance in chains from different test
     states, takes the basins' populations and the draws' weights from the importance weights, and
     trains on from the weights of the round before. `out` gets a folder per round and the best
-    ``best.ckpt``. Rounds that an interrupted call has finished are not repeated.
+    ``best.ckpt``. What an interrupted call has finished is not repeated, and more rounds go on
+    where fewer have ended.
 
     Parameters
     ----------
     run : path
-        A training run with ``.inf`` among its lag times.
+        A training run, or a refinement of one, with ``.inf`` among its lag times.
     report : callable, optional
         Called with the part that is done, in [0, 1], the round and the round's progress.
 
     Raises
     ------
+    FileExistsError
+        If `out` holds a refinement of other weights, data or settings, or another process works
+        in it.
     FileNotFoundError, ValueError
         If there is no run or it cannot draw independently.
     """
@@ -156,39 +150,131 @@ def refine(
     first = load_trained(run)
     _check_independent(run, first)
     out.mkdir(parents=True, exist_ok=True)
-    workshop = _Workshop(first, settings)
-    source, best_file = first, run / BEST_FILE
-    measurements: list[Measurement] = []
-    best_round = 0
-    for number in range(settings.rounds + 1):
-        draws, measured = workshop.measure(source, number)
-        measurements.append(measured)
-        if number > 0 and not _is_better(measured, measurements[best_round]):
-            break
-        if number > 0:
-            best_file, best_round = out / f"round-{number}" / BEST_FILE, number
-        _keep(best_file, out / BEST_FILE)
-        if number == settings.rounds or measured.acceptance >= settings.target:
-            break
-        folder = out / f"round-{number + 1}"
-        config = workshop.prepare_round(folder, number, draws, source)
-
-        def show(done: float, progress: Progress, number: int = number) -> None:
-            if report is not None:
-                report((number + done) / settings.rounds, number + 1, progress)
-
-        _train_round(config, folder, source, show)
-        source = load_trained(folder)
-    return RefineResult(tuple(measurements), best_round, time.monotonic() - began)
+    with exclusive_lock(out / LOCK_FILE):
+        identity = _identity(run, first, settings)
+        standing = _standing(out, identity, settings)
+        if isinstance(standing, Conflict):
+            raise refuse(out, "another refinement", standing.differences)
+        record = read_record(out) or RefineRecord(identity)
+        if not isinstance(standing, Done):
+            record = _Rounds(run, first, out, settings, record, report).run()
+    return RefineResult(record.measurements, record.best_round, time.monotonic() - began)
 
 
-def _is_better(new: Measurement, old: Measurement) -> bool:
-    return new.acceptance > old.acceptance
+def refine_standing(run: str | Path, out: str | Path, settings: RefineSettings) -> Standing:
+    """Tell whether `out` holds this refinement: of these weights, data and settings.
+
+    The time, the rounds, the target and the workers are no part of it: more of them go on with it.
+    """
+    run, out = Path(run), Path(out)
+    return _standing(out, _identity(run, load_trained(run), settings), settings)
+
+
+def _standing(out: Path, identity: dict[str, object], settings: RefineSettings) -> Standing:
+    record = read_record(out)
+    if record is None:
+        return Missing()
+    if different := compare(record.identity, identity):
+        return Conflict(different)
+    return Done() if record.is_finished(settings.rounds, settings.target) else Partial()
+
+
+def _identity(run: Path, first: TrainedFlow, settings: RefineSettings) -> dict[str, object]:
+    folder = first.config.data.folder
+    chosen = {k: v for k, v in asdict(settings).items() if k not in _NO_IDENTITY}
+    return {
+        "weights": sha256_of(run / BEST_FILE),
+        "data": load_trajectories(folder).sha256(),
+        "system": sha256_of(folder / SYSTEM_FILE),
+        **chosen,
+    }
+
+
+class _Rounds:
+    """The rounds of one refinement, each recorded when it is finished."""
+
+    def __init__(
+        self,
+        run: Path,
+        first: TrainedFlow,
+        out: Path,
+        settings: RefineSettings,
+        record: RefineRecord,
+        report: Report | None,
+    ) -> None:
+        self._first, self._first_file = first, run / BEST_FILE
+        self._out, self._settings, self._record, self._report = out, settings, record, report
+        self._deadline = time.monotonic() + 60 * settings.minutes
+        self._measuring = 0.0
+        self._workshop = _Workshop(first, settings, record.populations)
+
+    def run(self) -> RefineRecord:
+        while not self._record.is_finished(self._settings.rounds, self._settings.target):
+            number = len(self._record.measurements)
+            draws = None
+            if number > 0:
+                self._train(number)
+            draws, measured = self._measure(number)
+            self._update(measurements=(*self._record.measurements, measured))
+            _keep(self._file(self._record.best_round), self._out / BEST_FILE)
+            if not self._record.is_finished(self._settings.rounds, self._settings.target):
+                self._prepare(number + 1, draws)
+        return self._record
+
+    def _update(self, **changes: Any) -> None:
+        self._record = replace(self._record, **changes)
+        write_record(self._out, self._record)
+
+    def _folder(self, number: int) -> Path:
+        return self._out / f"round-{number}"
+
+    def _file(self, number: int) -> Path:
+        return self._folder(number) / BEST_FILE if number > 0 else self._first_file
+
+    def _source(self, number: int) -> TrainedFlow:
+        """Return the flow after round `number`."""
+        return load_trained(self._folder(number)) if number > 0 else self._first
+
+    def _measure(self, number: int) -> tuple[Draws, Measurement]:
+        began = time.monotonic()
+        found = self._workshop.measure(self._source(number), number)
+        self._measuring = time.monotonic() - began
+        return found
+
+    def _prepare(self, number: int, draws: Draws) -> None:
+        """Write the inputs of a round, once: a training is told by them."""
+        self._folder(number).mkdir(parents=True, exist_ok=True)
+        populations = self._workshop.prepare_round(self._folder(number), draws)
+        self._update(populations=(*self._record.populations, tuple(populations.tolist())))
+
+    def _train(self, number: int) -> None:
+        if len(self._record.populations) < number:
+            # Interrupted between a measurement and the inputs of the next round.
+            draws, _ = self._measure(number - 1)
+            self._prepare(number, draws)
+        folder, source = self._folder(number), self._source(number - 1)
+        config = self._workshop.configure_round(folder, number - 1, source)
+        standing = training_standing(config, folder)
+        if isinstance(standing, Done):
+            return
+        earlier = standing.seconds if isinstance(standing, Partial) else 0.0
+        config = config.model_copy(update={"max_minutes": self._minutes(number) + earlier / 60})
+
+        def show(done: float, progress: Progress) -> None:
+            if self._report is not None:
+                self._report((number - 1 + done) / self._settings.rounds, number, progress)
+
+        train(config, folder, report=show, initial=source.weights)
+
+    def _minutes(self, number: int) -> float:
+        """Return the time of a round, so that all that remain and their measurements fit."""
+        rounds = self._settings.rounds - number + 1
+        left = self._deadline - time.monotonic() - rounds * self._measuring
+        return max(_SHORTEST_ROUND, left / rounds / 60)
 
 
 def _keep(source: Path, target: Path) -> None:
-    if source != target:
-        replace_atomically(target, lambda temporary: _copy(source, temporary))
+    replace_atomically(target, lambda temporary: _copy(source, temporary))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -203,24 +289,15 @@ def _check_independent(run: Path, trained: TrainedFlow) -> None:
         )
 
 
-def _train_round(
-    config: TrainingConfig,
-    folder: Path,
-    source: TrainedFlow,
-    show: Callable[[float, Progress], None],
-) -> None:
-    try:
-        train(config, folder, report=show, initial=source.weights)
-    except FileExistsError:
-        # Finished by an earlier call of the same settings; anything else is not ours to replace.
-        if load_trained(folder).config.loss != config.loss:
-            raise
-
-
 class _Workshop:
     """What all rounds share: the data, the energy, and the basins."""
 
-    def __init__(self, first: TrainedFlow, settings: RefineSettings) -> None:
+    def __init__(
+        self,
+        first: TrainedFlow,
+        settings: RefineSettings,
+        populations: tuple[tuple[float, ...], ...],
+    ) -> None:
         self._settings = settings
         self._config = first.config
         self._molecule = first.provenance.molecule
@@ -233,13 +310,17 @@ class _Workshop:
         )
         self._basins = self._find_basins(first)
         simulated = np.concatenate([t.positions for t in train_part])
-        self._populations = self._basins.populations(simulated, np.ones(len(simulated)))
+        self._populations = (
+            np.array(populations[-1])
+            if populations
+            else self._basins.populations(simulated, np.ones(len(simulated)))
+        )
         self._starts = self._choose_starts(np.concatenate([t.positions for t in test_part]))
         self._energy = OpenMMEnergy(
             load_system_xml(first.config.data.folder / SYSTEM_FILE),
             first.provenance.temperature,
             default_platform(self._molecule.num_atoms),
-            workers=first.config.energy_workers,
+            workers=settings.workers or first.config.energy_workers,
         )
 
     def _find_basins(self, first: TrainedFlow) -> BasinMap:
@@ -275,15 +356,17 @@ class _Workshop:
             chains.mean, chains.error, float(chains.acceptance.min()), draws.kish_share()
         )
 
-    def prepare_round(
-        self, folder: Path, number: int, draws: Draws, source: TrainedFlow
-    ) -> TrainingConfig:
-        """Write the round's weights and draws, and return its configuration."""
+    def prepare_round(self, folder: Path, draws: Draws) -> NDArray[np.float64]:
+        """Write the round's weights and draws, and return the basins' populations [K]."""
         settings = self._settings
-        folder.mkdir(parents=True, exist_ok=True)
         weights = draws.weights()
         trust = draws.kish_share() * len(weights)
         usable = np.isfinite(draws.log_weights)
+        if not usable.any():
+            raise ValueError(
+                f"none of {len(usable)} draws of the flow has a finite energy: it has learned too "
+                "little to be refined; train it for longer, or with more data"
+            )
         found = self._basins.populations(draws.positions[usable], weights[usable])
         self._populations = (trust * found + _PRIOR_DRAWS * self._populations) / (
             trust + _PRIOR_DRAWS
@@ -299,6 +382,11 @@ class _Workshop:
         save_independent(
             folder / DRAWS_FILE, draws.positions[usable], truncated, test, settings.draw_share
         )
+        return self._populations
+
+    def configure_round(self, folder: Path, number: int, source: TrainedFlow) -> TrainingConfig:
+        """Return the configuration of a round that is prepared, counted from 0."""
+        settings = self._settings
         loss = losses(likelihood=settings.likelihood, regression=settings.regression)
         changes: dict[str, Any] = {
             "data": source.config.data.model_copy(
@@ -316,6 +404,7 @@ class _Workshop:
             "evaluation_interval": settings.evaluation_interval,
             "acceptance_draws": 4000,
             "patience": 0,
+            "energy_workers": settings.workers or self._config.energy_workers,
             "seed": self._config.seed,
         }
         return parse_config(source.config.model_copy(update=changes).to_yaml())

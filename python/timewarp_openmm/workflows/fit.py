@@ -2,98 +2,61 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
-import openmm
 import torch
-from openmm import app
+from numpy.typing import NDArray
 
-from .. import __version__
-from ..bounds import (
-    ACCEPTANCE_TARGET,
-    FIT_MINUTES,
-    SEED,
-    TEMPERATURE,
-    WORKERS,
-    shifted_seed,
-)
+from ..bounds import shifted_seed
 from ..files import exclusive_lock, refuse_existing, write_bytes_atomically
 from ..flows.internal.config import InternalFlowConfig
 from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
+from ..simulation.chains import ChainRuns, run_chains
 from ..simulation.explore import Basins, ExploreSettings, basin_populations, load_or_find_basins
+from ..simulation.identity import content_of
+from ..simulation.langevin import Langevin, default_platform
 from ..simulation.protocol import Protocol as SimulationProtocol
-from ..simulation.run import default_platform, simulate
-from ..simulation.systems import MolecularSystem, make_platform
-from ..training.checkpoints import TrainedFlow, load_trained
+from ..simulation.run import run_standing, simulate
+from ..simulation.start_checks import check_start
+from ..simulation.systems import MolecularSystem
+from ..stages import Conflict, Done, Missing, refuse
+from ..training.checkpoints import load_trained
 from ..training.config import AugmentationConfig, DataConfig, TrainingConfig
 from ..training.export import export_trained
-from ..training.loop import Progress, train
-from ..training.refine import Measurement, RefineSettings, describe, refine
+from ..training.loop import Progress, train, training_standing
+from ..training.refine import RefineSettings, describe, refine
+from ..training.refine_record import Measurement
 from ..trajectories.pairs import load_trajectories
 from ..trajectories.weights import BasinMap, frame_weights, save_weights
-from ..units import PICOSECOND
+from .budget import (
+    TIMESTEP,
+    Costs,
+    FitBudget,
+    describe_minutes,
+    export_seconds,
+    least_times,
+    measure_costs,
+)
+from .card import write_card
+from .record import FitRecord, fit_standing, set_aside
+from .settings import FitSettings
 
-STATE_FILE = "fit.json"
 LOCK_FILE = ".lock"
-#: Shares of the time for each stage; what one leaves over goes to refining.
-EXPLORE_SHARE, SIMULATE_SHARE, TRAIN_SHARE = 0.07, 0.12, 0.1
-#: A machine that has become busy since its speed was measured gets so much longer to simulate.
-SIMULATE_PATIENCE = 1.5
-#: Rounds of refining: shorter ones cost more by the learning rate's fall and rise than they bring.
-MINUTES_PER_ROUND, MOST_ROUNDS = 6.0, 3
-#: Minutes kept for the export and the measurement.
-LAST_MINUTES = 0.5
-#: Trajectories that start in each basin; the last of them is held out.
-RUNS_PER_BASIN = 4
-#: ps before the first frame, and the most frames that are worth keeping.
-EQUILIBRATION = 5.0
-#: Long enough to see what else the machine is busy with.
-SPEED_SECONDS = 3.0
-#: ps; least length of a walker and of a trajectory.
-SHORTEST = 10.0
-MOST_FRAMES = 60_000
-#: Chains and their iterations for the measurement that goes into the card.
-CHAINS, ITERATIONS = 8, 1000
+#: Of the time for refining that goes into measuring the flow.
+MEASURING_SHARE = 0.2
+#: Rotatable torsions beyond which a failed fit is told that these may be the reason.
+MANY_TORSIONS = 8
 
-
-@dataclass(frozen=True)
-class FitSettings:
-    """What is asked of a fit.
-
-    Attributes
-    ----------
-    minutes : float
-        Wall time for everything.
-    temperature : float
-        K.
-    target : float
-        Acceptance of independent draws at which refining stops.
-    seed : int
-    workers : int
-        Threads or processes.
-    """
-
-    minutes: float = 30.0
-    temperature: float = 310.0
-    target: float = 0.9
-    seed: int = 1
-    workers: int = 2
-
-    def __post_init__(self) -> None:
-        FIT_MINUTES.check("minutes", self.minutes)
-        TEMPERATURE.check("temperature", self.temperature)
-        ACCEPTANCE_TARGET.check("target", self.target)
-        SEED.check("seed", self.seed)
-        WORKERS.check("workers", self.workers)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -116,6 +79,19 @@ class Validation:
     iterations: int
     iterations_per_second: float
 
+    @staticmethod
+    def of(runs: ChainRuns) -> Validation:
+        """Return the figures of some chains, rounded for files."""
+        found = runs.acceptance
+        return Validation(
+            acceptance=round(found.mean, 4),
+            error=round(found.error, 4),
+            lowest=round(found.lowest, 4),
+            chains=len(found.chains),
+            iterations=runs.iterations,
+            iterations_per_second=round(runs.iterations_per_second, 1),
+        )
+
 
 class Display(Protocol):
     """Shows where a fit stands."""
@@ -124,82 +100,7 @@ class Display(Protocol):
 
     def update(self, done: float, note: str) -> None: ...
 
-
-class _Plan:
-    """What has been decided and measured, kept in the work folder so that a fit can go on."""
-
-    def __init__(self, work: Path, identity: dict[str, Any]) -> None:
-        self._path = work / STATE_FILE
-        self.content: dict[str, Any] = {"identity": identity, "seconds": {}}
-        if self._path.exists():
-            stored = json.loads(self._path.read_text())
-            different = [k for k, v in identity.items() if stored["identity"].get(k) != v]
-            if different:
-                raise FileExistsError(
-                    f"{work} holds another fit (different: {', '.join(different)}); name another "
-                    "folder with --work or remove it"
-                )
-            self.content = stored
-        self._began = time.monotonic() - sum(self.content["seconds"].values())
-
-    def elapsed_minutes(self) -> float:
-        return float(time.monotonic() - self._began) / 60
-
-    def decide(self, name: str, choose: Callable[[], Any]) -> Any:
-        """Return what was decided under `name`, by an earlier call or by `choose` now."""
-        if name not in self.content:
-            self.content[name] = choose()
-            self._save()
-        return self.content[name]
-
-    def finish_stage(self, name: str, began: float) -> None:
-        seconds = self.content["seconds"]
-        seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - began, 1)
-        self._save()
-
-    def _save(self) -> None:
-        write_bytes_atomically(self._path, (json.dumps(self.content, indent=1) + "\n").encode())
-
-
-def fit(
-    molecule: MolecularSystem,
-    out: str | Path,
-    settings: FitSettings,
-    work: str | Path | None = None,
-    display: Display | None = None,
-    force: bool = False,
-) -> Validation:
-    """Make a model for one molecule, from its structure and force field alone.
-
-    Parameters
-    ----------
-    molecule : MolecularSystem
-    out : path
-        The model file; a card of the same name with ``.md`` is written beside it.
-    settings : FitSettings
-    work : path, optional
-        Where the stages leave their files; by default ``<out>.work``. The same call goes on with
-        what an interrupted one has left there.
-    display : Display, optional
-    force : bool
-        Replace the model that is there.
-
-    Raises
-    ------
-    FileExistsError
-        If `out` exists and `force` is false, or `work` holds a fit of something else.
-    ValueError
-        If the molecule has no internal coordinates or a stage fails; the message says why.
-    """
-    out = Path(out)
-    refuse_existing(out, force)
-    work = Path(work) if work is not None else out.with_name(f"{out.stem}.work")
-    # Refused before an hour is spent: several molecules, straight angles, water.
-    atoms = molecule_from_topology(molecule.topology, molecule.system)
-    build_flow(InternalFlowConfig(), atoms)
-    work.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(work / LOCK_FILE):
-        return _Fit(molecule, out, settings, work, display or _Silent()).run()
+    def tell(self, message: str) -> None: ...
 
 
 class _Silent:
@@ -209,6 +110,127 @@ class _Silent:
     def update(self, done: float, note: str) -> None:
         pass
 
+    def tell(self, message: str) -> None:
+        pass
+
+
+def fit(
+    molecule: MolecularSystem,
+    out: str | Path,
+    settings: FitSettings,
+    work: str | Path | None = None,
+    display: Display | None = None,
+    force: bool = False,
+    budget: FitBudget | None = None,
+) -> Validation:
+    """Make a model for one molecule, from its structure and force field alone.
+
+    The same call goes on with what an interrupted one has left in the work folder. A call with more
+    minutes goes on with a finished one: its trajectories become longer and its flow is refined
+    further; nothing is simulated or trained twice.
+
+    Parameters
+    ----------
+    molecule : MolecularSystem
+    out : path
+        The model file; a card of the same name with ``.md`` is written beside it.
+    settings : FitSettings
+    work : path, optional
+        Where the stages leave their files; by default ``<out>.work``.
+    display : Display, optional
+    force : bool
+        Replace the model that is there. A work folder of another fit is renamed, not removed.
+    budget : FitBudget, optional
+
+    Raises
+    ------
+    FileExistsError
+        If `out` exists, or `work` holds a fit of another System, structure, temperature or seed,
+        and `force` is false; or another process works there.
+    ValueError
+        If nothing can start from the structure, the molecule has no internal coordinates, the time
+        is too short, a stage fails or the model accepts next to nothing; the message says why.
+    """
+    budget, display = budget or FitBudget(), display or _Silent()
+    if settings.minutes < budget.least_minutes:
+        raise ValueError(
+            f"a fit needs at least {budget.least_minutes:g} minute, got {settings.minutes:g}"
+        )
+    out = Path(out)
+    refuse_existing(out, force)
+    work = Path(work) if work is not None else out.with_name(f"{out.stem}.work")
+    # Refused before time is spent: impossible starts; several molecules, straight angles, water.
+    check_start(molecule.topology, molecule.system, molecule.positions)
+    build_flow(InternalFlowConfig(), molecule_from_topology(molecule.topology, molecule.system))
+    identity = {**content_of(molecule), **settings.identity()}
+    _make_way(work, identity, display, force)
+    if isinstance(fit_standing(work, identity), Missing):
+        # What is refused for want of time leaves no folder behind.
+        costs = _measure_costs(molecule, settings, budget, display)
+        _check_time(settings, least_times(budget, costs, settings.workers).total, molecule)
+    else:
+        costs = None
+    work.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(work / LOCK_FILE):
+        record = FitRecord(work, identity)
+        _open_pass(record, molecule, settings, budget, display, costs)
+        return _Fit(molecule, out, settings, budget, record, work, display).run()
+
+
+def _make_way(work: Path, identity: dict[str, object], display: Display, force: bool) -> None:
+    """Refuse a work folder of another fit, or rename it if `force`."""
+    standing = fit_standing(work, identity)
+    if not isinstance(standing, Conflict):
+        return
+    if not force:
+        raise refuse(work, "another fit", standing.differences)
+    with exclusive_lock(work / LOCK_FILE):
+        kept = set_aside(work)
+    changed = "; ".join(standing.differences)
+    display.tell(f"{work} held another fit ({changed}); it is kept as {kept}")
+
+
+def _measure_costs(
+    molecule: MolecularSystem, settings: FitSettings, budget: FitBudget, display: Display
+) -> Costs:
+    display.stage("measure speed")
+    with one_torch_thread():
+        return measure_costs(molecule, settings.workers, budget)
+
+
+def _check_time(settings: FitSettings, seconds: float, molecule: MolecularSystem) -> None:
+    """Refuse a fit that `seconds` in all do not suffice for."""
+    if seconds <= 60 * settings.minutes:
+        return
+    # Speeds vary from one measurement to the next.
+    raise ValueError(
+        f"{settings.minutes:g} minutes are too few for {len(molecule.positions)} atoms on this "
+        f"machine as busy as it is, with {settings.workers} workers: the least is about "
+        f"--minutes {describe_minutes(1.1 * seconds)}, and several times as much is better"
+    )
+
+
+def _open_pass(
+    record: FitRecord,
+    molecule: MolecularSystem,
+    settings: FitSettings,
+    budget: FitBudget,
+    display: Display,
+    costs: Costs | None,
+) -> None:
+    """Go on with the current pass, or begin another one where there is more time."""
+    before = record.minutes(record.number)
+    if record.is_finished and settings.minutes > before:
+        if costs is None:
+            costs = _measure_costs(molecule, settings, budget, display)
+            least = least_times(budget, costs, settings.workers)
+            elapsed = 60 * record.elapsed_minutes()
+            _check_time(settings, elapsed + least.refine + least.export, molecule)
+        record.begin_pass(settings.minutes)
+        record.decide("costs", lambda: asdict(costs))
+    elif not record.is_finished and settings.minutes != before:
+        record.extend_pass(settings.minutes)
+
 
 class _Fit:
     def __init__(
@@ -216,164 +238,174 @@ class _Fit:
         molecule: MolecularSystem,
         out: Path,
         settings: FitSettings,
+        budget: FitBudget,
+        record: FitRecord,
         work: Path,
         display: Display,
     ) -> None:
         self._molecule = molecule
         self._atoms = molecule_from_topology(molecule.topology, molecule.system)
-        self._out, self._settings, self._work, self._display = out, settings, work, display
-        identity = {
-            "molecule": molecule.name,
-            "temperature": settings.temperature,
-            "seed": settings.seed,
-            "minutes": settings.minutes,
-            "force_field": list(molecule.force_field),
-        }
-        self._plan = _Plan(work, identity)
+        self._out, self._settings, self._budget, self._work = out, settings, budget, work
+        self._record, self._display = record, display
+        self._costs = Costs(**record.decide("costs", dict))
+        self._least = least_times(budget, self._costs, settings.workers)
 
     def run(self) -> Validation:
-        # Matrices this small gain little from a second thread, and on busy cores two threads that
-        # wait for each other were measured to be 30 times slower.
-        torch.set_num_threads(1)
-        basins = self._stage("explore", self._explore)
-        self._stage("simulate", lambda: self._simulate(basins))
-        self._stage("train", self._train)
-        measurements = self._stage("refine", self._refine)
-        validation: Validation = self._stage(
-            "export and measure", lambda: self._export(basins, measurements)
-        )
-        return validation
+        with one_torch_thread():
+            basins = self._stage("explore", self._explore)
+            self._stage("simulate", lambda: self._simulate(basins))
+            if self._record.number == 1:
+                self._stage("train", self._train)
+            result = self._stage("refine", self._refine)
+            return self._stage("export and measure", lambda: self._export(basins, result))
 
-    def _stage(self, name: str, work: Callable[[], Any]) -> Any:
+    def _stage(self, name: str, work: Callable[[], _T]) -> _T:
         self._display.stage(name)
         began = time.monotonic()
         try:
             return work()
         finally:
-            self._plan.finish_stage(name, began)
+            self._record.add_seconds(name, time.monotonic() - began)
 
-    def _speed(self) -> float:
-        """Return how many ps each worker simulates per second of wall time, all at work."""
-        workers = self._settings.workers
-        with ThreadPoolExecutor(workers) as pool:
-            speeds = list(pool.map(lambda _: self._speed_of_one(), range(workers)))
-        return float(np.mean(speeds))
-
-    def _speed_of_one(self) -> float:
-        platform = make_platform(default_platform(self._atoms.num_atoms))
-        integrator = openmm.LangevinMiddleIntegrator(
-            self._settings.temperature, 1.0, 0.001 * PICOSECOND
-        )
-        context = openmm.Context(self._molecule.system, integrator, *platform)
-        context.setPositions(self._molecule.positions)
-        openmm.LocalEnergyMinimizer.minimize(context, maxIterations=100)
-        integrator.step(100)
-        began, steps = time.monotonic(), 0
-        while time.monotonic() - began < SPEED_SECONDS:
-            integrator.step(100)
-            steps += 100
-        return steps * 0.001 / (time.monotonic() - began)
+    @property
+    def _data(self) -> Path:
+        return self._work / "data"
 
     def _explore(self) -> Basins:
-        speed = float(self._plan.decide("ps_per_second", self._speed))
-        minutes = EXPLORE_SHARE * self._settings.minutes
-        # Minimising takes about as long as the walks themselves.
-        length = minutes * 60 * speed * self._settings.workers / 6 / 2
-        settings = replace(
-            ExploreSettings(),
-            length=max(SHORTEST, float(min(300.0, round(length)))),
-            max_minutes=2 * minutes,
-            max_basins=_most_basins(self._atoms.num_atoms),
-        )
-        basins = load_or_find_basins(
-            self._work / "data",
+        settings = self._explore_settings()
+        return load_or_find_basins(
+            self._data,
             self._molecule,
             settings,
             self._settings.seed,
             self._settings.workers,
             self._display.update,
         )
-        self._hot = settings.temperatures
-        return basins
+
+    def _explore_settings(self) -> ExploreSettings:
+        budget, costs, workers = self._budget, self._costs, self._settings.workers
+
+        def choose() -> dict[str, float]:
+            seconds = max(self._least.explore, self._share(budget.explore_share))
+            # Minimising takes about as long as the walks themselves.
+            length = seconds * costs.ps_per_second * workers / ExploreSettings.walkers / 2
+            run = budget.runs_per_basin * (budget.equilibration + budget.shortest)
+            affordable = int(self._simulate_seconds() * costs.ps_per_second * workers / run)
+            most = budget.basins_for(self._atoms.num_atoms)
+            return {
+                "length": max(budget.shortest, float(min(300.0, round(length)))),
+                "max_minutes": 2 * seconds / 60,
+                "max_basins": max(min(budget.least_basins, most), min(most, affordable)),
+            }
+
+        # Basins are found once: later passes start from those of the first.
+        chosen = self._record.decide_first("explore", choose)
+        return replace(ExploreSettings(), **chosen)
+
+    def _share(self, share: float) -> float:
+        """Return a share of the pass's own time in seconds."""
+        number = self._record.number
+        minutes = self._record.minutes(number) - self._record.minutes(number - 1)
+        return 60 * share * minutes
+
+    def _simulate_seconds(self) -> float:
+        return max(self._least.simulate, self._share(self._budget.simulate_share))
 
     def _simulate(self, basins: Basins) -> None:
         protocol = self._protocol(basins)
+        if run_standing(self._data, self._molecule, protocol, basins.positions) != Done():
+            self._run_trajectories(basins, protocol)
+        # Written once: the training is told by it.
+        if not self._weights_file.exists():
+            hot = self._explore_settings().temperatures
+            populations = basin_populations(basins, self._settings.temperature, hot)
+            found = load_trajectories(self._data)
+            weights = frame_weights(
+                found.trajectories, BasinMap(self._atoms, basins.torsions), populations
+            )
+            save_weights(self._weights_file, weights)
+
+    @property
+    def _weights_file(self) -> Path:
+        return self._work / "weights.npz"
+
+    def _run_trajectories(self, basins: Basins, protocol: SimulationProtocol) -> None:
         total = protocol.trajectories * protocol.frames
         note = f"{len(basins)} basins of {basins.found}, {basins.dropped} frames dropped"
 
         def report(frames: int) -> None:
             self._display.update(frames / total, note)
 
-        folder = self._work / "data"
-        try:
-            simulate(
-                self._molecule,
-                protocol,
-                folder,
-                self._settings.workers,
-                report=report,
-                starts=basins.positions,
-                max_minutes=SIMULATE_PATIENCE * SIMULATE_SHARE * self._settings.minutes,
-            )
-        except FileExistsError:
-            run = json.loads((folder / "run.json").read_text())
-            if protocol.differences(run["protocol"]) or not run["complete"]:
-                raise
-        populations = basin_populations(basins, self._settings.temperature, self._hot)
-        found = load_trajectories(folder)
-        weights = frame_weights(
-            found.trajectories, BasinMap(self._atoms, basins.torsions), populations
+        simulate(
+            self._molecule,
+            protocol,
+            self._data,
+            self._settings.workers,
+            report=report,
+            starts=basins.positions,
+            max_minutes=self._budget.simulate_patience * self._simulate_seconds() / 60,
         )
-        save_weights(self._work / "weights.npz", weights)
 
     def _protocol(self, basins: Basins) -> SimulationProtocol:
-        trajectories = RUNS_PER_BASIN * len(basins)
+        budget = self._budget
+        trajectories = budget.runs_per_basin * len(basins)
 
         def choose() -> dict[str, float]:
-            speed = self._plan.content["ps_per_second"]
-            minutes = SIMULATE_SHARE * self._settings.minutes
-            total = minutes * 60 * speed * self._settings.workers
-            length = max(SHORTEST, total / trajectories - EQUILIBRATION)
-            interval = max(0.1, math.ceil(10 * length * trajectories / MOST_FRAMES) / 10)
+            workers = self._settings.workers
+            total = self._simulate_seconds() * self._costs.ps_per_second * workers
+            if self._record.number > 1:
+                return self._longer(total / trajectories, trajectories)
+            length = max(budget.shortest, total / trajectories - budget.equilibration)
+            most = budget.most_frames
+            interval = max(0.1, math.ceil(10 * length * trajectories / most) / 10)
             return {"length": round(length / interval) * interval, "interval": interval}
 
-        times = self._plan.decide("simulate", choose)
+        times = self._record.decide("simulate", choose)
         return SimulationProtocol(
             molecule=self._molecule.name,
             force_field=self._molecule.force_field,
             platform=default_platform(self._atoms.num_atoms),
             temperature=self._settings.temperature,
             friction=1.0,
-            equilibration=EQUILIBRATION,
+            timestep=TIMESTEP,
+            equilibration=budget.equilibration,
             trajectories=trajectories,
             starts="explored",
             seed=self._settings.seed,
             **times,
         )
 
+    def _longer(self, more: float, trajectories: int) -> dict[str, float]:
+        """Return the times of the last pass with `more` ps, as far as more frames are of use."""
+        last: dict[str, float] = self._record.decided("simulate", self._record.number - 1)
+        interval = last["interval"]
+        most = self._budget.most_frames / trajectories * interval
+        length = round(min(last["length"] + more, most) / interval) * interval
+        return {"length": max(last["length"], length), "interval": interval}
+
     def _train(self) -> None:
-        minutes = self._plan.decide("train_minutes", lambda: TRAIN_SHARE * self._settings.minutes)
-        run = self._work / "train"
+        def choose() -> float:
+            return max(self._least.train, self._share(self._budget.train_share)) / 60
+
+        minutes = self._record.decide("train_minutes", choose)
+        run, config = self._work / "train", self._training_config(minutes)
 
         def report(done: float, progress: Progress) -> None:
             self._display.update(done, _note(progress))
 
-        try:
-            train(self._training_config(minutes), run, report=report)
-        except FileExistsError:
-            load_trained(run)
+        if training_standing(config, run) != Done():
+            train(config, run, report=report)
 
     def _training_config(self, minutes: float) -> TrainingConfig:
-        folder = self._work / "data"
-        names = [t.name for t in load_trajectories(folder).trajectories]
+        names = [t.name for t in load_trajectories(self._data).trajectories]
         # Trajectory i starts in basin i mod K, so the last K start once in each.
-        held_out = names[len(names) - len(names) // RUNS_PER_BASIN :]
+        held_out = names[len(names) - len(names) // self._budget.runs_per_basin :]
         return TrainingConfig(
             flow=InternalFlowConfig(),
             data=DataConfig(
-                folder=folder,
+                folder=self._data,
                 test_trajectories=tuple(held_out),
-                frame_weights=self._work / "weights.npz",
+                frame_weights=self._weights_file,
             ),
             augmentation=AugmentationConfig(permute_hydrogens=False),
             lag_times=(math.inf,),
@@ -390,27 +422,45 @@ class _Fit:
             seed=self._settings.seed,
         )
 
+    def _refine_folder(self, number: int) -> Path:
+        """Return where the weights after a pass are; those of the training before the first."""
+        return self._work / (f"refine-{number}" if number > 0 else "train")
+
     def _refine(self) -> tuple[Measurement, ...]:
-        left = self._settings.minutes - self._plan.elapsed_minutes() - LAST_MINUTES
-        minutes = self._plan.decide("refine_minutes", lambda: max(0.2, left))
+        number = self._record.number
+        reserved = export_seconds(self._budget, self._costs, self._settings.workers)
+        left = 60 * (self._settings.minutes - self._record.elapsed_minutes()) - reserved
+        seconds = max(self._least.refine, left)
+        shape = self._record.decide("refine", lambda: self._choose_refining(seconds))
         settings = RefineSettings(
-            minutes=minutes,
-            rounds=max(1, min(MOST_ROUNDS, int(minutes / MINUTES_PER_ROUND))),
+            minutes=seconds / 60,
             target=self._settings.target,
+            workers=self._settings.workers,
+            **shape,
         )
 
         def report(done: float, number: int, progress: Progress) -> None:
             self._display.update(done, f"round {number}, {_note(progress)}")
 
-        result = refine(self._work / "train", self._work / "refine", settings, report)
+        result = refine(
+            self._refine_folder(number - 1), self._refine_folder(number), settings, report
+        )
         return result.measurements
 
+    def _choose_refining(self, seconds: float) -> dict[str, int]:
+        budget, costs = self._budget, self._costs
+        rounds = max(1, min(budget.most_rounds, int(seconds / 60 / budget.minutes_per_round)))
+        each = costs.seconds_per_draw + costs.seconds_per_energy / self._settings.workers
+        affordable = int(MEASURING_SHARE * seconds / (rounds + 1) / each)
+        draws = max(budget.least_draws, min(budget.most_draws, affordable))
+        return {"rounds": rounds, "draws": draws}
+
     def _export(self, basins: Basins, measurements: tuple[Measurement, ...]) -> Validation:
-        trained = load_trained(self._work / "refine")
+        trained = load_trained(self._refine_folder(self._record.number))
         provenance = {
             "fit": {
                 "settings": asdict(self._settings),
-                "seconds": dict(self._plan.content["seconds"]),
+                "seconds": self._record.seconds,
                 "basins": {
                     "kept": len(basins),
                     "found": basins.found,
@@ -422,19 +472,79 @@ class _Fit:
         }
         candidate = self._work / "candidate.pt"
         export_trained(trained, candidate, provenance, overwrite=True)
-        validation = validate(candidate, self._molecule, basins.positions, self._settings.seed)
+        validation = self._validate(candidate, basins)
+        self._record.finish_pass()
+        if validation.acceptance < self._budget.least_acceptance:
+            raise ValueError(self._explain_failure(validation, measurements, trained.step, basins))
         provenance["fit"]["measured"] = asdict(validation)
-        provenance["fit"]["total_minutes"] = round(self._plan.elapsed_minutes(), 2)
+        provenance["fit"]["total_minutes"] = round(self._record.elapsed_minutes(), 2)
         export_trained(trained, self._out, provenance, overwrite=True)
         write_bytes_atomically(
             self._out.with_suffix(".md"), write_card(self._out, trained, provenance).encode()
         )
         return validation
 
+    def _validate(self, model: Path, basins: Basins) -> Validation:
+        budget, seed = self._budget, self._settings.seed
+        minima = [basins.positions[k % len(basins)] for k in range(budget.chains)]
+        left = 60 * (self._settings.minutes - self._record.elapsed_minutes())
+        return validate(
+            model,
+            self._molecule,
+            minima,
+            self._settings,
+            budget,
+            seed,
+            left - budget.export_seconds / 2,
+        )
 
-def _most_basins(num_atoms: int) -> int:
-    """Return how many basins to keep: flexible molecules have more of them."""
-    return 16 if num_atoms <= 25 else 24
+    def _explain_failure(
+        self,
+        found: Validation,
+        measurements: tuple[Measurement, ...],
+        steps: int,
+        basins: Basins,
+    ) -> str:
+        drawn = max(m.acceptance for m in measurements)
+        torsions = basins.torsions.shape[1]
+        reasons = []
+        if drawn < 5 * self._budget.least_acceptance:
+            reasons.append(
+                f"too little time: {steps} steps of the last training, in "
+                f"{self._record.elapsed_minutes():.1f} minutes of all, for {self._atoms.num_atoms} "
+                f"atoms and {torsions} rotatable torsions"
+            )
+        else:
+            reasons.append(
+                f"chains that start where the data lack a basin: {drawn:.1%} are accepted on the "
+                f"flow's own draws, and the lowest chain has {found.lowest:.1%}"
+            )
+        if torsions > MANY_TORSIONS:
+            reasons.append(
+                "too many torsions for independent draws of the whole molecule at once: each one "
+                "multiplies what must be right together"
+            )
+        return (
+            f"the model accepts {found.acceptance:.2%} of its proposals ({found.chains} chains of "
+            f"{found.iterations} iterations), less than {self._budget.least_acceptance:.0%}, so "
+            f"that none was written. Likely reasons: {'; '.join(reasons)}. Data and training stay "
+            f"in {self._work}; the same command with more --minutes goes on with them"
+        )
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Have torch use one thread.
+
+    Matrices this small gain little from a second thread, and on busy cores two threads that wait
+    for each other were measured to be 30 times slower.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _note(progress: Progress) -> str:
@@ -447,81 +557,38 @@ def _note(progress: Progress) -> str:
 
 
 def validate(
-    model: Path, molecule: MolecularSystem, starts: np.ndarray[Any, Any], seed: int
+    model: Path,
+    molecule: MolecularSystem,
+    minima: Sequence[NDArray[np.float64]],
+    settings: FitSettings,
+    budget: FitBudget,
+    seed: int,
+    max_seconds: float = math.inf,
 ) -> Validation:
     """Measure acceptance with the integrator, in chains from different basins.
 
     Parameters
     ----------
-    starts : array [K, N, 3], nm
-        Minima; each chain first relaxes from its own by a little dynamics.
+    minima : sequence of array [N, 3], nm
+        Each chain first relaxes from its own by a little dynamics.
+    max_seconds : float
+        After which the chains end, if they have not yet made the budget's iterations.
     """
-    from ..integrator import TimewarpMCMCIntegrator
+    began = time.monotonic()
+    dynamics = Langevin(settings.temperature, timestep=TIMESTEP)
 
-    rates, began, steps = [], time.monotonic(), 0
-    for chain in range(CHAINS):
-        relaxed = _relax(molecule, starts[chain % len(starts)], model, shifted_seed(seed, chain))
-        integrator = TimewarpMCMCIntegrator(str(model))
-        integrator.setRandomNumberSeed(shifted_seed(seed, chain))
-        simulation = app.Simulation(
-            molecule.topology, molecule.system, integrator, *make_platform("Reference")
+    def relax(chain: int) -> NDArray[np.float64]:
+        return dynamics.relaxed(
+            molecule.system,
+            minima[chain],
+            budget.relaxation,
+            "Reference",
+            shifted_seed(seed, chain),
         )
-        simulation.context.setPositions(relaxed)
-        integrator.step(ITERATIONS)
-        rates.append(integrator.getAcceptanceRate())
-        steps += ITERATIONS
-    seconds = time.monotonic() - began
-    return Validation(
-        acceptance=round(float(np.mean(rates)), 4),
-        error=round(float(np.std(rates, ddof=1) / math.sqrt(CHAINS)), 4),
-        lowest=round(min(rates), 4),
-        chains=CHAINS,
-        iterations=ITERATIONS,
-        iterations_per_second=round(steps / seconds, 1),
-    )
 
-
-def _relax(
-    molecule: MolecularSystem, positions: np.ndarray[Any, Any], model: Path, seed: int
-) -> np.ndarray[Any, Any]:
-    from ..contract import read_metadata
-    from ..simulation.starts import get_positions
-
-    temperature = read_metadata(model).temperature
-    integrator = openmm.LangevinMiddleIntegrator(temperature, 1.0, 0.001 * PICOSECOND)
-    integrator.setRandomNumberSeed(seed)
-    context = openmm.Context(molecule.system, integrator, *make_platform("Reference"))
-    context.setPositions(positions)
-    context.setVelocitiesToTemperature(temperature, seed)
-    integrator.step(5000)
-    return get_positions(context)
-
-
-def write_card(path: Path, trained: TrainedFlow, provenance: dict[str, Any]) -> str:
-    """Return the model's card in Markdown: what it is and what was measured."""
-    made = provenance["fit"]
-    measured, data = made["measured"], trained.provenance.data
-    seconds = ", ".join(f"{name} {value:.0f} s" for name, value in made["seconds"].items())
-    rounds = " -> ".join(f"{m['acceptance']:.1%}" for m in made["refine_rounds"])
-    return "\n".join(
-        [
-            f"# {path.stem}",
-            "",
-            f"Independent draws for {trained.provenance.molecule.num_atoms} atoms at "
-            f"{trained.provenance.temperature:g} K, {trained.provenance.force_field}.",
-            "",
-            f"- acceptance in the integrator's chain: {measured['acceptance']:.1%} +- "
-            f"{measured['error']:.1%} (mean and standard error of {measured['chains']} chains of "
-            f"{measured['iterations']} iterations from different basins; the lowest "
-            f"{measured['lowest']:.1%})",
-            f"- before refining and after each round, on the flow's own draws: {rounds}",
-            f"- made in {made['total_minutes']:.1f} min of wall time with {made['threads']} "
-            f"threads: {seconds}",
-            f"- basins: {made['basins']['kept']} kept of {made['basins']['found']} found; "
-            f"{made['basins']['dropped_frames']} frames of the exploration dropped for flipped "
-            f"centres or amide bonds, {data['dropped_starts']} starts dropped",
-            f"- data: {data['frames']} training frames, SHA-256 {data['sha256']}",
-            f"- seed {made['settings']['seed']}, timewarp-openmm {__version__}",
-            "",
-        ]
+    with ThreadPoolExecutor(settings.workers) as pool:
+        starts = list(pool.map(relax, range(len(minima))))
+    left = max_seconds - (time.monotonic() - began)
+    return Validation.of(
+        run_chains(model, molecule.system, starts, budget.iterations, seed, max_seconds=left)
     )

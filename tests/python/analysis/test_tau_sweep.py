@@ -17,7 +17,8 @@ from timewarp_openmm.contract import ModelMetadata
 from timewarp_openmm.flows import build_flow, export_model
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.molecule import molecule_from_topology
-from timewarp_openmm.simulation.starts import get_positions
+from timewarp_openmm.simulation.chains import Acceptance, ChainRuns
+from timewarp_openmm.simulation.langevin import get_positions
 from timewarp_openmm.simulation.systems import named_molecule, structure_file
 
 LAGS = (1.0, math.inf)
@@ -43,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         molecule=molecule,
         noise_size=flow.noise_size,
         temperature=310.0,
-        force_field=" + ".join(alanine.force_field),
+        force_field=list(alanine.force_field),
         coordinates="internal",
         lag_times=list(LAGS),
         lag_weights=[0.5, 0.5],
@@ -57,7 +58,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_turns_are_counted_once_an_iteration_and_on_the_circle() -> None:
     torsions = np.array([[3.1, 0.0], [-3.1, 0.0], [-1.0, 2.0], [-1.0, 2.0], [-1.0, 0.5]])
     assert count_turns(torsions) == 1
-    result = summarize_lag(1.0, [0.5, 0.7], [torsions, torsions], 2.0)
+    runs = ChainRuns(Acceptance((0.5, 0.7)), iterations=4, seconds=2.0)
+    result = summarize_lag(1.0, runs, [torsions, torsions])
     assert result.acceptance == pytest.approx(0.6)
     assert result.acceptance_error == pytest.approx(0.1)
     assert (result.turns, result.turns_error) == (0.25, 0.0)

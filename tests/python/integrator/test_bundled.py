@@ -74,7 +74,7 @@ def test_metadata(model: str) -> None:
     assert metadata.molecule is not None
     assert metadata.molecule.num_atoms == 22
     assert metadata.temperature == 310.0
-    assert metadata.force_field == "amber99sbildn.xml + amber99_obc.xml"
+    assert metadata.force_field == ["amber99sbildn.xml", "amber99_obc.xml"]
     assert metadata.provenance["seed"] is not None
 
 

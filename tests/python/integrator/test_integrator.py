@@ -40,7 +40,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, alanine: MolecularSystem) ->
         lag_times=[2.0],
         lag_weights=[1.0],
         reference_positions=alanine.positions.tolist(),
-        force_field=" + ".join(alanine.force_field),
+        force_field=list(alanine.force_field),
     )
     path = tmp_path_factory.mktemp("model") / "walk.pt"
     save_model(Affine([SCALE] * 3, 1.0, 0.0), metadata, path)

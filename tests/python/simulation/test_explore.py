@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from timewarp_openmm.data import explore
+from altered_systems import charges_scaled
 
 from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.molecule.stereochemistry import Stereochemistry, torsion
+from timewarp_openmm.simulation import explore
 from timewarp_openmm.simulation.explore import (
     Basins,
     ExploreSettings,
     basin_populations,
+    basins_standing,
     find_basins,
     load_or_find_basins,
     measure_torsions,
     rotor_torsions,
 )
 from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule
+from timewarp_openmm.stages import Conflict, Missing
 from timewarp_openmm.trajectories.pairs import Trajectory
 from timewarp_openmm.trajectories.weights import LEAST_SHARE, BasinMap, frame_weights
 from timewarp_openmm.units import thermal_energy
@@ -75,18 +79,29 @@ def test_flipped_conformations_are_dropped_and_counted(
         find_basins(alanine, ExploreSettings(walkers=1), seed=1)
 
 
-def test_basins_are_read_back_and_found_anew_for_other_settings(
+def test_basins_are_read_back_and_those_of_another_exploration_kept(
     alanine: MolecularSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ExploreSettings(walkers=1, length=1.0)
+    assert basins_standing(tmp_path, alanine, settings, seed=1) == Missing()
     first = load_or_find_basins(tmp_path, alanine, settings, seed=1)
     again = load_or_find_basins(tmp_path, alanine, settings, seed=1)
     assert np.array_equal(first.positions, again.positions)
     assert (first.dropped, first.found) == (again.dropped, again.found)
     monkeypatch.setattr(explore, "find_basins", lambda *_: pytest.fail("searched"))
-    load_or_find_basins(tmp_path, alanine, settings, seed=1)
-    with pytest.raises(pytest.fail.Exception, match="searched"):
+    # Neither the molecule's name nor the time that was allowed makes another exploration.
+    renamed = replace(alanine, name="other", force_field=("other.xml",))
+    load_or_find_basins(tmp_path, renamed, replace(settings, max_minutes=3.0), seed=1)
+    before = (tmp_path / "basins.npz").read_bytes()
+    with pytest.raises(FileExistsError, match="seed: 1 there, 2 now"):
         load_or_find_basins(tmp_path, alanine, settings, seed=2)
+    other = replace(alanine, system=charges_scaled(alanine.system, 0.9))
+    assert isinstance(basins_standing(tmp_path, other, settings, seed=1), Conflict)
+    with pytest.raises(FileExistsError, match="system: "):
+        load_or_find_basins(tmp_path, other, settings, seed=1)
+    assert (tmp_path / "basins.npz").read_bytes() == before
+    with pytest.raises(pytest.fail.Exception, match="searched"):
+        load_or_find_basins(tmp_path, alanine, settings, seed=2, force=True)
 
 
 def test_populations_follow_the_superposition_formula() -> None:
@@ -120,9 +135,9 @@ def test_frame_weights_give_each_basin_its_share(alanine: MolecularSystem, basin
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"walkers": 0}, "at least one walker"),
-        ({"temperatures": ()}, "at least one walker"),
-        ({"length": -1.0}, "length must be positive"),
+        ({"walkers": 0}, "walkers must be from 1"),
+        ({"temperatures": ()}, "at least one temperature"),
+        ({"length": -1.0}, "length must be above 0"),
         ({"length": 1.0, "interval": 2.0}, "must not exceed"),
     ],
 )

@@ -8,18 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import mdtraj
 import numpy as np
 import openmm
 import pytest
+from altered_systems import charges_scaled
 
 from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.molecule.stereochemistry import Stereochemistry, backbone_torsions, torsion
 from timewarp_openmm.molecule.structure_files import load_structure
 from timewarp_openmm.simulation.protocol import Protocol, multiple, preset, with_settings
-from timewarp_openmm.simulation.run import simulate
+from timewarp_openmm.simulation.run import run_standing, simulate
 from timewarp_openmm.simulation.starts import drive
 from timewarp_openmm.simulation.systems import (
     MolecularSystem,
@@ -28,6 +30,7 @@ from timewarp_openmm.simulation.systems import (
     named_molecule,
     structure_file,
 )
+from timewarp_openmm.stages import Conflict, Done, Missing, Partial
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +200,52 @@ def test_killed_run_resumes_as_if_nothing_had_been(
         assert killed.n_frames == protocol.frames
         assert (killed.xyz == whole.xyz).all()
         assert (killed.time == whole.time).all()
-    assert not list(folder.glob("*.chk"))
+
+
+def test_a_longer_run_goes_on_with_a_shorter_one(alanine: MolecularSystem, tmp_path: Path) -> None:
+    short, long = tiny(alanine), tiny(alanine, length=0.04)
+    assert run_standing(tmp_path / "a", alanine, short) == Missing()
+    simulate(alanine, short, tmp_path / "a", workers=1)
+    assert run_standing(tmp_path / "a", alanine, short) == Done()
+    assert isinstance(run_standing(tmp_path / "a", alanine, long), Partial)
+    simulate(alanine, long, tmp_path / "a", workers=1)
+    simulate(alanine, long, tmp_path / "b", workers=1)
+    for name in ("trajectory-000.h5", "trajectory-001.h5"):
+        extended, whole = (mdtraj.load(str(tmp_path / x / name)) for x in ("a", "b"))
+        assert extended.n_frames == long.frames
+        assert (extended.xyz == whole.xyz).all()
+        assert (extended.time == whole.time).all()
+    # Frames are never taken away.
+    with pytest.raises(FileExistsError, match=r"length: 0.04 ps there, 0.02 ps now"):
+        simulate(alanine, short, tmp_path / "a", workers=1)
+    before = (tmp_path / "b" / "trajectory-000.h5").read_bytes()
+    (tmp_path / "b" / "trajectory-000.chk").unlink()
+    with pytest.raises(FileExistsError, match=r"the checkpoint of trajectory-000\.h5 is missing"):
+        simulate(alanine, tiny(alanine, length=0.06), tmp_path / "b", workers=1)
+    assert (tmp_path / "b" / "trajectory-000.h5").read_bytes() == before
+
+
+def test_a_run_is_told_by_what_it_is_of_and_not_by_names(
+    alanine: MolecularSystem, tmp_path: Path
+) -> None:
+    protocol = tiny(alanine)
+    simulate(alanine, protocol, tmp_path, workers=1)
+    renamed = with_settings(protocol, molecule="other", force_field=("other.xml",))
+    assert run_standing(tmp_path, replace(alanine, name="other"), renamed) == Done()
+    shifted = alanine.positions + 0.001
+    others = {
+        "system": replace(alanine, system=charges_scaled(alanine.system, 0.9)),
+        "structure": replace(alanine, positions=shifted),
+    }
+    for name, other in others.items():
+        standing = run_standing(tmp_path, other, protocol)
+        assert isinstance(standing, Conflict)
+        assert any(difference.startswith(name) for difference in standing.differences)
+        with pytest.raises(FileExistsError, match=f"different: .*{name}: "):
+            simulate(other, protocol, tmp_path, workers=1)
+    standing = run_standing(tmp_path, alanine, protocol, starts=shifted[None])
+    assert isinstance(standing, Conflict)
+    assert len(standing.differences) == 1
 
 
 def test_blow_up_is_named(alanine: MolecularSystem, tmp_path: Path) -> None:
@@ -227,6 +275,9 @@ def test_bad_molecules_are_refused(alanine: MolecularSystem, tmp_path: Path) -> 
         build_system(alanine.topology, ["nowhere.xml"])
     with pytest.raises(ValueError, match="does not fit the molecule"):
         build_system(alanine.topology, ["tip3p.xml"])
+    # charmm36 merges residues, and finds a patched and an unpatched one alike.
+    with pytest.raises(ValueError, match=r"Multiple .* templates .*residueTemplates=.*--system"):
+        build_system(alanine.topology, ["charmm36.xml"])
     with pytest.raises(FileNotFoundError, match="no structure file"):
         load_structure(tmp_path / "none.pdb")
     constrained = openmm.System()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,15 @@ from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.simulation.protocol import Protocol
 from timewarp_openmm.simulation.run import simulate
 from timewarp_openmm.simulation.systems import named_molecule
+from timewarp_openmm.stages import Done, Partial
 from timewarp_openmm.training import refine as refine_module
-from timewarp_openmm.training.checkpoints import load_trained, read_metrics
+from timewarp_openmm.training.checkpoints import load_checkpoint, load_trained, read_metrics
 from timewarp_openmm.training.config import TrainingConfig
 from timewarp_openmm.training.export import export_run
 from timewarp_openmm.training.independence import Draws, draw, log_weights_of, run_chains
-from timewarp_openmm.training.loop import train
-from timewarp_openmm.training.refine import Measurement, RefineSettings, refine
+from timewarp_openmm.training.loop import Progress, train
+from timewarp_openmm.training.refine import RefineSettings, refine, refine_standing
+from timewarp_openmm.training.refine_record import Measurement, RefineRecord
 from timewarp_openmm.trajectories.pairs import (
     PairSampler,
     Trajectory,
@@ -174,10 +177,56 @@ def test_rounds_measure_keep_the_best_and_export(trained: Path, tmp_path: Path) 
     assert round_run.config.loss.regression.weight == 1.0
     assert all(entry["acceptance"] >= 0 for entry in read_metrics(tmp_path / "refined" / "round-1"))
     export_run(tmp_path / "refined", tmp_path / "model.pt")
-    # The same call does not train again.
+    # The same call does nothing, and reports the same.
+    assert refine_standing(trained, tmp_path / "refined", settings) == Done()
     again = refine(trained, tmp_path / "refined", settings)
-    assert again.seconds < 60 * settings.minutes
-    assert again.best.acceptance == pytest.approx(result.best.acceptance)
+    assert (again.measurements, again.best_round) == (result.measurements, result.best_round)
+    assert again.seconds < 0.2 * 60 * settings.minutes
+    # Whatever time and workers it has, it is the same refinement; with other settings it is not.
+    others = {"minutes": 1.0, "workers": 2, "target": 0.5}
+    for name, value in others.items():
+        changed = replace(settings, **{name: value})
+        assert refine_standing(trained, tmp_path / "refined", changed) == Done(), name
+    with pytest.raises(FileExistsError, match="draws: 400 there, 300 now"):
+        refine(trained, tmp_path / "refined", replace(settings, draws=300))
+    # A refinement can itself be refined.
+    more = refine(tmp_path / "refined", tmp_path / "more", replace(settings, minutes=0.02))
+    assert len(more.measurements) == 2
+
+
+@pytest.mark.parametrize("place", ["training", "measuring", "preparing"])
+def test_an_interrupted_refinement_goes_on_and_is_never_mistaken_for_a_finished_one(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    settings = RefineSettings(minutes=0.05, rounds=1, draws=200, chains=4, evaluation_interval=5)
+    folder = tmp_path / "refined"
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def stop_in_round(done: float, number: int, progress: Progress) -> None:
+        if progress.step == 7:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if place == "preparing":
+            patch.setattr(refine_module, "save_independent", stop)
+        elif place == "measuring":
+            measure = refine_module._Workshop.measure
+            patch.setattr(
+                refine_module._Workshop,
+                "measure",
+                lambda self, flow, number: measure(self, flow, number) if number == 0 else stop(),
+            )
+        with pytest.raises(KeyboardInterrupt):
+            refine(trained, folder, settings, stop_in_round if place == "training" else None)
+    assert isinstance(refine_standing(trained, folder, settings), Partial)
+    steps: list[int] = []
+    result = refine(trained, folder, settings, lambda _, __, p: steps.append(p.step))
+    assert len(result.measurements) == 2
+    assert (steps == []) == (place == "measuring")
+    assert place != "training" or steps[0] == 6
+    assert load_checkpoint(folder / "round-1" / "last.ckpt")["progress"]["finished"]
 
 
 def test_a_worse_round_is_thrown_away(
@@ -185,18 +234,28 @@ def test_a_worse_round_is_thrown_away(
 ) -> None:
     rates = iter([0.4, 0.3])
 
-    def measure(workshop, source, number):
+    def measure(rounds, number):
         draws = Draws(np.zeros((10, 22, 3), np.float32), np.zeros(10))
         return draws, Measurement(next(rates), 0.01, 0.2, 0.1)
 
-    monkeypatch.setattr(refine_module._Workshop, "measure", measure)
-    monkeypatch.setattr(refine_module._Workshop, "prepare_round", lambda *_: None)
-    monkeypatch.setattr(refine_module, "_train_round", lambda *_: None)
-    monkeypatch.setattr(refine_module, "load_trained", lambda path, f=load_trained: f(trained))
+    monkeypatch.setattr(refine_module._Rounds, "_measure", measure)
+    monkeypatch.setattr(refine_module._Rounds, "_prepare", lambda *_: None)
+    monkeypatch.setattr(refine_module._Rounds, "_train", lambda *_: None)
     result = refine(trained, tmp_path / "refined", RefineSettings(rounds=3))
     assert result.best_round == 0
     assert len(result.measurements) == 2
     assert (tmp_path / "refined" / "best.ckpt").read_bytes() == (trained / "best.ckpt").read_bytes()
+
+
+def test_more_rounds_go_on_where_fewer_have_ended() -> None:
+    rising = tuple(Measurement(a, 0.01, 0.1, 0.1) for a in (0.2, 0.3))
+    record = RefineRecord({}, rising)
+    assert record.is_finished(rounds=1, target=0.9)
+    assert not record.is_finished(rounds=2, target=0.9)
+    assert record.is_finished(rounds=2, target=0.3)
+    fallen = RefineRecord({}, (*rising, Measurement(0.25, 0.01, 0.1, 0.1)))
+    assert fallen.is_finished(rounds=5, target=0.9)
+    assert (record.best_round, fallen.best_round) == (1, 1)
 
 
 def test_a_flow_without_independent_draws_is_refused(data_folder: Path, tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_batches_are_centred_seeded_and_laid_onto_x(data_folder: Path) -> None:
     # Half a picosecond of drift and tumbling would be several times this.
     assert float((batch.y - batch.x).norm(dim=2).mean()) < 0.06
     assert data.provenance.temperature == 310.0
-    assert data.provenance.force_field == "amber99sbildn.xml + amber99_obc.xml"
+    assert data.provenance.force_field == ("amber99sbildn.xml", "amber99_obc.xml")
 
 
 def test_training_learns_resumes_bit_for_bit_and_exports(data_folder: Path, tmp_path: Path) -> None:

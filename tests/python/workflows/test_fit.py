@@ -3,87 +3,247 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from altered_systems import charges_scaled
+from filelock import FileLock
 from openmm import app
 
-from timewarp_openmm import cli
+from timewarp_openmm import cli, files
 from timewarp_openmm.contract import read_metadata
 from timewarp_openmm.molecule.structure_files import load_structure
-from timewarp_openmm.simulation.systems import build_system, load_molecule, structure_file
-from timewarp_openmm.training import fit as fit_module
-from timewarp_openmm.workflows.fit import FitSettings, fit
+from timewarp_openmm.simulation.identity import system_digest
+from timewarp_openmm.simulation.systems import (
+    MolecularSystem,
+    build_system,
+    load_molecule,
+    load_system_xml,
+    structure_file,
+)
+from timewarp_openmm.training.checkpoints import load_checkpoint, save_checkpoint
+from timewarp_openmm.trajectories.pairs import load_trajectories
+from timewarp_openmm.workflows.budget import FitBudget
+from timewarp_openmm.workflows.fit import Validation, fit
+from timewarp_openmm.workflows.settings import FitSettings
 
 PDB = Path(str(structure_file("alanine-dipeptide")))
 MOLECULES = Path(__file__).parents[3] / "examples" / "molecules"
 
 
-class Record:
-    """A display that remembers."""
+#: Little of everything.
+QUICK = FitBudget(
+    least_minutes=0.0,
+    runs_per_basin=2,
+    least_basins=1,
+    most_basins=3,
+    equilibration=0.5,
+    shortest=2.0,
+    speed_seconds=0.2,
+    least_steps=1,
+    least_draws=200,
+    most_draws=400,
+    chains=3,
+    iterations=50,
+    relaxation=0.5,
+    export_seconds=0.0,
+    least_acceptance=0.0,
+)
+SETTINGS = FitSettings(minutes=0.25, seed=3, workers=1)
 
-    def __init__(self) -> None:
+
+class Record:
+    """A display that remembers, and stops a fit at a stage as Ctrl-C would."""
+
+    def __init__(self, stop_at: str = "") -> None:
         self.stages: list[str] = []
         self.notes: list[str] = []
+        self._stop_at = stop_at
 
     def stage(self, name: str) -> None:
+        if name == self._stop_at:
+            raise KeyboardInterrupt
         self.stages.append(name)
 
     def update(self, done: float, note: str) -> None:
         assert -1e-9 <= done <= 1 + 1e-9
         self.notes.append(f"{self.stages[-1]}: {note}")
 
+    def tell(self, message: str) -> None:
+        self.notes.append(message)
 
-def test_fit_measures_its_model_and_goes_on_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fit_module, "LAST_MINUTES", 0.0)
-    monkeypatch.setattr(fit_module, "ITERATIONS", 50)
-    monkeypatch.setattr(fit_module, "CHAINS", 3)
-    monkeypatch.setattr(fit_module, "RUNS_PER_BASIN", 2)
-    monkeypatch.setattr(fit_module, "EQUILIBRATION", 0.5)
-    monkeypatch.setattr(fit_module, "SHORTEST", 2.0)
-    monkeypatch.setattr(fit_module, "SPEED_SECONDS", 0.2)
-    monkeypatch.setattr(fit_module, "_most_basins", lambda _: 3)
-    # 0.2 minutes, which the settings refuse, keep the test short.
-    monkeypatch.setattr(FitSettings, "__post_init__", lambda self: None)
-    settings = FitSettings(minutes=0.2, seed=3, workers=1)
-    molecule = load_molecule(PDB)
-    out, work = tmp_path / "model.pt", tmp_path / "work"
-    record = Record()
 
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+@dataclass(frozen=True)
+class Finished:
+    """A fit that was interrupted at every stage, and went on each time."""
 
-    with monkeypatch.context() as patch:
-        patch.setattr(fit_module, "refine", stop)
+    out: Path
+    work: Path
+    molecule: MolecularSystem
+    result: Validation
+    record: Record
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("fit")
+    out, work, molecule = folder / "model.pt", folder / "work", load_molecule(PDB)
+    kept: dict[str, bytes] = {}
+    for stop_at, made in (
+        ("simulate", "data/basins.npz"),
+        ("train", "data/run.json"),
+        ("refine", "train/config.yaml"),
+        ("export and measure", "refine-1/best.ckpt"),
+    ):
         with pytest.raises(KeyboardInterrupt):
-            fit(molecule, out, settings, work, record)
-    before = (work / "train" / "best.ckpt").read_bytes()
-    assert not out.exists()
-    result = fit(molecule, out, settings, work, record)
-    assert (work / "train" / "best.ckpt").read_bytes() == before
-    assert record.stages == [
-        *("explore", "simulate", "train", "refine"),
-        *("explore", "simulate", "train", "refine", "export and measure"),
-    ]
-    assert any("acceptance" in note for note in record.notes)
+            fit(molecule, out, SETTINGS, work, Record(stop_at), budget=QUICK)
+        kept[made] = (work / made).read_bytes()
+        assert not out.exists()
+        if stop_at == "refine":
+            # As if it had been stopped within the training.
+            last = work / "train" / "last.ckpt"
+            content = load_checkpoint(last)
+            content["progress"]["finished"] = False
+            save_checkpoint(last, content)
+    record = Record()
+    settings = replace(SETTINGS, workers=2)
+    result = fit(molecule, out, settings, work, record, budget=QUICK)
+    assert {name: (work / name).read_bytes() for name in kept} == kept
+    return Finished(out, work, molecule, result, record)
 
+
+def test_an_interrupted_fit_goes_on_and_measures_its_model(finished: Finished) -> None:
+    out, result = finished.out, finished.result
+    assert finished.record.stages == [
+        *("explore", "simulate", "train", "refine", "export and measure")
+    ]
+    # An interrupted training was finished, though with other workers, before it was refined.
+    assert load_checkpoint(finished.work / "train" / "last.ckpt")["progress"]["finished"]
     made = read_metadata(out).provenance["fit"]
     assert made["measured"]["acceptance"] == result.acceptance
     assert 0 <= result.lowest <= result.acceptance <= 1
     assert made["settings"]["seed"] == 3
-    card = (tmp_path / "model.md").read_text()
+    card = out.with_suffix(".md").read_text()
     assert f"{result.acceptance:.1%}" in card
+    assert "amber99sbildn.xml, amber99_obc.xml" in card
     assert read_metadata(out).provenance["data"]["sha256"] in card
-
     with pytest.raises(FileExistsError, match=r"model\.pt exists"):
-        fit(molecule, out, settings, work)
-    with pytest.raises(FileExistsError, match=r"another fit .different: seed"):
-        fit(molecule, out, FitSettings(minutes=0.2, seed=4), work, force=True)
-    state = json.loads((work / "fit.json").read_text())
-    assert set(state["seconds"]) == set(record.stages)
+        fit(finished.molecule, out, SETTINGS, finished.work, budget=QUICK)
+    state = json.loads((finished.work / "fit.json").read_text())
+    assert set(state["seconds"]) == set(finished.record.stages)
+
+
+def test_a_finished_fit_is_given_more_time_without_losing_what_it_has(
+    finished: Finished, tmp_path: Path
+) -> None:
+    work = shutil.copytree(finished.work, tmp_path / "work")
+    names = ("data/basins.npz", "train/best.ckpt", "train/last.ckpt", "refine-1/best.ckpt")
+    before = {name: (work / name).read_bytes() for name in names}
+    frames = {t.name: t.positions for t in load_trajectories(work / "data").trajectories}
+    spent = sum(json.loads((work / "fit.json").read_text())["seconds"].values()) / 60
+    longer = replace(SETTINGS, minutes=max(spent, SETTINGS.minutes) + 0.25, target=0.95)
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            finished.molecule,
+            tmp_path / "m.pt",
+            longer,
+            work,
+            Record("refine"),
+            budget=QUICK,
+        )
+    record = Record()
+    fit(finished.molecule, tmp_path / "m.pt", longer, work, record, budget=QUICK)
+    assert "train" not in record.stages
+    assert {name: (work / name).read_bytes() for name in names} == before
+    more = load_trajectories(work / "data").trajectories
+    for trajectory in more:
+        old = frames[trajectory.name]
+        assert (trajectory.positions[: len(old)] == old).all()
+    assert sum(len(t.positions) for t in more) > sum(map(len, frames.values()))
+    assert (work / "refine-2" / "best.ckpt").exists()
+    assert read_metadata(tmp_path / "m.pt").provenance["data"]["frames"] > 0
+
+
+def test_a_model_that_accepts_next_to_nothing_is_an_error_and_no_card(
+    finished: Finished, tmp_path: Path
+) -> None:
+    work = shutil.copytree(finished.work, tmp_path / "work")
+    out = tmp_path / "m.pt"
+    budget = QUICK.model_copy(update={"least_acceptance": 0.999})
+    with pytest.raises(ValueError, match=r"less than 100%.*Likely reasons: .*more --minutes"):
+        fit(finished.molecule, out, SETTINGS, work, budget=budget)
+    assert not out.exists()
+    assert not out.with_suffix(".md").exists()
+    assert (work / "refine-1" / "best.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda m: replace(m, system=charges_scaled(m.system, 0.9)), "system"),
+        (lambda m: replace(m, positions=m.positions + 0.001), "structure"),
+        (lambda m: replace(SETTINGS, temperature=300.0), "temperature"),
+        (lambda m: replace(SETTINGS, seed=4), "seed"),
+    ],
+)
+def test_what_a_fit_is_of_is_told_by_content_and_never_mixed(
+    finished: Finished, tmp_path: Path, change: Callable[[MolecularSystem], object], name: str
+) -> None:
+    work = shutil.copytree(finished.work, tmp_path / "work")
+    run = (work / "data" / "run.json").read_bytes()
+    changed = change(finished.molecule)
+    settings = changed if isinstance(changed, FitSettings) else SETTINGS
+    molecule = changed if isinstance(changed, MolecularSystem) else finished.molecule
+    out = tmp_path / "m.pt"
+    with pytest.raises(FileExistsError, match=f"another fit .different: {name}: "):
+        fit(molecule, out, settings, work, budget=QUICK)
+    assert (work / "data" / "run.json").read_bytes() == run
+    # Names alone make no other fit.
+    renamed = replace(finished.molecule, name="other", force_field=("other.xml",))
+    with pytest.raises(KeyboardInterrupt):
+        fit(renamed, out, SETTINGS, work, Record("export and measure"), budget=QUICK)
+    if name != "system":
+        return
+    # With force, the data are of the new System, and the old ones are kept.
+    record = Record("train")
+    with pytest.raises(KeyboardInterrupt):
+        fit(molecule, out, settings, work, record, force=True, budget=QUICK)
+    assert any("kept as" in note for note in record.notes)
+    assert (tmp_path / "work.old-1" / "data" / "run.json").read_bytes() == run
+    system = load_system_xml(work / "data" / "system.xml")
+    assert system_digest(system) == system_digest(molecule.system)
+
+
+def test_too_little_time_is_said_at_once(tmp_path: Path) -> None:
+    budget = QUICK.model_copy(update={"shortest": 1e6})
+    record = Record()
+    with pytest.raises(ValueError, match=r"0\.25 minutes are too few for 22 atoms.*--minutes \d"):
+        fit(load_molecule(PDB), tmp_path / "m.pt", SETTINGS, display=record, budget=budget)
+    assert record.stages == ["measure speed"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [".lock", "data/.lock", "train/.lock"])
+def test_a_stage_in_use_is_not_taken_for_a_finished_one(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.2)
+    work = shutil.copytree(finished.work, tmp_path / "work")
+    record = json.loads((work / "fit.json").read_text())
+    record["passes"][-1]["finished"] = False
+    (work / "fit.json").write_text(json.dumps(record))
+    run = json.loads((work / "data" / "run.json").read_text())
+    run["complete"] = "data" not in name
+    (work / "data" / "run.json").write_text(json.dumps(run))
+    (work / "train" / "last.ckpt").unlink()
+    (work / "refine-1" / "refine.json").unlink()
+    with FileLock(work / name), pytest.raises(FileExistsError, match="another process"):
+        fit(finished.molecule, tmp_path / "m.pt", SETTINGS, work, budget=QUICK)
+    assert not (work / "refine-1" / "refine.json").exists()
 
 
 def water_box(folder: Path, molecules: int) -> Path:
@@ -119,8 +279,8 @@ def test_bad_input_is_named(
     several = message(water_box(tmp_path, 2), *out, *water)
     assert "2 separate parts" in several
     assert "HOH2:O (atom 3)" in several
-    assert "at least 1 minute" in message(PDB, *out, "--minutes", 0.1)
-    assert "target must be an acceptance" in message(PDB, *out, "--target", 2)
+    assert "--minutes must be from 1 to" in message(PDB, *out, "--minutes", 0.1)
+    assert "--target must be above 0" in message(PDB, *out, "--target", 2)
     (tmp_path / "m.pt").touch()
     assert "m.pt exists" in message(PDB, *out)
     assert not (tmp_path / "m.work").exists()

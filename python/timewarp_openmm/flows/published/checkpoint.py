@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -153,7 +154,7 @@ def published_metadata(
     topology_pdb: str | Path,
     temperature: float,
     lag: float,
-    force_field: str = "",
+    force_field: Sequence[str] = (),
 ) -> ModelMetadata:
     """Return the metadata of an imported model.
 
@@ -165,7 +166,7 @@ def published_metadata(
         K.
     lag : float
         ps; between the positions of a training pair.
-    force_field : str
+    force_field : sequence of str
     """
     molecule, positions = _read_structure(topology_pdb)
     checkpoint = Path(checkpoint)
@@ -177,7 +178,7 @@ def published_metadata(
         lag_times=[lag],
         lag_weights=[1.0],
         reference_positions=positions,
-        force_field=force_field,
+        force_field=list(force_field),
         provenance={
             "imported_from": checkpoint.name,
             "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),

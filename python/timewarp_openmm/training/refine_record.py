@@ -1,0 +1,83 @@
+"""What a refinement has measured so far, kept in its folder so that it can go on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..files import write_bytes_atomically
+
+RECORD_FILE = "refine.json"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A flow as it is: what its frozen weights do in fresh chains.
+
+    Attributes
+    ----------
+    acceptance, error : float
+        Mean over the chains, and its standard error.
+    lowest : float
+        Of the chains.
+    kish : float
+        Kish's effective sample size per draw.
+    """
+
+    acceptance: float
+    error: float
+    lowest: float
+    kish: float
+
+
+@dataclass(frozen=True)
+class RefineRecord:
+    """The rounds so far.
+
+    Attributes
+    ----------
+    identity : dict
+        Weights, data and settings that the refinement is of.
+    measurements : tuple of Measurement
+        Before the first round, and after each one.
+    populations : tuple of tuple of float
+        Of the basins, as each round that was prepared has taken them.
+    """
+
+    identity: dict[str, object]
+    measurements: tuple[Measurement, ...] = ()
+    populations: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def best_round(self) -> int:
+        """The number of the round with the highest acceptance; 0: before all of them."""
+        rates = [measurement.acceptance for measurement in self.measurements]
+        return rates.index(max(rates))
+
+    def is_finished(self, rounds: int, target: float) -> bool:
+        """Tell whether no further round is worth its time, of `rounds` at most."""
+        if not self.measurements:
+            return False
+        last = len(self.measurements) - 1
+        gained = self.best_round == last
+        return last >= rounds or not gained or self.measurements[last].acceptance >= target
+
+
+def read_record(folder: Path) -> RefineRecord | None:
+    """Return what `write_record` wrote, or None where there is nothing."""
+    path = folder / RECORD_FILE
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    return RefineRecord(
+        content["identity"],
+        tuple(Measurement(**entry) for entry in content["measurements"]),
+        tuple(tuple(shares) for shares in content["populations"]),
+    )
+
+
+def write_record(folder: Path, record: RefineRecord) -> None:
+    """Write a record in one step."""
+    text = json.dumps(asdict(record), indent=1) + "\n"
+    write_bytes_atomically(folder / RECORD_FILE, text.encode())

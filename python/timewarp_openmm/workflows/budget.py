@@ -1,0 +1,230 @@
+"""What a fit may take, what its parts cost on this machine, and how the time is shared out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import openmm
+import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from ..flows.internal.config import InternalFlowConfig
+from ..flows.registry import build_flow
+from ..molecule.graph import molecule_from_topology
+from ..simulation.explore import ExploreSettings
+from ..simulation.langevin import Langevin, default_platform
+from ..simulation.systems import MolecularSystem
+
+#: Energy evaluations that minimising a frame of a hot walker takes, about.
+MINIMISE_EVALUATIONS = 350
+#: ps of each hot walker, below which exploring finds nothing.
+LEAST_WALK = 2.0
+#: ps; time step of all dynamics here.
+TIMESTEP = 0.001
+
+
+class FitBudget(BaseModel):
+    """How much of everything a fit takes.
+
+    Attributes
+    ----------
+    least_minutes : float
+        No fit is tried in less.
+    explore_share, simulate_share, train_share : float
+        Of the time; what one leaves over goes to refining.
+    simulate_patience : float
+        A machine that has become busy since its speed was measured gets so much longer to simulate.
+    minutes_per_round : float
+        Of refining: shorter rounds cost more by the learning rate's fall and rise than they bring.
+    most_rounds : int
+    runs_per_basin : int
+        Trajectories that start in each basin; the last of them is held out.
+    least_basins, most_basins : int
+        Kept, of those that are found; molecules of up to 25 atoms keep two thirds of the most.
+    equilibration, shortest : float
+        ps before a trajectory's first frame; least length of a walker and of a trajectory.
+    most_frames : int
+        That are worth keeping.
+    speed_seconds : float
+        Long enough to see what else the machine is busy with.
+    least_steps : int
+        Of training, below which it is not worth beginning.
+    least_draws, most_draws : int
+        With which the flow is measured before and after each round of refining.
+    chains, iterations : int
+        Of the measurement that goes into the card.
+    relaxation : float
+        ps from a minimum to the start of such a chain.
+    export_seconds : float
+        Writing the model file, twice, and checking it.
+    least_acceptance : float
+        Below it a fit has failed and no model is written.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    least_minutes: NonNegativeFloat = 1.0
+    explore_share: float = Field(default=0.07, gt=0, lt=0.5)
+    simulate_share: float = Field(default=0.12, gt=0, lt=0.5)
+    train_share: float = Field(default=0.1, gt=0, lt=0.5)
+    simulate_patience: float = Field(default=1.5, ge=1)
+    minutes_per_round: PositiveFloat = 6.0
+    most_rounds: PositiveInt = 3
+    runs_per_basin: int = Field(default=4, ge=2)
+    least_basins: PositiveInt = 3
+    most_basins: PositiveInt = 24
+    equilibration: NonNegativeFloat = 5.0
+    shortest: PositiveFloat = 10.0
+    most_frames: PositiveInt = 60_000
+    speed_seconds: PositiveFloat = 3.0
+    least_steps: PositiveInt = 100
+    least_draws: PositiveInt = 2000
+    most_draws: PositiveInt = 16_000
+    chains: int = Field(default=8, ge=2)
+    iterations: PositiveInt = 1000
+    relaxation: PositiveFloat = 5.0
+    export_seconds: NonNegativeFloat = 12.0
+    least_acceptance: float = Field(default=0.01, ge=0, lt=1)
+
+    def basins_for(self, num_atoms: int) -> int:
+        """Return how many basins are kept at most: flexible molecules have more of them."""
+        return self.most_basins if num_atoms > 25 else max(1, 2 * self.most_basins // 3)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What was measured of this molecule on this machine.
+
+    Attributes
+    ----------
+    ps_per_second : float
+        Simulated by each worker, all at work.
+    seconds_per_draw, seconds_per_step : float
+        Of the flow, and of training it with 512 states, on one thread.
+    """
+
+    ps_per_second: float
+    seconds_per_draw: float
+    seconds_per_step: float
+
+    @property
+    def seconds_per_energy(self) -> float:
+        return TIMESTEP / self.ps_per_second
+
+
+def measure_costs(molecule: MolecularSystem, workers: int, budget: FitBudget) -> Costs:
+    """Measure what the parts of a fit cost."""
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(
+            lambda _: _measure_dynamics(molecule, budget.speed_seconds), range(workers)
+        )
+        speed = float(np.mean(list(found)))
+    draw, step = _measure_flow(molecule, budget.speed_seconds)
+    return Costs(speed, draw, step)
+
+
+def _measure_dynamics(molecule: MolecularSystem, seconds: float) -> float:
+    dynamics = Langevin(300.0, timestep=TIMESTEP)
+    platform = default_platform(len(molecule.positions))
+    context = dynamics.context(molecule.system, platform, seed=1)
+    context.setPositions(molecule.positions)
+    openmm.LocalEnergyMinimizer.minimize(context, maxIterations=100)
+    integrator = context.getIntegrator()
+    began, steps = time.monotonic(), 0
+    while time.monotonic() - began < seconds:
+        integrator.step(20)
+        steps += 20
+    return steps * TIMESTEP / (time.monotonic() - began)
+
+
+def _measure_flow(molecule: MolecularSystem, seconds: float) -> tuple[float, float]:
+    """Return the seconds of a draw among many, and of a training step."""
+    flow = build_flow(
+        InternalFlowConfig(), molecule_from_topology(molecule.topology, molecule.system)
+    )
+    reference = torch.tensor(molecule.positions - molecule.positions.mean(0), dtype=torch.float32)
+    # Any spread will do for timing; a little one leaves no coordinate's range.
+    shaken = reference + 1e-3 * torch.randn(64, *reference.shape)
+    flow.fit_normalisation(shaken, torch.ones(len(shaken)))
+    states = reference.expand(512, -1, -1)
+    lag = torch.full((512,), math.inf)
+
+    def draw() -> None:
+        with torch.no_grad():
+            flow.sample(reference, torch.randn(512, flow.noise_size), lag)
+
+    def step() -> None:
+        w = torch.zeros_like(states)
+        loss = -flow.log_prob(states, w, states[:1], lag).mean()
+        torch.autograd.backward(loss)
+
+    return _time(draw, seconds / 3) / 512, _time(step, seconds / 3)
+
+
+def _time(work: Callable[[], None], seconds: float) -> float:
+    """Return the seconds of one call; the first one, which sets things up, is not counted."""
+    work()
+    began, calls = time.monotonic(), 0
+    while calls == 0 or time.monotonic() - began < seconds:
+        work()
+        calls += 1
+    return (time.monotonic() - began) / calls
+
+
+@dataclass(frozen=True)
+class LeastTimes:
+    """Seconds that each stage takes at the least."""
+
+    explore: float
+    simulate: float
+    train: float
+    refine: float
+    export: float
+
+    @property
+    def total(self) -> float:
+        return self.explore + self.simulate + self.train + self.refine + self.export
+
+
+def least_times(budget: FitBudget, costs: Costs, workers: int) -> LeastTimes:
+    """Return the seconds below which a stage does nothing worth doing."""
+    energy, all_workers = costs.seconds_per_energy, costs.ps_per_second * workers
+    runs = budget.least_basins * budget.runs_per_basin
+    per_picosecond = 1 / TIMESTEP + MINIMISE_EVALUATIONS
+    test = 2000 * (costs.seconds_per_draw + energy) + 8 * costs.seconds_per_step
+    measurement = budget.least_draws * (costs.seconds_per_draw + energy / workers)
+    return LeastTimes(
+        explore=ExploreSettings.walkers * LEAST_WALK * per_picosecond * energy / workers,
+        simulate=runs * (budget.equilibration + budget.shortest) / all_workers,
+        train=budget.least_steps * costs.seconds_per_step + test,
+        refine=2 * measurement + budget.least_steps * costs.seconds_per_step + test,
+        export=export_seconds(budget, costs, workers, iterations=min(100, budget.iterations)),
+    )
+
+
+def export_seconds(
+    budget: FitBudget, costs: Costs, workers: int, iterations: int | None = None
+) -> float:
+    """Return about how long writing and measuring the model takes."""
+    energy = costs.seconds_per_energy
+    steps = budget.chains * (iterations or budget.iterations)
+    relaxing = budget.chains * budget.relaxation / TIMESTEP * energy / workers
+    # Proposals come in batches, some of which are for nothing.
+    return budget.export_seconds + relaxing + steps * (energy + 2 * costs.seconds_per_draw)
+
+
+def describe_minutes(seconds: float) -> str:
+    """Return a time in minutes, rounded up.
+
+    Examples
+    --------
+    >>> describe_minutes(61.0), describe_minutes(1234.0)
+    ('1.1', '21')
+    """
+    minutes = seconds / 60
+    return f"{math.ceil(10 * minutes) / 10:g}" if minutes < 10 else f"{math.ceil(minutes)}"

@@ -1,0 +1,45 @@
+"""What is asked of a fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..bounds import ACCEPTANCE_TARGET, MINUTES, SEED, TEMPERATURE, WORKERS
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What is asked of a fit.
+
+    Attributes
+    ----------
+    minutes : float
+        Wall time for everything, in all calls together.
+    temperature : float
+        K.
+    target : float
+        Acceptance of independent draws at which refining stops.
+    seed : int
+    workers : int
+        Threads or processes.
+    """
+
+    minutes: float = 30.0
+    temperature: float = 310.0
+    target: float = 0.9
+    seed: int = 1
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        MINUTES.check("minutes", self.minutes)
+        TEMPERATURE.check("temperature", self.temperature)
+        ACCEPTANCE_TARGET.check("target", self.target)
+        SEED.check("seed", self.seed)
+        WORKERS.check("workers", self.workers)
+
+    def identity(self) -> dict[str, object]:
+        """Return what makes two fits of one molecule the same.
+
+        More time, another target and other workers go on with what is there.
+        """
+        return {"temperature": self.temperature, "seed": self.seed}
