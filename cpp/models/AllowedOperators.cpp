@@ -33,10 +33,10 @@ static const char* const TENSOR_OPERATORS = R"(
     matmul mm bmm mv dot inner outer ger vdot einsum tensordot addmm addmv addbmm baddbmm addr kron linear
     bilinear cross cdist pairwise_distance cosine_similarity trace diag diagonal diagflat diag_embed tril triu
     tril_indices triu_indices det logdet slogdet inverse cholesky cholesky_solve cholesky_inverse qr svd
-    triangular_solve lu_solve matrix_exp matrix_power pinverse linalg_cross linalg_norm linalg_vector_norm
+    triangular_solve matrix_exp matrix_power pinverse linalg_cross linalg_norm linalg_vector_norm
     linalg_matrix_norm linalg_det linalg_slogdet linalg_inv linalg_inv_ex linalg_solve linalg_solve_ex
     linalg_solve_triangular linalg_cholesky linalg_cholesky_ex linalg_qr linalg_eigh linalg_eigvalsh linalg_svd
-    linalg_svdvals linalg_lu linalg_lu_factor linalg_lu_solve linalg_matrix_exp linalg_matrix_power linalg_pinv
+    linalg_svdvals linalg_lu linalg_lu_factor linalg_matrix_exp linalg_matrix_power linalg_pinv
     linalg_lstsq linalg_multi_dot linalg_diagonal linalg_vecdot
 
     relu relu6 leaky_relu elu selu celu gelu silu mish hardtanh hardsigmoid hardswish log_sigmoid softplus
