@@ -194,3 +194,15 @@ ModelArchive::ModelArchive(const string& content) {
         members[name] = string(bytes, size);
     }
 }
+
+string ModelArchive::write() const {
+    string content;
+    caffe2::serialize::PyTorchStreamWriter writer([&content](const void* bytes, size_t size) {
+        content.append(static_cast<const char*>(bytes), size);
+        return size;
+    });
+    for (auto& [name, member] : members)
+        writer.writeRecord(name, member.data(), member.size());
+    writer.writeEndOfFile();
+    return content;
+}

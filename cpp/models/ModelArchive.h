@@ -22,6 +22,11 @@ public:
     const std::map<std::string, std::string>& getMembers() const {
         return members;
     }
+    /**
+     * Write an archive of these members, uncompressed.  This is what torch is given instead of the file: from
+     * a damaged or hostile compressed member, its reader can make different bytes each time.
+     */
+    std::string write() const;
 
 private:
     std::map<std::string, std::string> members;

@@ -72,7 +72,9 @@ TorchModule::TorchModule(const string& what, const string& content)
           device(torch::kCPU) {
     map<string, string> members;
     try {
-        members = ModelArchive(content).getMembers();
+        ModelArchive archive(content);
+        members = archive.getMembers();
+        checked = archive.write();
     }
     catch (const exception& error) {
         throw OpenMMException("Timewarp: " + what +
@@ -130,7 +132,7 @@ void TorchModule::moveTo(torch::Device newDevice) {
 }
 
 void TorchModule::load() {
-    istringstream file(content);
+    istringstream file(checked);
     module = torch::jit::load(file, device);
     module.eval();
 }

@@ -56,6 +56,8 @@ public:
 private:
     void load();
     std::string what, content, digest;
+    /** The archive that torch reads, of the members that were checked. */
+    std::string checked;
     bool trusted;
     std::map<std::string, std::string> texts;
     torch::Device device;
