@@ -191,7 +191,9 @@ ModelArchive::ModelArchive(const string& content) {
         auto* bytes = static_cast<const char*>(data.get());
         if (size != entry.size || crc32((const unsigned char*)bytes, size) != entry.checksum)
             fail("the member " + name + " does not agree with its checksum");
-        members[name] = string(bytes, size);
+        // What a module was traced with is of no use for running it, so that torch need not see it.
+        if (name.compare(0, 13, "traced_inputs") != 0)
+            members[name] = string(bytes, size);
     }
 }
 
