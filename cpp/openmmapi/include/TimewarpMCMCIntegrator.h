@@ -248,8 +248,9 @@ private:
     const ProposalChain& requireChain() const;
     void chooseDevice(OpenMM::ContextImpl& context, TimewarpStateKernel& kernel);
     ChainSurroundings findSurroundings(OpenMM::ContextImpl& context);
-    KeptMotions keptByOthers(OpenMM::ContextImpl& context, const DeviceLoan& loan) const;
-    KeptMotions keptBy(OpenMM::ContextImpl& context, const DeviceLoan& loan,
+    KeptMotions keptByOthers(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions,
+                             const DeviceLoan& loan) const;
+    KeptMotions keptBy(const std::vector<OpenMM::Vec3>& positions, const DeviceLoan& loan,
                        const std::vector<int>& of) const;
     ChainIdentity getIdentity() const;
     void setChainState(const ChainState& state);

@@ -297,13 +297,15 @@ ChainSurroundings TimewarpMCMCIntegrator::findSurroundings(ContextImpl& contextR
     surroundings.particles = moved;
     surroundings.images = PeriodicImages(contextRef, moved);
     surroundings.centerOfMass = CenterOfMass(contextRef, moved);
-    surroundings.keptByOthers = [this](ContextImpl& context, const DeviceLoan& loan) {
-        return keptByOthers(context, loan);
+    surroundings.keptByOthers = [this](ContextImpl& context, const vector<Vec3>& positions,
+                                       const DeviceLoan& loan) {
+        return keptByOthers(context, positions, loan);
     };
     return surroundings;
 }
 
-KeptMotions TimewarpMCMCIntegrator::keptByOthers(ContextImpl& contextRef, const DeviceLoan& loan) const {
+KeptMotions TimewarpMCMCIntegrator::keptByOthers(ContextImpl& contextRef, const vector<Vec3>& positions,
+                                                 const DeviceLoan& loan) const {
     // Dynamics turn and move all that has mass.
 
     KeptMotions kept;
@@ -312,21 +314,20 @@ KeptMotions TimewarpMCMCIntegrator::keptByOthers(ContextImpl& contextRef, const 
         if (other == NULL)
             kept.join({false, false});
         else if (other != this)
-            kept.join(other->keptBy(contextRef, loan, moved));
+            kept.join(other->keptBy(positions, loan, moved));
     }
     return kept;
 }
 
-KeptMotions TimewarpMCMCIntegrator::keptBy(ContextImpl& contextRef, const DeviceLoan& loan,
+KeptMotions TimewarpMCMCIntegrator::keptBy(const vector<Vec3>& positions, const DeviceLoan& loan,
                                            const vector<int>& of) const {
     set<int> theirs(of.begin(), of.end());
     if (none_of(moved.begin(), moved.end(), [&](int particle) { return theirs.count(particle) > 0; }))
         return KeptMotions();
-    vector<Vec3> all, positions;
-    contextRef.getPositions(all);
+    vector<Vec3> ofMoved;
     for (int particle : moved)
-        positions.push_back(all[particle]);
-    return model->findKeptMotions(loan, positions, lagWeights);
+        ofMoved.push_back(positions[particle]);
+    return model->findKeptMotions(loan, ofMoved, lagWeights);
 }
 
 void TimewarpMCMCIntegrator::chooseDevice(ContextImpl& contextRef, TimewarpStateKernel& kernel) {
