@@ -91,6 +91,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
             self.setTemperature(temperature)
         if topology is not None:
             self.setParticles(match_atoms(self.getModelPath(), topology, particles, positions))
+            _plugin.set_topology_size(self._address(), topology.getNumAtoms())
         elif particles is not None or positions is not None:
             raise ValueError(
                 "particles= and positions= are about the atoms of topology=; pass it, too, or call "

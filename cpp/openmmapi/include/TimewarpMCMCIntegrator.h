@@ -147,6 +147,16 @@ public:
      */
     void setParticles(const std::vector<int>& particles);
     /**
+     * Get how many particles the System must have, or 0 if that was not said.  See setTopologySize().
+     */
+    int getTopologySize() const;
+    /**
+     * Say how many particles the System has that the indices given to setParticles() are about.  A Context of
+     * another System is refused, in which other particles, or a copy of the molecule, would be meant.
+     * setParticles() forgets it.
+     */
+    void setTopologySize(int size);
+    /**
      * Get whether the model's work is recorded as a CUDA graph.  See setUseCudaGraphs() for details.
      */
     bool getUseCudaGraphs() const;
@@ -263,6 +273,7 @@ private:
     long long numProposed, numAccepted, numNonFinite;
     double surrogateAcceptanceRate;
     std::vector<int> particles;
+    int topologySize;
     // Of the Context that the integrator is bound to: its System, and the particles that are moved.
     std::string systemSha256;
     std::vector<int> moved;

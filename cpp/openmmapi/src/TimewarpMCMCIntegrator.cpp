@@ -88,7 +88,7 @@ TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath, const st
 TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath, unique_ptr<ProposalModel> newModel,
                                                bool embed)
         : modelPath(modelPath), numProposed(0), numAccepted(0), numNonFinite(0), surrogateAcceptanceRate(0),
-          model(std::move(newModel)) {
+          topologySize(0), model(std::move(newModel)) {
     setEmbedModel(embed);
     setTemperature(model->getMetadata().temperature);
     setLagWeights(model->getMetadata().lagWeights);
@@ -201,6 +201,18 @@ void TimewarpMCMCIntegrator::setParticles(const vector<int>& newParticles) {
     if (context != NULL)
         throw OpenMMException("setParticles() cannot be called after the Integrator is bound to a context");
     particles = newParticles;
+    topologySize = 0;
+}
+
+int TimewarpMCMCIntegrator::getTopologySize() const {
+    return topologySize;
+}
+
+void TimewarpMCMCIntegrator::setTopologySize(int size) {
+    if (context != NULL)
+        throw OpenMMException(
+                "setTopologySize() cannot be called after the Integrator is bound to a context");
+    topologySize = size;
 }
 
 const string& TimewarpMCMCIntegrator::getSurrogate() const {
@@ -261,6 +273,11 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     // Check the System before binding to the Context, so that a refused integrator can be used with another.
 
     const System& system = contextRef.getSystem();
+    if (topologySize != 0 && topologySize != system.getNumParticles())
+        throw OpenMMException("Timewarp: the topology has " + to_string(topologySize) +
+                              " atoms but the System has " + to_string(system.getNumParticles()) +
+                              " particles, so that it does not say which of them the model moves; pass "
+                              "topology= of the whole System");
     vector<int> newMoved = particles;
     if (newMoved.empty()) {
         newMoved.resize(system.getNumParticles());
