@@ -50,7 +50,7 @@ QUICK = FitBudget(
     chains=3,
     iterations=50,
     relaxation=0.5,
-    export_seconds=0.0,
+    export_starts=0.0,
     least_acceptance=0.0,
 )
 SETTINGS = FitSettings(minutes=0.25, seed=3, workers=1)
