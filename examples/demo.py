@@ -12,13 +12,17 @@ import time
 from pathlib import Path
 
 import mdtraj
+import numpy as np
 import openmm
+from numpy.typing import NDArray
 from openmm import app, unit
 
 from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
-from timewarp_openmm.analysis.ramachandran import plot_ramachandran
-from timewarp_openmm.analysis.torsions import count_crossings, phi_psi
+from timewarp_openmm.analysis.torsions import count_crossings, measure_torsions, proper_torsions
+from timewarp_openmm.molecule import Molecule, molecule_from_topology
+from timewarp_openmm.report.drawing import draw_ramachandran
 from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule
+from timewarp_openmm.trajectories.frames import open_frames, reader_topology
 
 PLATFORM = "Reference"  # the fastest one on a CPU for a molecule this small
 
@@ -48,6 +52,16 @@ def run(
     while time.monotonic() < began + seconds:
         simulation.step(10 * interval)
     return simulation.currentStep, time.monotonic() - began
+
+
+def phi_psi(molecule: Molecule, trajectory: Path) -> NDArray[np.float32]:
+    """Return phi and psi [F, 2] / rad over a trajectory."""
+    topology = reader_topology(molecule)
+    torsions = proper_torsions(molecule)[:2]
+    pieces = open_frames(trajectory, topology).chunks()
+    return np.concatenate(
+        [measure_torsions(mdtraj.Trajectory(piece, topology), torsions) for piece in pieces]
+    )
 
 
 def main() -> None:
@@ -81,11 +95,8 @@ def main() -> None:
     steps, seconds = run(molecule, make_md_system(molecule), langevin, md_dcd, 100, options.seconds)
     print(f"  {steps} steps, {steps / seconds:.0f} per second, {steps * 2e-6:.2f} ns")
 
-    topology = mdtraj.Topology.from_openmm(molecule.topology)
-    samples = {
-        "Timewarp": phi_psi(mdtraj.load(timewarp_dcd, top=topology)),
-        "MD": phi_psi(mdtraj.load(md_dcd, top=topology)),
-    }
+    atoms = molecule_from_topology(molecule.topology)
+    samples = {"Timewarp": phi_psi(atoms, timewarp_dcd), "MD": phi_psi(atoms, md_dcd)}
     for name, angles in samples.items():
         print(
             f"{name}: {len(angles)} frames, crossed into or out of phi > 0 "
@@ -95,7 +106,7 @@ def main() -> None:
         f"{name}, {options.seconds:.0f} s on this machine": angles
         for name, angles in samples.items()
     }
-    plot_ramachandran(titles, figure)
+    draw_ramachandran(titles, "alanine dipeptide").savefig(figure, dpi=130)
     print(f"wrote {figure}")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 
@@ -119,7 +119,17 @@ SHARE = Bounds(0, 1)
 #: Of a training: steps, pairs in a batch, tests.
 COUNT = Bounds(1, 2**31 - 1)
 COUNT_OR_NONE = Bounds(0, 2**31 - 1)
+#: Of a network: features, layers, bins.
+SIZE = Bounds(1, 65_536)
+SIZE_OR_NONE = Bounds(0, 65_536)
 
+Count = Annotated[int, COUNT]
+CountOrNone = Annotated[int, COUNT_OR_NONE]
+Size = Annotated[int, SIZE]
+SizeOrNone = Annotated[int, SIZE_OR_NONE]
+# Lengths, weights and rates may be anything finite.
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, SEED]
 Minutes = Annotated[float, MINUTES]
 Temperature = Annotated[float, TEMPERATURE]

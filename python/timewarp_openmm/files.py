@@ -71,6 +71,24 @@ def _write_bytes(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def check_utf8(path: str | os.PathLike[str]) -> None:
+    """Refuse a file name that is no text: OpenMM, HDF5 and XML cannot hold it.
+
+    Raises
+    ------
+    ValueError
+        Naming the file by its bytes.
+    """
+    name = os.fsencode(path)
+    try:
+        name.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"the file name {name!r} is not UTF-8, which OpenMM and HDF5 need; rename the file or "
+            "its folder, or make a link to it"
+        ) from error
+
+
 def refuse_existing(path: Path, force: bool) -> None:
     """Refuse to overwrite `path` unless `force`.
 

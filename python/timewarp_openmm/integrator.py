@@ -12,6 +12,7 @@ import openmm
 from openmm import unit
 
 from ._libraries import load_plugin
+from .files import check_utf8
 from .molecule.matching import match_atoms
 from .units import KELVIN, value_in
 
@@ -76,7 +77,9 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         positions: NDArray[np.floating] | unit.Quantity | None = None,
     ) -> None:
         # The C++ object must come with openmm's own SWIG wrapper, and the serializer makes one.
-        path = escape(os.path.abspath(os.fspath(model)), {'"': "&quot;"})
+        path = os.path.abspath(os.fsdecode(model))
+        check_utf8(path)
+        path = escape(path, {'"': "&quot;"})
         made = openmm.XmlSerializer.deserialize(
             f'<Integrator type="TimewarpMCMCIntegrator" version="1" modelPath="{path}"/>'
         )

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import mdtraj
 import numpy as np
 import openmm
 
 from timewarp_openmm.simulation.systems import named_molecule
+from timewarp_openmm.training.config import TrainingConfig
 
 #: ps between frames.
 INTERVAL = 0.1
+#: Small flows, which train in seconds.
+TINY_CARTESIAN = {
+    "coordinates": "cartesian",
+    "d_model": 8,
+    "num_coupling_layers": 2,
+    "num_transformer_layers": 1,
+    "length_scales": [0.2],
+    "mlp_hidden": [8],
+    "feedforward": 8,
+    "embedding_size": 4,
+}
+TINY_INTERNAL = {
+    "coordinates": "internal",
+    "rotor_layers": 2,
+    "rotor_hidden": 8,
+    "narrow_layers": 2,
+    "narrow_hidden": 16,
+}
 #: nm; of each atom, about what bonds allow.
 WIDTH = 0.003
 
@@ -32,6 +52,8 @@ def write_data_folder(folder: Path, trajectories: int = 3, frames: int = 300) ->
     return folder
 
 
-def data_section(folder: Path) -> dict[str, object]:
-    """Return the configuration's section `data` for such a folder."""
-    return {"folder": str(folder), "temperature": 310.0, "force_field": ["amber99sbildn.xml"]}
+def short_run(folder: Path, **settings: Any) -> TrainingConfig:
+    """Return the configuration of a short run on such a folder; it needs a flow and lag times."""
+    data = {"folder": str(folder), "temperature": 310.0, "force_field": ["amber99sbildn.xml"]}
+    content = {"data": data, "batch_size": 8, "evaluation_pairs": 8, "accelerator": "cpu"}
+    return TrainingConfig.model_validate({**content, **settings})

@@ -133,32 +133,35 @@ class TimewarpSampler(Sampler):
         recording.frames.append(_positions(self._context))
 
 
+@dataclass(frozen=True)
+class Dynamics:
+    """What is simulated, where and how: a LangevinMiddleIntegrator at one time step / ps."""
+
+    system: openmm.System
+    platform: openmm.Platform
+    thermostat: Thermostat
+    timestep: float
+
+    def integrator(self, seed: int) -> openmm.LangevinMiddleIntegrator:
+        return self.thermostat.dynamics(self.timestep).integrator(seed)
+
+    def prepare(self, context: openmm.Context, start: NDArray[np.float64], seed: int) -> None:
+        """Put a Context to a start [N, 3] / nm, with velocities of the thermostat."""
+        context.setPositions(start)
+        context.applyConstraints(1e-6)
+        context.setVelocitiesToTemperature(self.thermostat.temperature, seed)
+
+
 class MolecularDynamics(Sampler):
-    """LangevinMiddleIntegrator at one time step.
+    """Plain molecular dynamics."""
 
-    Parameters
-    ----------
-    timestep : float
-        ps.
-    """
-
-    def __init__(
-        self,
-        system: openmm.System,
-        start: NDArray[np.float64],
-        platform: openmm.Platform,
-        thermostat: Thermostat,
-        timestep: float,
-        seed: int,
-    ) -> None:
+    def __init__(self, dynamics: Dynamics, start: NDArray[np.float64], seed: int) -> None:
         super().__init__()
-        self._timestep = timestep
-        self._steps = round(MD_INTERVAL / timestep)
-        self._integrator = thermostat.dynamics(timestep).integrator(seed)
-        self._context = openmm.Context(system, self._integrator, platform)
-        self._context.setPositions(start)
-        self._context.applyConstraints(1e-6)
-        self._context.setVelocitiesToTemperature(thermostat.temperature, seed)
+        self._timestep = dynamics.timestep
+        self._steps = round(MD_INTERVAL / dynamics.timestep)
+        self._integrator = dynamics.integrator(seed)
+        self._context = openmm.Context(dynamics.system, self._integrator, dynamics.platform)
+        dynamics.prepare(self._context, start, seed)
 
     def step(self) -> None:
         self._integrator.step(self._steps)
@@ -180,24 +183,16 @@ class ReplicaExchange(Sampler):
     """
 
     def __init__(
-        self,
-        topology: app.Topology,
-        system: openmm.System,
-        start: NDArray[np.float64],
-        platform: openmm.Platform,
-        thermostat: Thermostat,
-        timestep: float,
-        seed: int,
+        self, topology: app.Topology, dynamics: Dynamics, start: NDArray[np.float64], seed: int
     ) -> None:
         super().__init__()
-        integrator = thermostat.dynamics(timestep).integrator(seed)
-        simulation = app.Simulation(topology, system, integrator, platform)
-        simulation.context.setPositions(start)
-        simulation.context.applyConstraints(1e-6)
-        simulation.context.setVelocitiesToTemperature(thermostat.temperature, seed)
-        ladder = np.geomspace(thermostat.temperature, HOTTEST * thermostat.temperature, REPLICAS)
-        self._steps = round(1.0 / timestep)
-        self._timestep = timestep
+        integrator = dynamics.integrator(seed)
+        simulation = app.Simulation(topology, dynamics.system, integrator, dynamics.platform)
+        dynamics.prepare(simulation.context, start, seed)
+        coldest = dynamics.thermostat.temperature
+        ladder = np.geomspace(coldest, HOTTEST * coldest, REPLICAS)
+        self._steps = round(1.0 / dynamics.timestep)
+        self._timestep = dynamics.timestep
         self._sampler = app.ReplicaExchangeSampler(
             [{"temperature": t * unit.kelvin} for t in ladder], simulation, self._steps
         )
@@ -253,23 +248,24 @@ def make_methods(
         too; otherwise there is MD at 1 fs only.
     """
 
-    def dynamics(system: openmm.System, timestep: float) -> Maker:
-        return lambda start, seed: MolecularDynamics(
-            system, start, platform, thermostat, timestep, seed
-        )
+    def dynamics(system: openmm.System, timestep: float) -> Dynamics:
+        return Dynamics(system, platform, thermostat, timestep)
+
+    def plain(system: openmm.System, timestep: float) -> Maker:
+        return lambda start, seed: MolecularDynamics(dynamics(system, timestep), start, seed)
 
     methods: dict[str, Maker] = {
         "Timewarp": lambda start, seed: TimewarpSampler(model, molecule, start, platform, seed),
-        REFERENCE_METHOD: dynamics(molecule.system, 0.001),
+        REFERENCE_METHOD: plain(molecule.system, 0.001),
     }
+    exchanged = dynamics(molecule.system, 0.001)
     if from_force_field:
         constrained = constrained_system(molecule, heavy_hydrogens=False)
-        methods["MD 2 fs, HBonds"] = dynamics(constrained, 0.002)
-        methods["MD 4 fs, HBonds, HMR"] = dynamics(constrained_system(molecule, True), 0.004)
+        exchanged = dynamics(constrained, 0.002)
+        methods["MD 2 fs, HBonds"] = plain(constrained, 0.002)
+        methods["MD 4 fs, HBonds, HMR"] = plain(constrained_system(molecule, True), 0.004)
     if replica_exchange:
-        exchanged = constrained if from_force_field else molecule.system
-        step = 0.002 if from_force_field else 0.001
         methods["replica exchange"] = lambda start, seed: ReplicaExchange(
-            molecule.topology, exchanged, start, platform, thermostat, step, seed
+            molecule.topology, exchanged, start, seed
         )
     return methods

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import typer
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from ..bounds import Bounds
-from ..files import check_output_path
+from ..files import check_output_path, check_utf8
 
 #: Marks a field that is given by its place instead of its name.
 ARGUMENT = "argument"
@@ -36,6 +36,14 @@ class Options(BaseModel):
     """The options of a command; each field is one, described by its `description`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _check_file_names(cls, value: Any) -> Any:
+        for entry in value if isinstance(value, list) else [value]:
+            if isinstance(entry, Path | str):
+                check_utf8(entry)
+        return value
 
 
 def _checked_output(path: Path) -> Path:

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
 
+from ..bounds import Positive
 from ..flows.gaussian import log_normal
-from .base import Loss
+from .base import LossOfProposals
 from .proposals import Proposals
 from .step import Step
 
 
-class Acceptance(Loss):
-    """-mean log r(X, X~) of the flow's own proposals X~, through which it is differentiated.
+class Acceptance(LossOfProposals):
+    """-mean log r(X, X~) of the flow's own proposals X~.
 
     r is the Metropolis-Hastings ratio before the minimum with 1 is taken.
 
     Attributes
     ----------
-    states : int
-        Conditioning states per step.
-    proposals : int
-        From each.
     energy_cap : float
         kT; an energy difference above this counts logarithmically, which bounds the forces.
     """
 
     needs_energy = True
 
-    states: PositiveInt = 4
-    proposals: PositiveInt = 8
-    energy_cap: PositiveFloat = 100.0
+    energy_cap: Positive = 100.0
 
     def value(self, step: Step) -> torch.Tensor:
         found = step.proposals(self.states, self.proposals)

@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
+from ..bounds import Count, NonNegative
 from .step import Step
 
 
@@ -31,7 +32,7 @@ class Loss(BaseModel):
     needs_energy: ClassVar[bool] = False
     needs_independent_draws: ClassVar[bool] = False
 
-    weight: NonNegativeFloat = 1.0
+    weight: NonNegative = 1.0
 
     @model_validator(mode="before")
     @classmethod
@@ -42,3 +43,20 @@ class Loss(BaseModel):
     def value(self, step: Step) -> torch.Tensor:
         """Return the loss of a step, a scalar to be differentiated."""
         raise NotImplementedError
+
+
+class LossOfProposals(Loss):
+    """A loss of the flow's own proposals, through which it is differentiated.
+
+    Losses with the same numbers of states and proposals share them.
+
+    Attributes
+    ----------
+    states : int
+        Conditioning states per step.
+    proposals : int
+        From each.
+    """
+
+    states: Count = 4
+    proposals: Count = 8

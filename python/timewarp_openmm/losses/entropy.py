@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import torch
-from pydantic import PositiveInt
 
-from .base import Loss
+from .base import LossOfProposals
 from .step import Step
 
 
-class Entropy(Loss):
-    """mean log q(X~ | x) of the flow's own proposals X~, through which it is differentiated.
-
-    With the same numbers of states and proposals these are the acceptance loss's own.
-
-    Attributes
-    ----------
-    states : int
-        Conditioning states per step.
-    proposals : int
-        From each.
-    """
-
-    states: PositiveInt = 4
-    proposals: PositiveInt = 8
+class Entropy(LossOfProposals):
+    """mean log q(X~ | x) of the flow's own proposals X~."""
 
     def value(self, step: Step) -> torch.Tensor:
         found = step.proposals(self.states, self.proposals)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
+from ..bounds import Count, Positive
 from ..energies.openmm_energy import UNPHYSICAL, OpenMMEnergy
 from ..energies.workers import PendingEnergies
 from ..flows.gaussian import log_normal
@@ -37,9 +38,9 @@ class Regression(Loss):
     needs_energy = True
     needs_independent_draws = True
 
-    draws: Annotated[int, Field(ge=2)] = 320
-    states: PositiveInt = 192
-    bound: PositiveFloat = 2.0
+    draws: Annotated[Count, Field(ge=2)] = 320
+    states: Count = 192
+    bound: Positive = 2.0
 
     def value(self, step: Step) -> Tensor:
         states = step.prefetch.take("regression", lambda: self._begin(step))

@@ -16,15 +16,18 @@ from pydantic import (
     model_validator,
 )
 
-from ..bounds import COUNT, COUNT_OR_NONE, Minutes, Seed, Temperature, Workers
+from ..bounds import (
+    Count,
+    CountOrNone,
+    Minutes,
+    NonNegative,
+    Positive,
+    Seed,
+    Temperature,
+    Workers,
+)
 from ..flows.registry import AnyFlowConfig, flow_class
 from ..losses.registry import LossConfig, losses
-
-Count = Annotated[int, COUNT]
-CountOrNone = Annotated[int, COUNT_OR_NONE]
-# Weights and rates may be anything finite.
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -138,7 +141,7 @@ class TrainingConfig(_Section):
     learning_rate: Positive = 1e-3
     final_learning_rate: NonNegative = 1e-5
     warmup_steps: CountOrNone = 200
-    gradient_clip: PositiveFloat = 1.0
+    gradient_clip: Positive = 1.0
     weight_decay: NonNegative = 0.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     evaluation_interval: Count = 250

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -147,14 +148,20 @@ def reader_topology(molecule: Molecule) -> mdtraj.Topology:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep the DCD reader's greetings, which it writes past Python, off the output."""
+    """Keep the DCD reader's greetings, which it writes past Python, off the output.
+
+    C keeps what is written to a file back, so that it is flushed before the output is exchanged.
+    """
     sys.stdout.flush()
+    c_library = ctypes.CDLL(None)
+    c_library.fflush(None)
     kept = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     try:
         yield
     finally:
+        c_library.fflush(None)
         os.dup2(kept, 1)
         os.close(kept)
         os.close(nowhere)

@@ -13,14 +13,14 @@ import torch
 from flow_helpers import PUBLISHED, metadata_for, perturb, small_config
 from molecules import make, shaken
 from torch import Tensor
-from training_data import data_section, write_data_folder
+from training_data import short_run, write_data_folder
 
 from timewarp_openmm.contract import ModelMetadata
 from timewarp_openmm.flows import FLOWS, Flow, FlowConfig, build_flow, export_model
 from timewarp_openmm.flows.check import check_contract, density_by_jacobian
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.flows.registry import flow_class
-from timewarp_openmm.training.config import TrainingConfig, parse_config
+from timewarp_openmm.training.config import parse_config
 from timewarp_openmm.training.export import export_run
 from timewarp_openmm.training.loop import train
 
@@ -132,13 +132,7 @@ def turn() -> Tensor:
 @pytest.mark.parametrize("flow", FLOWS)
 def test_its_name_leads_to_it_through_a_configuration_file(flow: type[Flow]) -> None:
     config = flow.config_class()
-    whole = TrainingConfig.model_validate(
-        {
-            "flow": {**config.model_dump()},
-            "data": {"folder": "data"},
-            "lag_times": lag_times_of(config),
-        }
-    )
+    whole = short_run(Path("data"), flow=config.model_dump(), lag_times=lag_times_of(config))
     read = parse_config(whole.to_yaml())
     assert read == whole
     assert flow_class(read.flow) is flow
@@ -276,16 +270,8 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_trained_for_two_steps_and_exported(name: str, data_folder: Path, tmp_path: Path) -> None:
-    config = TrainingConfig.model_validate(
-        {
-            "flow": DEFAULTS[name],
-            "data": data_section(data_folder),
-            "lag_times": lag_times_of(DEFAULTS[name]),
-            "batch_size": 8,
-            "max_steps": 2,
-            "evaluation_pairs": 8,
-        }
-    )
+    flow = DEFAULTS[name]
+    config = short_run(data_folder, flow=flow, lag_times=lag_times_of(flow), max_steps=2)
     progress = train(config, tmp_path / "run")
     assert math.isfinite(progress.test_log_likelihood)
     export_run(tmp_path / "run", tmp_path / "model.pt")

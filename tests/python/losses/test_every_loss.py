@@ -6,20 +6,11 @@ import math
 from pathlib import Path
 
 import pytest
-from training_data import data_section, write_data_folder
+from training_data import TINY_INTERNAL, short_run, write_data_folder
 
 from timewarp_openmm.losses.registry import LOSSES, losses
-from timewarp_openmm.training.config import TrainingConfig, parse_config
+from timewarp_openmm.training.config import parse_config
 from timewarp_openmm.training.loop import train
-
-#: A flow that draws independently, so that every loss applies.
-FLOW = {
-    "coordinates": "internal",
-    "rotor_layers": 2,
-    "rotor_hidden": 8,
-    "narrow_layers": 2,
-    "narrow_hidden": 16,
-}
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +21,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_flow_trains_with_this_loss_alone(name: str, folder: Path, tmp_path: Path) -> None:
     """With its settings by default, which a configuration file keeps."""
-    config = TrainingConfig.model_validate(
-        {
-            "flow": FLOW,
-            "data": data_section(folder),
-            "lag_times": [math.inf],
-            "loss": {name: {}},
-            "batch_size": 16,
-            "max_steps": 3,
-            "evaluation_pairs": 8,
-        }
-    )
+    # A flow that draws independently, so that every loss applies.
+    flow, loss = TINY_INTERNAL, {name: {}}
+    config = short_run(folder, flow=flow, lag_times=[math.inf], loss=loss, max_steps=3)
     (used,) = config.loss.used()
     assert type(used) is LOSSES[name]
     assert parse_config(config.to_yaml()) == config

@@ -7,29 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_data import data_section, write_data_folder
+from training_data import TINY_CARTESIAN, TINY_INTERNAL, short_run, write_data_folder
 
 from timewarp_openmm.training.checkpoints import read_metrics
-from timewarp_openmm.training.config import TrainingConfig
 from timewarp_openmm.training.loop import train
 
-CARTESIAN = {
-    "coordinates": "cartesian",
-    "d_model": 8,
-    "num_coupling_layers": 2,
-    "num_transformer_layers": 1,
-    "length_scales": [0.2],
-    "mlp_hidden": [8],
-    "feedforward": 8,
-    "embedding_size": 4,
-}
-INTERNAL = {
-    "coordinates": "internal",
-    "rotor_layers": 2,
-    "rotor_hidden": 8,
-    "narrow_layers": 2,
-    "narrow_hidden": 16,
-}
 LAGS = [0.1, math.inf]
 OWN = {"states": 2, "proposals": 2}
 ALL_LOSSES = {
@@ -40,10 +22,10 @@ ALL_LOSSES = {
 REGRESSION = {"likelihood": 0.5, "regression": {"draws": 8, "states": 8}}
 
 RUNS: dict[str, dict[str, Any]] = {
-    "cartesian": {"flow": CARTESIAN, "lag_times": [0.1], "loss": ALL_LOSSES},
-    "independent draws": {"flow": INTERNAL, "lag_times": [math.inf], "loss": REGRESSION},
+    "cartesian": {"flow": TINY_CARTESIAN, "lag_times": [0.1], "loss": ALL_LOSSES},
+    "independent draws": {"flow": TINY_INTERNAL, "lag_times": [math.inf], "loss": REGRESSION},
     "lags": {
-        "flow": {**INTERNAL, "lag_times": LAGS, "velocities": True},
+        "flow": {**TINY_INTERNAL, "lag_times": LAGS, "velocities": True},
         "lag_times": LAGS,
         "lag_weights": [3.0, 1.0],
     },
@@ -63,19 +45,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_losses_are_those_on_record(name: str, folder: Path, tmp_path: Path) -> None:
-    config = TrainingConfig.model_validate(
-        {
-            "data": data_section(folder),
-            "batch_size": 8,
-            "max_steps": 30,
-            "warmup_steps": 5,
-            "learning_rate": 1e-3,
-            "evaluation_interval": 10,
-            "evaluation_pairs": 16,
-            "ema_decay": 0.9,
-            "accelerator": "cpu",
-            **RUNS[name],
-        }
+    config = short_run(
+        folder,
+        max_steps=30,
+        warmup_steps=5,
+        learning_rate=1e-3,
+        evaluation_interval=10,
+        evaluation_pairs=16,
+        ema_decay=0.9,
+        **RUNS[name],
     )
     train(config, tmp_path / "run")
     found = [

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from training_data import TINY_INTERNAL
 
 from timewarp_openmm.energies.openmm_energy import OpenMMEnergy
 from timewarp_openmm.flows import build_flow
@@ -36,14 +37,6 @@ from timewarp_openmm.trajectories.pairs import (
     save_independent,
 )
 from timewarp_openmm.trajectories.weights import BasinMap
-
-TINY_FLOW = {
-    "coordinates": "internal",
-    "rotor_layers": 2,
-    "rotor_hidden": 8,
-    "narrow_layers": 2,
-    "narrow_hidden": 16,
-}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +65,7 @@ def trained(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def configure(folder: Path, **changes: object) -> TrainingConfig:
     settings: dict[str, object] = {
-        "flow": TINY_FLOW,
+        "flow": TINY_INTERNAL,
         "data": {"folder": folder},
         "lag_times": [math.inf],
         "batch_size": 128,
@@ -272,7 +265,7 @@ def test_a_flow_without_independent_draws_is_refused(data_folder: Path, tmp_path
     config = configure(
         data_folder,
         lag_times=[0.1],
-        flow={**TINY_FLOW, "lag_times": [0.1]},
+        flow={**TINY_INTERNAL, "lag_times": [0.1]},
         max_steps=2,
         evaluation_interval=2,
     )

@@ -12,6 +12,7 @@ import openmm
 import pytest
 import torch
 from altered_systems import charges_scaled
+from training_data import TINY_CARTESIAN
 
 import timewarp_openmm.training.loop as trainer_module
 from timewarp_openmm.contract import read_metadata
@@ -40,16 +41,12 @@ from timewarp_openmm.training.loop import (
 from timewarp_openmm.training.rigid_motion import small_rigid_motion
 from timewarp_openmm.trajectories.pairs import load_trajectories
 
+# Wide displacements are far from the data, so that there is something to learn.
 TINY_FLOW = {
-    "coordinates": "cartesian",
+    **TINY_CARTESIAN,
     "d_model": 16,
-    "num_coupling_layers": 2,
-    "num_transformer_layers": 1,
-    "length_scales": [0.2],
     "mlp_hidden": [16],
     "feedforward": 16,
-    "embedding_size": 4,
-    # Far from the data, so that there is something to learn.
     "displacement_scale": 0.2,
 }
 

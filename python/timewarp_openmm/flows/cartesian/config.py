@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
+from ...bounds import NonNegative, Positive, Size
 from ..base import FlowConfig
 
 
@@ -63,25 +64,25 @@ class CartesianFlowConfig(FlowConfig):
     """
 
     coordinates: Literal["cartesian"] = "cartesian"
-    d_model: PositiveInt = 64
-    num_coupling_layers: PositiveInt = 8
-    num_transformer_layers: PositiveInt = 2
-    length_scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.1, 0.2, 0.4, 0.8)
+    d_model: Size = 64
+    num_coupling_layers: Size = 8
+    num_transformer_layers: Size = 2
+    length_scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.1, 0.2, 0.4, 0.8)
     learn_length_scales: bool = True
-    mlp_hidden: tuple[PositiveInt, ...] = (64,)
-    feedforward: PositiveInt = 224
+    mlp_hidden: tuple[Size, ...] = (64,)
+    feedforward: Size = 224
     embedding: Literal["atom", "element"] = "atom"
-    embedding_size: PositiveInt = 32
+    embedding_size: Size = 32
     elements: tuple[str, ...] | None = None
     joint_network: bool = True
-    log_scale_bound: PositiveFloat | None = 2.0
+    log_scale_bound: Positive | None = 2.0
     affine_direction: Literal["sample", "density"] = "sample"
     first_transformed: Literal["positions", "velocities"] = "positions"
     centre: bool = True
-    position_unit: PositiveFloat = 0.2
-    displacement_scale: PositiveFloat | None = 0.02
+    position_unit: Positive = 0.2
+    displacement_scale: Positive | None = 0.02
     learn_prior_scales: bool = False
-    kernel_epsilon: Annotated[float, Field(ge=0.0)] = 0.0
+    kernel_epsilon: NonNegative = 0.0
     condition_on_velocities: bool = False
 
     @model_validator(mode="after")

@@ -31,17 +31,6 @@ class CartesianFlow(Flow):
     config : CartesianFlowConfig
     molecule : Molecule
 
-    Attributes
-    ----------
-    num_atoms : int
-        N.
-    noise_size : int
-        6 N: deviates of the positions, then those of the velocities.
-    auxiliary_velocities : bool
-        True: auxiliary velocities are part of the flow.
-    precision : str
-        "single": what the model contract says of its types.
-
     Raises
     ------
     ValueError
@@ -62,6 +51,7 @@ class CartesianFlow(Flow):
 
     def __init__(self, config: CartesianFlowConfig, molecule: Molecule) -> None:
         super().__init__(config, molecule)
+        # Of the positions, then of the velocities.
         self.noise_size = 6 * molecule.num_atoms
         self.auxiliary_velocities = True
         self.precision = "single"
@@ -99,25 +89,7 @@ class CartesianFlow(Flow):
 
     @torch.jit.export
     def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Make one proposal of each row of noise.
-
-        Parameters
-        ----------
-        x : Tensor [N, 3] or [B, N, 3], nm
-            One state for the whole batch (its share of the work is done once), or one for each.
-        noise : Tensor [B, 6 N]
-            Standard normal deviates.
-        lag : Tensor [B], ps
-            Ignored.
-
-        Returns
-        -------
-        y : Tensor [B, N, 3], nm
-        w : Tensor [B, N, 3]
-            Auxiliary velocities, dimensionless.
-        log_q : Tensor [B], float64
-            Logarithm of the density of (y, w) given x.
-        """
+        """See `Flow.sample`; the lag is ignored."""
         if x.dim() == 2:
             x = x.unsqueeze(0)
         weights, prepared = self._condition(x, torch.zeros_like(x))
@@ -136,20 +108,7 @@ class CartesianFlow(Flow):
 
     @torch.jit.export
     def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
-        """Return log q(y, w | x).
-
-        Parameters
-        ----------
-        y : Tensor [B, N, 3], nm
-        w : Tensor [B, N, 3]
-        x : Tensor [B or 1, N, 3], nm
-        lag : Tensor [B], ps
-            Ignored.
-
-        Returns
-        -------
-        Tensor [B], float64
-        """
+        """See `Flow.log_prob`."""
         return self.log_prob_given_velocities(y, w, x, torch.zeros_like(x))
 
     @torch.jit.export
@@ -163,7 +122,7 @@ class CartesianFlow(Flow):
 
     @torch.jit.export
     def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
-        """Return the noise [B, 6 N] of which `sample` makes (y, w); arguments as of `log_prob`."""
+        """See `Flow.invert`."""
         return self._to_noise(y, w, x, torch.zeros_like(x))[0]
 
     def _to_noise(self, y: Tensor, w: Tensor, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

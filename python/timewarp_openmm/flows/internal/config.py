@@ -9,13 +9,11 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
     field_validator,
     model_validator,
 )
 
+from ...bounds import Positive, Seed, Size, SizeOrNone
 from ..base import FlowConfig
 
 
@@ -40,12 +38,12 @@ class AttentionConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    d_model: PositiveInt = 32
-    num_layers: PositiveInt = 2
-    length_scales: tuple[PositiveFloat, ...] = Field(default=(0.15, 0.4), min_length=1)
-    feedforward: PositiveInt = 64
-    mlp_hidden: tuple[PositiveInt, ...] = (32,)
-    embedding_size: PositiveInt = 16
+    d_model: Size = 32
+    num_layers: Size = 2
+    length_scales: tuple[Positive, ...] = Field(default=(0.15, 0.4), min_length=1)
+    feedforward: Size = 64
+    mlp_hidden: tuple[Size, ...] = (32,)
+    embedding_size: Size = 16
 
 
 class InternalFlowConfig(FlowConfig):
@@ -89,21 +87,21 @@ class InternalFlowConfig(FlowConfig):
     coordinates: Literal["internal"] = "internal"
     conditioner: Literal["mlp", "attention"] = "mlp"
     attention: AttentionConfig = AttentionConfig()
-    rotor_layers: PositiveInt = 4
-    rotor_hidden: PositiveInt = 64
-    rotor_blocks: NonNegativeInt = 1
-    rotor_bins: PositiveInt = 12
-    narrow_layers: PositiveInt = 6
-    narrow_hidden: PositiveInt = 128
-    narrow_blocks: NonNegativeInt = 1
-    narrow_bins: PositiveInt = 8
+    rotor_layers: Size = 4
+    rotor_hidden: Size = 64
+    rotor_blocks: SizeOrNone = 1
+    rotor_bins: Size = 12
+    narrow_layers: Size = 6
+    narrow_hidden: Size = 128
+    narrow_blocks: SizeOrNone = 1
+    narrow_bins: Size = 8
     narrow_transform: Literal["spline", "affine"] = "affine"
-    spline_bound: float = Field(default=5.0, gt=0)
+    spline_bound: Positive = 5.0
     whitening: Literal["full", "diagonal"] = "full"
     lag_times: tuple[float, ...] = Field(default=(math.inf,), min_length=1)
-    context: PositiveInt = 32
+    context: Size = 32
     velocities: bool = False
-    seed: int = 0
+    seed: Seed = 0
 
     @field_validator("lag_times")
     @classmethod

@@ -48,8 +48,6 @@ class InternalFlow(Flow):
 
     Attributes
     ----------
-    num_atoms : int
-        N.
     noise_size : int
         6 N - 6: deviates of the rotors, the narrow coordinates, and the 3 N auxiliary velocities.
     auxiliary_velocities : bool
@@ -158,25 +156,10 @@ class InternalFlow(Flow):
 
     @torch.jit.export
     def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Make one proposal of each row of noise.
+        """See `Flow.sample`.
 
-        Parameters
-        ----------
-        x : Tensor [N, 3] or [B, N, 3], nm
-            One state for the whole batch (its share of the work is done once), or one for each.
-        noise : Tensor [B, 6 N - 6]
-            Standard normal deviates.
-        lag : Tensor [B], ps
-            ``inf``: an independent draw.
-
-        Returns
-        -------
-        y : Tensor [B, N, 3], nm
-            NaN where the noise leads out of the chart (a bond length below 0, for instance).
-        w : Tensor [B, N, 3]
-            Auxiliary velocities, dimensionless: the last 3N deviates, unless they take part.
-        log_q : Tensor [B], float64
-            Log density of (y, w) given x, in logs of nm.
+        y is NaN where the noise leads out of the chart (a bond length below 0, for instance); w is
+        the last 3N deviates, unless auxiliary velocities take part.
         """
         if x.dim() == 2:
             x = x.unsqueeze(0)
