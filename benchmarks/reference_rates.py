@@ -16,10 +16,9 @@ import argparse
 import json
 from pathlib import Path
 
-import mdtraj
 import numpy as np
 
-from timewarp_openmm.analysis.torsions import measure_torsions, proper_torsions
+from timewarp_openmm.analysis.torsions import folded_torsions, proper_torsions
 from timewarp_openmm.benchmark.rates import Crossings, ReferenceRates, SlowSplit, count_sides
 from timewarp_openmm.files import sha256_of
 from timewarp_openmm.molecule import molecule_from_topology
@@ -51,7 +50,7 @@ def main() -> None:
     for entry in run["trajectories"]:
         path = options.folder / entry["file"]
         angles = [
-            measure_torsions(mdtraj.Trajectory(piece, topology), [torsions[options.torsion]])[:, 0]
+            folded_torsions(piece, [torsions[options.torsion]])[:, 0]
             for piece in open_frames(path, topology).chunks()
         ]
         found = count_sides([split.sides(np.concatenate(angles))], interval)

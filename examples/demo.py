@@ -11,14 +11,13 @@ import argparse
 import time
 from pathlib import Path
 
-import mdtraj
 import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
 from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
-from timewarp_openmm.analysis.torsions import count_crossings, measure_torsions, proper_torsions
+from timewarp_openmm.analysis.torsions import count_crossings, folded_torsions, proper_torsions
 from timewarp_openmm.molecule import Molecule, molecule_from_topology
 from timewarp_openmm.report.drawing import draw_ramachandran
 from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule
@@ -59,9 +58,7 @@ def phi_psi(molecule: Molecule, trajectory: Path) -> NDArray[np.float32]:
     topology = reader_topology(molecule)
     torsions = proper_torsions(molecule)[:2]
     pieces = open_frames(trajectory, topology).chunks()
-    return np.concatenate(
-        [measure_torsions(mdtraj.Trajectory(piece, topology), torsions) for piece in pieces]
-    )
+    return np.concatenate([folded_torsions(piece, torsions) for piece in pieces])
 
 
 def main() -> None:

@@ -7,11 +7,11 @@
  */
 
 /**
- * Compute a block of four random words (Philox 4x32-10, Salmon et al. 2011).  The counter is (block, iteration).
+ * Compute a block of four random words (Philox 4x32-10, Salmon et al. 2011).  The counter is (block, stream, iteration).
  */
-DEVICE void computeRandomBlock(unsigned int block, mm_ulong iteration, unsigned int key0, unsigned int key1,
-        unsigned int* words) {
-    unsigned int c0 = block, c1 = 0, c2 = (unsigned int) iteration, c3 = (unsigned int) (iteration>>32);
+DEVICE void computeRandomBlock(unsigned int block, unsigned int stream, mm_ulong iteration, unsigned int key0,
+        unsigned int key1, unsigned int* words) {
+    unsigned int c0 = block, c1 = stream, c2 = (unsigned int) iteration, c3 = (unsigned int) (iteration>>32);
     for (int i = 0; i < 10; i++) {
         mm_ulong product0 = (mm_ulong) 0xD2511F53u*c0, product1 = (mm_ulong) 0xCD9E8D57u*c2;
         c0 = (unsigned int) (product1>>32)^c1^key0;
@@ -41,14 +41,14 @@ DEVICE double getUniform(unsigned int high, unsigned int low) {
  * may need but one.
  */
 KERNEL void drawNormals(GLOBAL MODEL_REAL* RESTRICT velocities, GLOBAL MODEL_REAL* RESTRICT noise, int size,
-        int numVelocities, int numNoise, unsigned int key0, unsigned int key1, unsigned int iterationLow,
-        unsigned int iterationHigh) {
+        int numVelocities, int numNoise, unsigned int key0, unsigned int key1, unsigned int stream,
+        unsigned int iterationLow, unsigned int iterationHigh) {
     int velocityPairs = (numVelocities+1)/2, pairs = velocityPairs+(numNoise+1)/2;
     mm_ulong firstIteration = ((mm_ulong) iterationHigh<<32)|iterationLow;
     for (int index = GLOBAL_ID; index < size*pairs; index += GLOBAL_SIZE) {
         int row = index/pairs, pair = index-row*pairs;
         unsigned int words[4];
-        computeRandomBlock(FIRST_NORMAL_BLOCK+pair, firstIteration+row, key0, key1, words);
+        computeRandomBlock(FIRST_NORMAL_BLOCK+pair, stream, firstIteration+row, key0, key1, words);
         double radius = sqrt(-2.0*log(getUniform(words[0], words[1])));
         double angle = 6.283185307179586477*getUniform(words[2], words[3]);
         bool isVelocity = (pair < velocityPairs);

@@ -17,7 +17,7 @@ static const int CHECK_BATCH = 8;
 
 static Tensor checkNoise(const FlowModule& module) {
     Tensor noise = torch::empty({CHECK_BATCH, module.getNoiseSize()}, torch::kFloat32);
-    IterationNoise(1, 0).normal(noise.data_ptr<float>(), noise.numel());
+    IterationNoise(RandomKey({1}), 0).normal(noise.data_ptr<float>(), noise.numel());
     return noise.to(module.getType());
 }
 
@@ -142,4 +142,33 @@ void TimewarpPlugin::checkTranslationInvariance(FlowModule& module, const ModelM
         for (const Tensor& change : {logq2 - logq, back - logq})
             requireInvariance(module, change, TRANSLATION_DENSITY_TOLERANCE);
     }
+}
+
+static vector<Vec3> positionsIn(const Tensor& tensor) {
+    Tensor values = tensor.to(torch::kCPU, torch::kFloat64).contiguous();
+    const double* data = values.data_ptr<double>();
+    vector<Vec3> positions;
+    for (int64_t i = 0; i < values.size(0); i++)
+        positions.emplace_back(data[3 * i], data[3 * i + 1], data[3 * i + 2]);
+    return positions;
+}
+
+KeptMotions TimewarpPlugin::findKeptMotions(FlowModule& module, const ModelMetadata& metadata,
+                                            const vector<Vec3>& state, const vector<double>& lagWeights) {
+    torch::InferenceMode inference;
+    Tensor x = positionsTensor(state, module.getType()), noise = checkNoise(module);
+    x = x - x.mean(0, true);
+    vector<vector<Vec3>> proposals;
+    for (size_t i = 0; i < metadata.lagTimes.size(); i++) {
+        if (lagWeights[i] == 0)
+            continue;
+        Tensor y, w, logq;
+        module.sample(x, noise, torch::full({CHECK_BATCH}, metadata.lagTimes[i], module.getType()), y, w,
+                      logq);
+        y = y.to(torch::kCPU);
+        for (int64_t k = 0; k < y.size(0); k++)
+            if (y[k].isfinite().all().item<bool>())
+                proposals.push_back(positionsIn(y[k]));
+    }
+    return findKeptMotions(positionsIn(x), proposals);
 }

@@ -2,6 +2,7 @@
 #define TIMEWARP_CONTRACT_CHECKS_H_
 
 #include "FlowModule.h"
+#include "KeptMotions.h"
 #include "ModelMetadata.h"
 #include "openmm/Vec3.h"
 #include <vector>
@@ -26,6 +27,14 @@ void checkContract(FlowModule& module, const ModelMetadata& metadata);
 void checkTranslationInvariance(FlowModule& module, const ModelMetadata& metadata,
                                 const std::vector<OpenMM::Vec3>& state,
                                 const std::vector<OpenMM::Vec3>& shifts);
+/**
+ * Find out which rigid motions the flow never makes, from one small batch.
+ *
+ * @param state        positions of a state, N (nm)
+ * @param lagWeights   how often each lag time is picked; those of weight 0 do not count
+ */
+KeptMotions findKeptMotions(FlowModule& module, const ModelMetadata& metadata,
+                            const std::vector<OpenMM::Vec3>& state, const std::vector<double>& lagWeights);
 
 } // namespace TimewarpPlugin
 

@@ -148,7 +148,8 @@ void ModelMetadata::checkSystem(const System& system, const vector<int>& particl
         stringstream message;
         message << "Timewarp: the model " << origin << " moves " << masses.size()
                 << " atoms but the System has " << particles.size()
-                << " particles; use a model made for this molecule";
+                << " particles; use a model made for this molecule or, where it is one among others, pass "
+                   "topology= of the whole System";
         throw OpenMMException(message.str());
     }
     set<int> seen;
@@ -170,7 +171,8 @@ void ModelMetadata::checkSystem(const System& system, const vector<int>& particl
             stringstream message;
             message << "Timewarp: particle " << particles[i] << " has mass " << mass << " but "
                     << describeAtom(i) << " of the model has " << masses[i]
-                    << ": the molecule or its atom order is another one (pass topology= to match the order), "
+                    << ": the molecule or its atom order is another one (pass topology= of "
+                       "the whole System to match the order), "
                        "or "
                        "the System was built with hydrogen mass repartitioning (leave hydrogenMass out)";
             throw OpenMMException(message.str());
@@ -187,5 +189,5 @@ void ModelMetadata::checkSystem(const System& system, const vector<int>& particl
                     "Timewarp: the model has a bond between " + describeAtom(bond.first) + " and " +
                     describeAtom(bond.second) +
                     " that the System lacks: the molecule or its atom order is another one (pass "
-                    "topology= to match the order)");
+                    "topology= of the whole System to match the order)");
 }

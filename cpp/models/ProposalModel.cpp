@@ -213,7 +213,7 @@ const string& ProposalModel::getSha256() const {
     return digest;
 }
 
-void ProposalModel::useDevice(int index) {
+void ProposalModel::useDevice(const DeviceLoan&, int index) {
     implementation->moveTo(torchDevice(index), content);
 }
 
@@ -221,7 +221,7 @@ string ProposalModel::getDevice() const {
     return implementation->module.getDevice().str();
 }
 
-void ProposalModel::setGraphRecorder(unique_ptr<TimewarpGraphRecorder> recorder) {
+void ProposalModel::setGraphRecorder(const DeviceLoan&, unique_ptr<TimewarpGraphRecorder> recorder) {
     implementation->setGraphRecorder(move(recorder));
 }
 
@@ -229,27 +229,35 @@ bool ProposalModel::usesGraphs() const {
     return implementation->usesGraphs();
 }
 
-void ProposalModel::checkTranslationInvariance(const vector<Vec3>& x, const vector<Vec3>& shifts) {
+void ProposalModel::checkTranslationInvariance(const DeviceLoan&, const vector<Vec3>& x,
+                                               const vector<Vec3>& shifts) {
+    OnDefaultStream stream(implementation->module.getDevice());
     TimewarpPlugin::checkTranslationInvariance(implementation->module, metadata, x, shifts);
+}
+
+KeptMotions ProposalModel::findKeptMotions(const DeviceLoan&, const vector<Vec3>& x,
+                                           const vector<double>& lagWeights) {
+    OnDefaultStream stream(implementation->module.getDevice());
+    return TimewarpPlugin::findKeptMotions(implementation->module, metadata, x, lagWeights);
 }
 
 bool ProposalModel::isIndependentDraw(double lag) const {
     return isinf(lag) && !metadata.auxiliaryVelocities;
 }
 
-ProposalInputs ProposalModel::prepareInputs(int size, int numAtoms) {
+ProposalInputs ProposalModel::prepareInputs(const DeviceLoan&, int size, int numAtoms) {
     torch::InferenceMode inference;
     OnDefaultStream stream(implementation->module.getDevice());
     return implementation->prepareInputs(size, numAtoms);
 }
 
-void ProposalModel::setState(const vector<Vec3>& x) {
+void ProposalModel::setState(const DeviceLoan&, const vector<Vec3>& x) {
     torch::InferenceMode inference;
     OnDefaultStream stream(implementation->module.getDevice());
     implementation->setState(x);
 }
 
-void ProposalModel::propose(const vector<double>& lags, ProposalBatch& batch) {
+void ProposalModel::propose(const DeviceLoan&, const vector<double>& lags, ProposalBatch& batch) {
     torch::InferenceMode inference;
     torch::Device device = implementation->module.getDevice();
     OnDefaultStream stream(device);
@@ -289,14 +297,15 @@ void ProposalModel::propose(const vector<double>& lags, ProposalBatch& batch) {
     }
 }
 
-void ProposalModel::getVelocities(int entry, vector<float>& velocities) const {
+void ProposalModel::getVelocities(const DeviceLoan&, int entry, vector<float>& velocities) const {
     torch::InferenceMode inference;
     OnDefaultStream stream(implementation->module.getDevice());
     implementation->getVelocities(entry, velocities);
 }
 
-double ProposalModel::independentLogDensity(const vector<Vec3>& x) {
+double ProposalModel::independentLogDensity(const DeviceLoan&, const vector<Vec3>& x) {
     torch::InferenceMode inference;
+    OnDefaultStream stream(implementation->module.getDevice());
     torch::Dtype type = implementation->module.getType();
     Tensor state = positionsTensor(x, type).unsqueeze(0);
     Tensor velocities = torch::zeros_like(state);

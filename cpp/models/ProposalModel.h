@@ -1,6 +1,7 @@
 #ifndef TIMEWARP_PROPOSAL_MODEL_H_
 #define TIMEWARP_PROPOSAL_MODEL_H_
 
+#include "KeptMotions.h"
 #include "ModelMetadata.h"
 #include "ProposalInputs.h"
 #include "TimewarpGraphRecorder.h"
@@ -11,6 +12,8 @@
 #include <vector>
 
 namespace TimewarpPlugin {
+
+class DeviceLoan;
 
 /**
  * Proposals of several iterations, all made from one state (x).  Arrays have one row per proposal, in the
@@ -37,6 +40,9 @@ struct ProposalBatch {
 /**
  * A source of proposals: a TorchScript module that follows the contract in docs/contract.md.  Those who use
  * it need not know how it is stored and run (FlowModule does).
+ *
+ * Whatever may compute on the device where the model runs takes a DeviceLoan, without which OpenMM and torch
+ * would work on it in different CUDA contexts and at the same time.
  */
 class EXPORT_TIMEWARP ProposalModel {
 public:
@@ -60,7 +66,7 @@ public:
      *
      * @param index   the index of the CUDA device, or -1 for the CPU
      */
-    void useDevice(int index);
+    void useDevice(const DeviceLoan& loan, int index);
     /**
      * Get where it runs, in torch's words: "cpu", "cuda:0".
      */
@@ -72,7 +78,7 @@ public:
      * @param recorder   records work of the device that the model runs on, or is NULL (the default) if the
      *                   model is to be called each time
      */
-    void setGraphRecorder(std::unique_ptr<TimewarpGraphRecorder> recorder);
+    void setGraphRecorder(const DeviceLoan& loan, std::unique_ptr<TimewarpGraphRecorder> recorder);
     /**
      * Get whether it has a recorder.
      */
@@ -91,8 +97,16 @@ public:
      * @param x        positions of a state, N (nm)
      * @param shifts   displacement of each atom, N (nm)
      */
-    void checkTranslationInvariance(const std::vector<OpenMM::Vec3>& x,
+    void checkTranslationInvariance(const DeviceLoan& loan, const std::vector<OpenMM::Vec3>& x,
                                     const std::vector<OpenMM::Vec3>& shifts);
+    /**
+     * Find out which rigid motions its proposals never make.
+     *
+     * @param x            positions of a state, N (nm)
+     * @param lagWeights   how often each lag time is picked
+     */
+    KeptMotions findKeptMotions(const DeviceLoan& loan, const std::vector<OpenMM::Vec3>& x,
+                                const std::vector<double>& lagWeights);
     /**
      * Get whether proposals of this lag time do not depend on the state, and their auxiliary velocities on
      * nothing.
@@ -104,27 +118,27 @@ public:
      * @param size       the number of proposals
      * @param numAtoms   the number of atoms, N
      */
-    ProposalInputs prepareInputs(int size, int numAtoms);
+    ProposalInputs prepareInputs(const DeviceLoan& loan, int size, int numAtoms);
     /**
      * Write the positions of a state, N (nm), to the inputs.
      */
-    void setState(const std::vector<OpenMM::Vec3>& x);
+    void setState(const DeviceLoan& loan, const std::vector<OpenMM::Vec3>& x);
     /**
      * Make proposals from the inputs, with the density of each and of the move back.
      *
      * @param lags    lag time of each iteration (ps), as many as inputs were prepared for
      * @param batch   on exit, the proposals
      */
-    void propose(const std::vector<double>& lags, ProposalBatch& batch);
+    void propose(const DeviceLoan& loan, const std::vector<double>& lags, ProposalBatch& batch);
     /**
      * Get the velocities of one proposal of the last batch, 3N (dimensionless).
      */
-    void getVelocities(int entry, std::vector<float>& velocities) const;
+    void getVelocities(const DeviceLoan& loan, int entry, std::vector<float>& velocities) const;
     /**
      * Compute log q(x) of an independent draw (lag = infinity), auxiliary velocities left out.  Only for
      * models whose auxiliary velocities are not part of the flow.
      */
-    double independentLogDensity(const std::vector<OpenMM::Vec3>& x);
+    double independentLogDensity(const DeviceLoan& loan, const std::vector<OpenMM::Vec3>& x);
 
 private:
     class Implementation;

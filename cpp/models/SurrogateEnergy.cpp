@@ -86,11 +86,11 @@ const string& SurrogateEnergy::getSha256() const {
     return digest;
 }
 
-void SurrogateEnergy::useDevice(int index) {
+void SurrogateEnergy::useDevice(const DeviceLoan&, int index) {
     implementation->moveTo(torchDevice(index), content);
 }
 
-void SurrogateEnergy::compute(const ProposalBatch& batch, int numAtoms, const Vec3& origin,
+void SurrogateEnergy::compute(const DeviceLoan&, const ProposalBatch& batch, int numAtoms, const Vec3& origin,
                               vector<double>& energies) {
     torch::InferenceMode inference;
     torch::Device device = implementation->getDevice();
@@ -108,7 +108,7 @@ void SurrogateEnergy::compute(const ProposalBatch& batch, int numAtoms, const Ve
     copyDoubles(implementation->energies((relative + shift).to(torch::kFloat32)), energies);
 }
 
-double SurrogateEnergy::compute(const vector<Vec3>& positions) {
+double SurrogateEnergy::compute(const DeviceLoan&, const vector<Vec3>& positions) {
     torch::InferenceMode inference;
     torch::Device device = implementation->getDevice();
     OnDefaultStream stream(device);

@@ -9,12 +9,13 @@
 
 namespace TimewarpPlugin {
 
+class DeviceLoan;
 struct ProposalBatch;
 
 /**
  * An approximation to the potential energy, computed for a whole batch of proposals at once: a TorchScript
  * module whose forward() takes positions (size x N x 3, in nm, single precision) and returns energies (size,
- * in kJ/mol, double precision).
+ * in kJ/mol, double precision).  What may compute on its device takes a DeviceLoan, as in ProposalModel.
  */
 class EXPORT_TIMEWARP SurrogateEnergy {
 public:
@@ -36,19 +37,19 @@ public:
      *
      * @param index   the index of the CUDA device, or -1 for the CPU
      */
-    void useDevice(int index);
+    void useDevice(const DeviceLoan& loan, int index);
     /**
      * Compute the energies of proposals (in kJ/mol).
      *
      * @param origin     what the positions of the batch are relative to (nm)
      * @param energies   on exit, the energy of each
      */
-    void compute(const ProposalBatch& batch, int numAtoms, const OpenMM::Vec3& origin,
+    void compute(const DeviceLoan& loan, const ProposalBatch& batch, int numAtoms, const OpenMM::Vec3& origin,
                  std::vector<double>& energies);
     /**
      * Compute the energy of one state (in kJ/mol).
      */
-    double compute(const std::vector<OpenMM::Vec3>& positions);
+    double compute(const DeviceLoan& loan, const std::vector<OpenMM::Vec3>& positions);
 
 private:
     class Implementation;

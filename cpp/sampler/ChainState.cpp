@@ -12,8 +12,9 @@ using namespace OpenMM;
 using namespace std;
 
 // Marks this integrator's part of a checkpoint, and its version.
-static const string CHECKPOINT_MAGIC = "TWMCMC03";
+static const string CHECKPOINT_MAGIC = "TWMCMC04";
 static const size_t DIGEST_SIZE = 64;
+static const int NODE_VERSION = 3;
 // More than anybody computes ahead; a larger number is a damaged one.
 static const int64_t MAX_LOOK_AHEAD = 1 << 20;
 
@@ -21,16 +22,16 @@ string TimewarpPlugin::digestOfPositions(const vector<Vec3>& positions) {
     return sha256(positions.data(), positions.size() * sizeof(Vec3));
 }
 
-static void checkIdentity(const string& modelSha256, const string& systemSha256,
+static void checkIdentity(const string& modelSha256, const string& particlesSha256,
                           const ChainIdentity& identity) {
     if (modelSha256 != identity.modelSha256)
         throw OpenMMException("Timewarp: the checkpoint was made with another model (SHA-256 " + modelSha256 +
                               ") than " + identity.modelName + " (" + identity.modelSha256 +
                               "); create the integrator with the model of the checkpoint");
-    if (systemSha256 != identity.systemSha256)
+    if (particlesSha256 != identity.particlesSha256)
         throw OpenMMException(
-                "Timewarp: the checkpoint was made with another System: masses, forces or the "
-                "particles that the model moves differ; load it into a Context of the same System");
+                "Timewarp: the checkpoint is of a chain that moves other particles; create the integrator "
+                "with the same topology=, or call setParticles() with the same particles, as there");
 }
 
 /**
@@ -41,7 +42,7 @@ static void checkState(const ChainState& state, const ChainIdentity& identity) {
     auto within = [](int64_t count, int64_t all) { return count >= 0 && count <= all; };
     bool counts = within(c.numAccepted, c.numSteps) && within(c.numSteps, c.iteration) &&
                   within(c.numNonFinite, c.iteration) && within(c.numSurrogateAccepted, c.iteration) &&
-                  c.numDiscarded >= 0;
+                  c.numDiscarded >= 0 && c.replica >= 0;
     bool lookAhead = c.lookAheadSize >= 0 && c.lookAheadSize <= MAX_LOOK_AHEAD && c.lookAheadStart >= 0 &&
                      c.lookAheadStart <= c.iteration &&
                      state.lookAheadPositions.size() == (c.lookAheadSize > 0 ? identity.numAtoms : 0);
@@ -76,15 +77,17 @@ static void extract(const string& bytes, size_t& offset, Value* values, size_t c
 }
 
 static size_t bodySize(size_t numLags, size_t numPositions) {
-    return sizeof(ChainCounters) + numLags * sizeof(double) + 2 * DIGEST_SIZE + numPositions * sizeof(Vec3);
+    size_t size = 0;
+    visitCounters(ChainCounters(), [&](const char*, const auto& value) { size += sizeof(value); });
+    return size + numLags * sizeof(double) + 2 * DIGEST_SIZE + numPositions * sizeof(Vec3);
 }
 
 void TimewarpPlugin::writeCheckpoint(ostream& stream, const ChainState& state,
                                      const ChainIdentity& identity) {
-    string bytes = identity.modelSha256 + identity.systemSha256;
+    string bytes = identity.modelSha256 + identity.particlesSha256 + identity.systemSha256;
     int64_t numPositions = state.lookAheadPositions.size();
     append(bytes, &numPositions, 1);
-    append(bytes, &state.counters, 1);
+    visitCounters(state.counters, [&](const char*, const auto& value) { append(bytes, &value, 1); });
     append(bytes, state.lagWeights.data(), state.lagWeights.size());
     bytes += state.positionsDigest + state.surrogateDigest;
     append(bytes, state.lookAheadPositions.data(), state.lookAheadPositions.size());
@@ -95,10 +98,11 @@ ChainState TimewarpPlugin::readCheckpoint(istream& stream, const ChainIdentity& 
     if (take(stream, CHECKPOINT_MAGIC.size()) != CHECKPOINT_MAGIC)
         throw OpenMMException("Timewarp: the checkpoint was not made with a TimewarpMCMCIntegrator of this "
                               "version, or is damaged");
-    string head = take(stream, 2 * DIGEST_SIZE + sizeof(int64_t));
-    checkIdentity(head.substr(0, DIGEST_SIZE), head.substr(DIGEST_SIZE, DIGEST_SIZE), identity);
+    string head = take(stream, 3 * DIGEST_SIZE + sizeof(int64_t));
+    auto digest = [&head](int index) { return head.substr(index * DIGEST_SIZE, DIGEST_SIZE); };
+    checkIdentity(digest(0), digest(1), identity);
     int64_t numPositions;
-    size_t offset = 2 * DIGEST_SIZE;
+    size_t offset = 3 * DIGEST_SIZE;
     extract(head, offset, &numPositions, 1);
     if (numPositions != 0 && numPositions != static_cast<int64_t>(identity.numAtoms))
         throw OpenMMException("Timewarp: the checkpoint is damaged; use an older checkpoint");
@@ -107,7 +111,7 @@ ChainState TimewarpPlugin::readCheckpoint(istream& stream, const ChainIdentity& 
         throw OpenMMException("Timewarp: the checkpoint is damaged; use an older checkpoint");
     ChainState state;
     offset = 0;
-    extract(body, offset, &state.counters, 1);
+    visitCounters(state.counters, [&](const char*, auto& value) { extract(body, offset, &value, 1); });
     state.lagWeights.resize(identity.numLags);
     extract(body, offset, state.lagWeights.data(), identity.numLags);
     for (string* text : {&state.positionsDigest, &state.surrogateDigest}) {
@@ -117,34 +121,37 @@ ChainState TimewarpPlugin::readCheckpoint(istream& stream, const ChainIdentity& 
     state.lookAheadPositions.resize(numPositions);
     extract(body, offset, state.lookAheadPositions.data(), numPositions);
     checkState(state, identity);
+    if (digest(2) != identity.systemSha256)
+        state.discardLookAhead();
     return state;
+}
+
+static void writeValue(SerializationNode& node, const char* name, int64_t value) {
+    node.setLongProperty(name, value);
+}
+
+static void writeValue(SerializationNode& node, const char* name, double value) {
+    node.setDoubleProperty(name, value);
+}
+
+static void readValue(const SerializationNode& node, const char* name, int64_t& value) {
+    value = node.getLongProperty(name);
+}
+
+static void readValue(const SerializationNode& node, const char* name, double& value) {
+    value = node.getDoubleProperty(name);
 }
 
 void TimewarpPlugin::writeNode(SerializationNode& node, const ChainState& state,
                                const ChainIdentity& identity) {
-    const ChainCounters& counters = state.counters;
-    node.setIntProperty("version", 2);
+    node.setIntProperty("version", NODE_VERSION);
     node.setStringProperty("modelSha256", identity.modelSha256);
+    node.setStringProperty("particlesSha256", identity.particlesSha256);
     node.setStringProperty("systemSha256", identity.systemSha256);
     node.setStringProperty("positionsDigest", state.positionsDigest);
     node.setStringProperty("surrogateDigest", state.surrogateDigest);
-    node.setLongProperty("seed", counters.seed);
-    node.setLongProperty("iteration", counters.iteration);
-    node.setLongProperty("numSteps", counters.numSteps);
-    node.setLongProperty("numAccepted", counters.numAccepted);
-    node.setLongProperty("numSurrogateAccepted", counters.numSurrogateAccepted);
-    node.setLongProperty("numNonFinite", counters.numNonFinite);
-    node.setLongProperty("numDiscarded", counters.numDiscarded);
-    node.setLongProperty("lookAheadStart", counters.lookAheadStart);
-    node.setLongProperty("lookAheadSize", counters.lookAheadSize);
-    node.setLongProperty("positionsMoved", counters.positionsMoved);
-    node.setLongProperty("stateLogDensityKnown", counters.stateLogDensityKnown);
-    node.setDoubleProperty("stateLogDensity", counters.stateLogDensity);
-    node.setLongProperty("stateSurrogateKnown", counters.stateSurrogateKnown);
-    node.setDoubleProperty("stateSurrogate", counters.stateSurrogate);
-    node.setLongProperty("originKnown", counters.originKnown);
-    for (int j = 0; j < 3; j++)
-        node.setDoubleProperty("origin" + to_string(j), counters.origin[j]);
+    visitCounters(state.counters,
+                  [&](const char* name, const auto& value) { writeValue(node, name, value); });
     SerializationNode& weights = node.createChildNode("LagWeights");
     for (double weight : state.lagWeights)
         weights.createChildNode("Lag").setDoubleProperty("weight", weight);
@@ -157,35 +164,24 @@ void TimewarpPlugin::writeNode(SerializationNode& node, const ChainState& state,
 }
 
 ChainState TimewarpPlugin::readNode(const SerializationNode& node, const ChainIdentity& identity) {
-    if (node.getIntProperty("version") != 2)
-        throw OpenMMException("Unsupported version number");
-    checkIdentity(node.getStringProperty("modelSha256"), node.getStringProperty("systemSha256"), identity);
+    int version = node.getIntProperty("version");
+    if (version != NODE_VERSION)
+        throw OpenMMException("Timewarp: the State was saved by another version of this plugin (format " +
+                              to_string(version) + ", this one reads " + to_string(NODE_VERSION) +
+                              "); save it again without integratorParameters, or set positions and "
+                              "velocities from it");
+    checkIdentity(node.getStringProperty("modelSha256"), node.getStringProperty("particlesSha256"), identity);
     ChainState state;
-    ChainCounters& counters = state.counters;
     state.positionsDigest = node.getStringProperty("positionsDigest");
     state.surrogateDigest = node.getStringProperty("surrogateDigest");
-    counters.seed = node.getLongProperty("seed");
-    counters.iteration = node.getLongProperty("iteration");
-    counters.numSteps = node.getLongProperty("numSteps");
-    counters.numAccepted = node.getLongProperty("numAccepted");
-    counters.numSurrogateAccepted = node.getLongProperty("numSurrogateAccepted");
-    counters.numNonFinite = node.getLongProperty("numNonFinite");
-    counters.numDiscarded = node.getLongProperty("numDiscarded");
-    counters.lookAheadStart = node.getLongProperty("lookAheadStart");
-    counters.lookAheadSize = node.getLongProperty("lookAheadSize");
-    counters.positionsMoved = node.getLongProperty("positionsMoved");
-    counters.stateLogDensityKnown = node.getLongProperty("stateLogDensityKnown");
-    counters.stateLogDensity = node.getDoubleProperty("stateLogDensity");
-    counters.stateSurrogateKnown = node.getLongProperty("stateSurrogateKnown");
-    counters.stateSurrogate = node.getDoubleProperty("stateSurrogate");
-    counters.originKnown = node.getLongProperty("originKnown");
-    for (int j = 0; j < 3; j++)
-        counters.origin[j] = node.getDoubleProperty("origin" + to_string(j));
+    visitCounters(state.counters, [&](const char* name, auto& value) { readValue(node, name, value); });
     for (const SerializationNode& lag : node.getChildNode("LagWeights").getChildren())
         state.lagWeights.push_back(lag.getDoubleProperty("weight"));
     for (const SerializationNode& p : node.getChildNode("LookAheadPositions").getChildren())
         state.lookAheadPositions.emplace_back(p.getDoubleProperty("x"), p.getDoubleProperty("y"),
                                               p.getDoubleProperty("z"));
     checkState(state, identity);
+    if (node.getStringProperty("systemSha256") != identity.systemSha256)
+        state.discardLookAhead();
     return state;
 }

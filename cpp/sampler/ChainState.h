@@ -11,18 +11,26 @@
 namespace TimewarpPlugin {
 
 /**
- * The numbers that determine how a chain goes on, apart from the positions.
+ * The numbers that determine how a chain goes on, apart from the positions.  All of them are 8 bytes long,
+ * and visitCounters() lists them.
+ *
+ * An iteration is one proposal of the flow, accepted or rejected; each has random numbers of its own.  A step
+ * is what ends with a decision by the System's energy: one iteration, or a subchain of them where a surrogate
+ * decides first.
  */
 struct ChainCounters {
     std::int64_t seed = 0;
-    /** Metropolis-Hastings iterations, and those that have moved the state. */
-    std::int64_t numSteps = 0;
-    std::int64_t numAccepted = 0;
-    /** Proposals that have been accepted or rejected; more than steps where these test with a surrogate
-     * first. */
+    /** 1 if the seed was set, 0 if the Context has picked it. */
+    std::int64_t seedIsSet = 0;
+    /** Which of several runs this is that began with one State in one Context; see ReplicaNumbers. */
+    std::int64_t replica = 0;
     std::int64_t iteration = 0;
-    /** Proposals that the surrogate has accepted. */
+    std::int64_t numSteps = 0;
+    /** Steps that have moved the state. */
+    std::int64_t numAccepted = 0;
+    /** Iterations that the surrogate has accepted. */
     std::int64_t numSurrogateAccepted = 0;
+    /** Iterations in which model or surrogate returned what is not finite. */
     std::int64_t numNonFinite = 0;
     /** Times that an acceptance made the look-ahead worthless; the batch size adapts to their frequency. */
     std::int64_t numDiscarded = 0;
@@ -45,6 +53,34 @@ struct ChainCounters {
 };
 
 /**
+ * Call a function with the name and the value of each counter.
+ *
+ * @param counters   ChainCounters, constant or not
+ */
+template <class Counters, class Function> void visitCounters(Counters&& counters, Function visit) {
+    visit("seed", counters.seed);
+    visit("seedIsSet", counters.seedIsSet);
+    visit("replica", counters.replica);
+    visit("iteration", counters.iteration);
+    visit("numSteps", counters.numSteps);
+    visit("numAccepted", counters.numAccepted);
+    visit("numSurrogateAccepted", counters.numSurrogateAccepted);
+    visit("numNonFinite", counters.numNonFinite);
+    visit("numDiscarded", counters.numDiscarded);
+    visit("lookAheadStart", counters.lookAheadStart);
+    visit("lookAheadSize", counters.lookAheadSize);
+    visit("positionsMoved", counters.positionsMoved);
+    visit("stateLogDensityKnown", counters.stateLogDensityKnown);
+    visit("stateLogDensity", counters.stateLogDensity);
+    visit("stateSurrogateKnown", counters.stateSurrogateKnown);
+    visit("stateSurrogate", counters.stateSurrogate);
+    visit("originKnown", counters.originKnown);
+    visit("originX", counters.origin[0]);
+    visit("originY", counters.origin[1]);
+    visit("originZ", counters.origin[2]);
+}
+
+/**
  * What a checkpoint holds of a chain: all that determines how it goes on, apart from the state of the
  * Context.
  */
@@ -58,13 +94,22 @@ struct ChainState {
     std::string positionsDigest;
     /** Tells whether stateSurrogate is of the surrogate that there is. */
     std::string surrogateDigest;
+
+    void discardLookAhead() {
+        counters.lookAheadSize = 0;
+        lookAheadPositions.clear();
+    }
 };
 
 /**
- * What a saved chain must agree with to be loaded.
+ * What a saved chain belongs to.
  */
 struct ChainIdentity {
-    std::string modelName, modelSha256, systemSha256;
+    std::string modelName;
+    /** Model and particles must be the same for it to be loaded. */
+    std::string modelSha256, particlesSha256;
+    /** In another System it goes on without the proposals that were made ahead in the old one. */
+    std::string systemSha256;
     std::size_t numAtoms, numLags;
 };
 
@@ -78,7 +123,7 @@ std::string digestOfPositions(const std::vector<OpenMM::Vec3>& positions);
 void writeCheckpoint(std::ostream& stream, const ChainState& state, const ChainIdentity& identity);
 /**
  * Read a chain from a checkpoint.  Throws an OpenMMException that says why, if it is truncated or damaged, or
- * belongs to another model or System.
+ * belongs to another model or moves other particles.
  */
 ChainState readCheckpoint(std::istream& stream, const ChainIdentity& identity);
 /**

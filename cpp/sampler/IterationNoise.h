@@ -1,6 +1,7 @@
 #ifndef TIMEWARP_ITERATION_NOISE_H_
 #define TIMEWARP_ITERATION_NOISE_H_
 
+#include "RandomKey.h"
 #include <ATen/core/PhiloxRNGEngine.h>
 #include <cmath>
 #include <cstdint>
@@ -8,10 +9,10 @@
 namespace TimewarpPlugin {
 
 /**
- * The random numbers of one Metropolis-Hastings iteration.  They are a function of (seed, iteration) alone,
- * by a counter based generator (Philox 4x32-10, Salmon et al. 2011).  So a batch of proposals can be computed
- * ahead, thrown away and computed again without changing the chain, and a checkpoint need hold no more
- * than the two numbers.
+ * The random numbers of one Metropolis-Hastings iteration.  They are a function of (RandomKey, iteration)
+ * alone, by a counter based generator (Philox 4x32-10, Salmon et al. 2011).  So a batch of proposals can be
+ * computed ahead, thrown away and computed again without changing the chain, and a checkpoint need hold no
+ * more than the numbers that the key is made of.
  *
  * NoiseLayout says what they are used for.  Devices draw the normal deviates by a kernel of their own
  * (kernels/timewarpModel.cc), which must agree with this.
@@ -21,8 +22,8 @@ public:
     /**
      * @param block   the block of the generator to begin with
      */
-    IterationNoise(std::uint64_t seed, std::uint64_t iteration, int block = 0)
-            : engine(seed, iteration, block) {
+    IterationNoise(const RandomKey& key, std::uint64_t iteration, std::uint32_t block = 0)
+            : engine(key.getKey(), iteration, static_cast<std::uint64_t>(key.getStream()) << 32 | block) {
     }
     /**
      * Draw uniformly from (0, 1].

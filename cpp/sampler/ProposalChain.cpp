@@ -1,7 +1,6 @@
 #include "ProposalChain.h"
 #include "IterationNoise.h"
 #include "NoiseLayout.h"
-#include "RandomStream.h"
 #include "Sha256.h"
 #include "TimewarpKernels.h"
 #include "openmm/OpenMMException.h"
@@ -24,8 +23,9 @@ static TimewarpStateKernel& state(Kernel& kernel) {
     return kernel.getAs<TimewarpStateKernel>();
 }
 
-ProposalChain::ProposalChain(ProposalModel& model, Kernel kernel, int64_t seed, const vector<Vec3>& shifts)
-        : model(model), kernel(kernel), shifts(shifts), numAtoms(0),
+ProposalChain::ProposalChain(ProposalModel& model, Kernel kernel, int64_t seed,
+                             const ChainSurroundings& surroundings)
+        : model(model), kernel(kernel), surroundings(surroundings), numAtoms(0),
           lagWeights(model.getMetadata().lagWeights) {
     counters.seed = seed;
 }
@@ -40,7 +40,7 @@ void ProposalChain::run(ContextImpl& context, const ChainSettings& settings, int
 
             bool changed = context.updateContextState();
             if (i == 0 || changed)
-                refreshState(context, settings);
+                refreshState(context, settings, changed);
             iterate(context, settings);
             if (settings.interrupted != NULL && Clock::now() >= nextCheck) {
                 if (settings.interrupted())
@@ -50,44 +50,44 @@ void ProposalChain::run(ContextImpl& context, const ChainSettings& settings, int
         }
     }
     catch (...) {
-        finishRun(context, settings);
+        // What has gone wrong first is what must be known.
+
+        try {
+            finishRun(context, settings);
+        }
+        catch (...) {
+        }
         throw;
     }
     finishRun(context, settings);
 }
 
-void ProposalChain::chooseStream(ContextImpl& context, const ChainSettings& settings) {
-    // Replica exchange gives every replica the counters of one and the same integrator.  Replicas are in
-    // different thermodynamic states, so each of these has random numbers of its own: replicas that shared
-    // them would not be independent, and their exchanges would be biased.
+void ProposalChain::chooseRandomNumbers(ContextImpl& context, const ChainSettings& settings) {
+    // Replica exchange gives every replica the counters of one and the same integrator.  Each thermodynamic
+    // state has random numbers of its own: replicas that shared them would not be independent, and their
+    // exchanges would be biased.
 
-    uint64_t newStream = randomStream(settings.temperature, settings.forceGroups, context.getParameters());
-    if (streamIsKnown && newStream != stream &&
+    uint64_t current = TimewarpPlugin::thermodynamicState(settings.temperature, settings.forceGroups,
+                                                          context.getParameters());
+    if (thermodynamicStateIsKnown && current != thermodynamicState &&
         counters.iteration < counters.lookAheadStart + counters.lookAheadSize) {
         discardLookAhead();
         counters.numDiscarded++;
     }
-    stream = newStream;
-    streamIsKnown = true;
+    thermodynamicState = current;
+    thermodynamicStateIsKnown = true;
 }
 
-void ProposalChain::refreshState(ContextImpl& context, const ChainSettings& settings) {
-    chooseStream(context, settings);
-    if (!state(kernel).positionsAreSaved(context)) {
-        vector<Vec3>& positions = previousPositions;
-        state(kernel).getPositions(context, positions);
-        for (size_t i = 0; i < positions.size(); i++)
-            for (int j = 0; j < 3; j++)
-                if (!isfinite(positions[i][j]))
-                    throw OpenMMException("Timewarp: the position of " + model.getMetadata().describeAtom(i) +
-                                          " is not finite; set valid positions before stepping");
-        chooseOrigin(positions);
-        statePositions.swap(positions);
-        numAtoms = statePositions.size();
-        state(kernel).savePositions(context);
-        discardLookAhead();
-        counters.stateLogDensityKnown = counters.stateSurrogateKnown = 0;
-    }
+void ProposalChain::refreshState(ContextImpl& context, const ChainSettings& settings, bool changedByForces) {
+    chooseRandomNumbers(context, settings);
+    bool moved = !state(kernel).positionsAreSaved(context);
+    if (moved)
+        takePositions(context);
+    if (!counters.originKnown)
+        chooseOrigin();
+    if (!imagesAreChecked)
+        checkImages(context, settings);
+    double previousEnergy = stateEnergy;
     stateEnergy = computeEnergy(context, settings);
 
     // Positive infinity is all right: any proposal of a finite energy is better.
@@ -96,23 +96,98 @@ void ProposalChain::refreshState(ContextImpl& context, const ChainSettings& sett
         throw OpenMMException(
                 "Timewarp: the potential energy of the current state is NaN or minus infinity; set valid "
                 "positions, for example by minimizing the energy, before stepping");
+
+    // Forces that change the state at steps of their own (barostats) keep molecules where they are in the
+    // box.
+
+    bool changed = stateIsLoaded || (!changedByForces && (moved || stateEnergy != previousEnergy));
+    stateIsLoaded = false;
+    if (isfinite(stateEnergy) && rigidMotion.mustCompare(thermodynamicState, changed)) {
+        guardRigidMotion(context, settings);
+        rigidMotion.pass();
+    }
 }
 
-void ProposalChain::chooseOrigin(const vector<Vec3>& positions) {
-    if (counters.originKnown)
-        return;
+static bool isFinite(const Vec3& position) {
+    return isfinite(position[0]) && isfinite(position[1]) && isfinite(position[2]);
+}
 
-    // Periodic images, and the barostat that moves molecules between them, are the same state. To a model
-    // that tells them apart they are not, and its chain would not have the box's distribution.
+void ProposalChain::takePositions(ContextImpl& context) {
+    vector<Vec3>& positions = previousPositions;
+    state(kernel).getPositions(context, positions);
+    for (size_t i = 0; i < positions.size(); i++)
+        if (!isFinite(positions[i]))
+            throw OpenMMException("Timewarp: the position of " + model.getMetadata().describeAtom(i) +
+                                  " is not finite; set valid positions before stepping");
+    statePositions.swap(positions);
+    numAtoms = statePositions.size();
+    state(kernel).savePositions(context);
+    discardLookAhead();
+    counters.stateLogDensityKnown = counters.stateSurrogateKnown = 0;
+}
 
-    if (!shifts.empty())
-        model.checkTranslationInvariance(positions, shifts);
+void ProposalChain::checkImages(ContextImpl& context, const ChainSettings& settings) {
+    DeviceLoan loan(state(kernel), context);
+    surroundings.images.check(loan, model, statePositions);
+    if (surrogate != NULL)
+        surroundings.images.check(loan, *surrogate, context, statePositions, BOLTZ * settings.temperature);
+    imagesAreChecked = true;
+}
+
+void ProposalChain::chooseOrigin() {
     Vec3 sum;
-    for (const Vec3& position : positions)
+    for (const Vec3& position : statePositions)
         sum += position;
     for (int j = 0; j < 3; j++)
-        counters.origin[j] = sum[j] / positions.size();
+        counters.origin[j] = sum[j] / statePositions.size();
     counters.originKnown = 1;
+}
+
+void ProposalChain::guardRigidMotion(ContextImpl& context, const ChainSettings& settings) {
+    if (!rigidMotion.isKnown()) {
+        DeviceLoan loan(state(kernel), context);
+        KeptMotions kept = surroundings.keptByOthers(context, loan);
+        if (kept.any())
+            kept.join(model.findKeptMotions(loan, shifted(statePositions), lagWeights));
+        rigidMotion.setKept(kept);
+    }
+    vector<vector<Vec3>> copies = rigidMotion.movedCopies(statePositions);
+    if (copies.empty())
+        return;
+    vector<Vec3> all, forces;
+    computeEnergy(context, settings, true);
+    context.getForces(all);
+    for (int particle : surroundings.particles)
+        forces.push_back(all[particle]);
+    double threshold =
+            RigidMotion::threshold(stateEnergy, BOLTZ * settings.temperature, statePositions, forces);
+    for (double energy : energiesOf(context, settings, copies))
+        if (!(fabs(energy - stateEnergy) <= threshold))
+            rigidMotion.refuse(energy - stateEnergy);
+}
+
+vector<double> ProposalChain::energiesOf(ContextImpl& context, const ChainSettings& settings,
+                                         const vector<vector<Vec3>>& states) {
+    // They take the place of the proposals that the platform holds; what is ahead is computed again.
+
+    lookAheadIsComputed = false;
+    vector<double> positions, energies;
+    for (const vector<Vec3>& copy : states)
+        for (const Vec3& p : copy)
+            positions.insert(positions.end(), {p[0], p[1], p[2]});
+    state(kernel).setProposals(context, positions, Vec3());
+    try {
+        for (size_t i = 0; i < states.size(); i++) {
+            state(kernel).applyProposal(context, i);
+            energies.push_back(computeEnergy(context, settings));
+        }
+    }
+    catch (...) {
+        restorePositions(context);
+        throw;
+    }
+    restorePositions(context);
+    return energies;
 }
 
 Vec3 ProposalChain::origin() const {
@@ -163,7 +238,7 @@ int64_t ProposalChain::nextEntry(ContextImpl& context, const ChainSettings& sett
 }
 
 void ProposalChain::tryNextSubchain(ContextImpl& context, const ChainSettings& settings) {
-    Subchain subchain = beginSubchain();
+    Subchain subchain = beginSubchain(context);
     bool accepted;
     try {
         for (int i = 0; i < settings.subchainLength; i++)
@@ -189,9 +264,10 @@ void ProposalChain::tryNextSubchain(ContextImpl& context, const ChainSettings& s
     }
 }
 
-ProposalChain::Subchain ProposalChain::beginSubchain() {
+ProposalChain::Subchain ProposalChain::beginSubchain(ContextImpl& context) {
     if (!counters.stateSurrogateKnown) {
-        counters.stateSurrogate = surrogate->compute(statePositions);
+        DeviceLoan loan(state(kernel), context);
+        counters.stateSurrogate = surrogate->compute(loan, statePositions);
         counters.stateSurrogateKnown = 1;
     }
     double energy = counters.stateSurrogate;
@@ -207,8 +283,8 @@ void ProposalChain::growSubchain(ContextImpl& context, const ChainSettings& sett
     double kT = BOLTZ * settings.temperature, energy = surrogateEnergies[entry];
     bool possible = proposalIsFinite(entry) && isfinite(energy);
     counters.numNonFinite += !possible;
-    bool accepted =
-            possible && draws.logUniform[entry] < logAcceptance(entry, energy - subchain.surrogate, kT);
+    bool accepted = possible &&
+                    draws.logUniform[entry] < logAcceptance(context, entry, energy - subchain.surrogate, kT);
     noteVelocities(entry, accepted);
     subchain.secondLogUniform = draws.secondLogUniform[entry];
     counters.iteration++;
@@ -269,11 +345,11 @@ void ProposalChain::noteVelocities(int64_t entry, bool accepted) {
 void ProposalChain::fetchVelocities(ContextImpl& context) {
     if (lastAccepted >= 0) {
         DeviceLoan loan(state(kernel), context);
-        model.getVelocities(lastAccepted, lastVelocities);
+        model.getVelocities(loan, lastAccepted, lastVelocities);
     }
     if (lastRejected >= 0) {
         lastVelocities.resize(3 * numAtoms);
-        IterationNoise(noiseSeed(), lastRejected, NoiseLayout::FIRST_NORMAL_BLOCK)
+        IterationNoise(randomKey(), lastRejected, NoiseLayout::FIRST_NORMAL_BLOCK)
                 .normal(lastVelocities.data(), lastVelocities.size());
     }
     lastAccepted = lastRejected = -1;
@@ -300,6 +376,7 @@ void ProposalChain::setLagWeights(const vector<double>& weights) {
         return;
     lagWeights = weights;
     discardLookAhead();
+    rigidMotion.reset();
 }
 
 bool ProposalChain::drawsOnlyIndependently() const {
@@ -325,8 +402,8 @@ int ProposalChain::chooseBatchSize(const ChainSettings& settings) const {
     return model.usesGraphs() ? 1 << lround(log2(best)) : lround(best);
 }
 
-uint64_t ProposalChain::noiseSeed() const {
-    return counters.seed ^ stream;
+RandomKey ProposalChain::randomKey() const {
+    return RandomKey({counters.seed, thermodynamicState, counters.replica, surroundings.number});
 }
 
 void ProposalChain::draw(ContextImpl& context, int64_t start, const ProposalInputs& inputs, Draws& draws) {
@@ -337,24 +414,24 @@ void ProposalChain::draw(ContextImpl& context, int64_t start, const ProposalInpu
     int afterNormals = NoiseLayout::FIRST_NORMAL_BLOCK + NoiseLayout::numBlocks(3 * inputs.numAtoms) +
                        NoiseLayout::numBlocks(inputs.noiseSize);
     for (int i = 0; i < inputs.size; i++) {
-        IterationNoise first(noiseSeed(), start + i), last(noiseSeed(), start + i, afterNormals);
+        IterationNoise first(randomKey(), start + i), last(randomKey(), start + i, afterNormals);
         draws.logUniform[i] = log(first.uniform());
         draws.lags[i] = metadata.pickLag(first.uniform(), lagWeights);
         draws.secondLogUniform[i] = log(last.uniform());
     }
-    state(kernel).drawNormals(context, inputs, noiseSeed(), start);
+    state(kernel).drawNormals(context, inputs, randomKey(), start);
 }
 
 void ProposalChain::makeInputs(ContextImpl& context, int64_t start, int64_t size, bool fromContext) {
     ProposalInputs inputs;
     {
         DeviceLoan loan(state(kernel), context);
-        inputs = model.prepareInputs(size, numAtoms);
+        inputs = model.prepareInputs(loan, size, numAtoms);
 
         // Look-ahead that a checkpoint asks for may have been made before the state moved on.
 
         if (!fromContext)
-            model.setState(shifted(lookAheadPositions));
+            model.setState(loan, shifted(lookAheadPositions));
     }
     draw(context, start, inputs, draws);
     if (fromContext)
@@ -370,9 +447,9 @@ void ProposalChain::makeLookAhead(ContextImpl& context, int64_t start, int64_t s
     makeInputs(context, start, size, fromContext);
     {
         DeviceLoan loan(state(kernel), context);
-        model.propose(draws.lags, batch);
+        model.propose(loan, draws.lags, batch);
         if (surrogate != NULL)
-            surrogate->compute(batch, numAtoms, origin(), surrogateEnergies);
+            surrogate->compute(loan, batch, numAtoms, origin(), surrogateEnergies);
     }
     if (batch.onDevice.address == NULL)
         state(kernel).setProposals(context, batch.positions, origin());
@@ -391,13 +468,14 @@ bool ProposalChain::proposalIsFinite(int64_t entry) const {
     return batch.isFinite[entry] && isfinite(batch.logForward[entry]) && reverse;
 }
 
-double ProposalChain::independentLogDensity() {
+double ProposalChain::independentLogDensity(ContextImpl& context) {
     if (!counters.stateLogDensityKnown) {
         // In a subchain it is unknown after a move of a finite lag time, and then look-ahead has been made
         // anew from where that led.
 
         const vector<Vec3>& positions = (subchainMoved ? lookAheadPositions : statePositions);
-        counters.stateLogDensity = model.independentLogDensity(shifted(positions));
+        DeviceLoan loan(state(kernel), context);
+        counters.stateLogDensity = model.independentLogDensity(loan, shifted(positions));
         counters.stateLogDensityKnown = 1;
     }
     if (isfinite(counters.stateLogDensity))
@@ -416,11 +494,11 @@ double ProposalChain::independentLogDensity() {
     return -numeric_limits<double>::infinity();
 }
 
-double ProposalChain::logAcceptance(int64_t entry, double energyChange, double kT) {
+double ProposalChain::logAcceptance(ContextImpl& context, int64_t entry, double energyChange, double kT) {
     double logRatio = -energyChange / kT;
     double logW = batch.logVelocities[entry];
     if (model.isIndependentDraw(draws.lags[entry]))
-        return logRatio + independentLogDensity() - (batch.logForward[entry] - logW);
+        return logRatio + independentLogDensity(context) - (batch.logForward[entry] - logW);
     return logRatio + logW - batch.logAuxiliary[entry] + batch.logReverse[entry] - batch.logForward[entry];
 }
 
@@ -443,7 +521,7 @@ bool ProposalChain::tryProposal(ContextImpl& context, const ChainSettings& setti
 
     double kT = BOLTZ * settings.temperature;
     bool accept = isfinite(newEnergy) &&
-                  draws.logUniform[entry] < logAcceptance(entry, newEnergy - stateEnergy, kT);
+                  draws.logUniform[entry] < logAcceptance(context, entry, newEnergy - stateEnergy, kT);
     if (!accept) {
         restorePositions(context);
         return false;
@@ -479,9 +557,10 @@ void ProposalChain::leaveStateFor(int64_t entry) {
     }
 }
 
-double ProposalChain::computeEnergy(ContextImpl& context, const ChainSettings& settings) const {
+double ProposalChain::computeEnergy(ContextImpl& context, const ChainSettings& settings,
+                                    bool withForces) const {
     context.computeVirtualSites();
-    return context.calcForcesAndEnergy(false, true, settings.forceGroups);
+    return context.calcForcesAndEnergy(withForces, true, settings.forceGroups);
 }
 
 void ProposalChain::restorePositions(ContextImpl& context) {
@@ -491,15 +570,27 @@ void ProposalChain::restorePositions(ContextImpl& context) {
     context.computeVirtualSites();
 }
 
-void ProposalChain::finishRun(ContextImpl& context, const ChainSettings& settings) {
+void ProposalChain::writeVelocities(ContextImpl& context, const ChainSettings& settings) {
     fetchVelocities(context);
-    if (!lastVelocities.empty())
-        state(kernel).setVelocities(context, lastVelocities.data(), BOLTZ * settings.temperature);
+    if (lastVelocities.empty())
+        return;
+    double kT = BOLTZ * settings.temperature;
+    surroundings.centerOfMass.remove(context, lastVelocities, kT);
+    state(kernel).setVelocities(context, lastVelocities.data(), kT);
     lastVelocities.clear();
+}
 
+void ProposalChain::finishRun(ContextImpl& context, const ChainSettings& settings) {
     // Other integrators of a CompoundIntegrator keep forces that hold no more: because of new positions, or,
-    // on a GPU, because energies were computed in the same place.
+    // on a GPU, because energies were computed in the same place.  They must hear of it whatever goes wrong.
 
+    try {
+        writeVelocities(context, settings);
+    }
+    catch (...) {
+        context.systemChanged();
+        throw;
+    }
     context.systemChanged();
 }
 
@@ -516,14 +607,19 @@ ChainState ProposalChain::getState(ContextImpl& context) const {
 }
 
 void ProposalChain::setState(ContextImpl& context, const ChainState& newState) {
+    setLagWeights(newState.lagWeights);
     counters = newState.counters;
-    lagWeights = newState.lagWeights;
     lookAheadPositions = newState.lookAheadPositions;
     lookAheadIsComputed = false;
-    streamIsKnown = false;
+    thermodynamicStateIsKnown = false;
+    stateIsLoaded = true;
     state(kernel).getPositions(context, statePositions);
     numAtoms = statePositions.size();
-    state(kernel).savePositions(context);
+
+    // Others are taken, and refused, at the next step.
+
+    if (all_of(statePositions.begin(), statePositions.end(), isFinite))
+        state(kernel).savePositions(context);
     if (digestOfPositions(statePositions) != newState.positionsDigest) {
         discardLookAhead();
         counters.stateLogDensityKnown = counters.stateSurrogateKnown = 0;
@@ -536,7 +632,8 @@ string ProposalChain::surrogateDigest() const {
     return surrogate == NULL ? sha256(string()) : surrogate->getSha256();
 }
 
-void ProposalChain::setSeed(int64_t seed) {
+void ProposalChain::setSeed(int64_t seed, bool isSet) {
+    counters.seedIsSet = isSet;
     if (seed == counters.seed)
         return;
     counters.seed = seed;

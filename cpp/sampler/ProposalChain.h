@@ -1,19 +1,27 @@
 #ifndef TIMEWARP_PROPOSAL_CHAIN_H_
 #define TIMEWARP_PROPOSAL_CHAIN_H_
 
+#include "CenterOfMass.h"
 #include "ChainState.h"
+#include "KeptMotions.h"
+#include "PeriodicImages.h"
 #include "ProposalModel.h"
+#include "RandomKey.h"
+#include "RigidMotion.h"
 #include "SurrogateEnergy.h"
 #include "internal/windowsExportTimewarp.h"
 #include "openmm/Kernel.h"
 #include "openmm/Vec3.h"
 #include "openmm/internal/ContextImpl.h"
 #include <cstdint>
+#include <functional>
 #include <iosfwd>
 #include <string>
 #include <vector>
 
 namespace TimewarpPlugin {
+
+class DeviceLoan;
 
 /**
  * The settings of the integrator that the chain reads at every step.
@@ -29,6 +37,21 @@ struct ChainSettings {
     bool (*interrupted)();
     /** Number of proposals of one iteration, where a surrogate tests them first. */
     int subchainLength = 1;
+};
+
+/**
+ * Where a chain stands: what it must know of its System and Context.
+ */
+struct ChainSurroundings {
+    /** Its place among the chains of the Context, which gives it random numbers of its own. */
+    std::uint16_t number = 0;
+    /** The particles that it moves, in the order of the model's atoms. */
+    std::vector<int> particles;
+    PeriodicImages images;
+    CenterOfMass centerOfMass;
+    /** Which rigid motions of its particles the other integrators of the Context never make, either. */
+    std::function<KeptMotions(OpenMM::ContextImpl&, const DeviceLoan&)> keptByOthers =
+            [](OpenMM::ContextImpl&, const DeviceLoan&) { return KeptMotions(); };
 };
 
 /**
@@ -54,14 +77,13 @@ struct ChainSettings {
 class EXPORT_TIMEWARP ProposalChain {
 public:
     /**
-     * @param model     the source of proposals
-     * @param kernel    a TimewarpStateKernel, initialized
-     * @param seed      the seed of all randomness
-     * @param shifts    in a periodic System, a displacement of each atom (nm) by which only images of a state
-     *                  come of it: atoms of one molecule have the same; otherwise none
+     * @param model         the source of proposals
+     * @param kernel        a TimewarpStateKernel, initialized
+     * @param seed          the seed of all randomness
+     * @param surroundings  where it stands
      */
     ProposalChain(ProposalModel& model, OpenMM::Kernel kernel, std::int64_t seed,
-                  const std::vector<OpenMM::Vec3>& shifts = {});
+                  const ChainSurroundings& surroundings);
     virtual ~ProposalChain() = default;
     /**
      * Perform iterations, or fewer if settings.interrupted returns true.  If an exception leaves this method,
@@ -95,8 +117,10 @@ public:
     }
     /**
      * Go on with other random numbers.
+     *
+     * @param isSet   whether somebody has set the seed, or else it was picked
      */
-    void setSeed(std::int64_t seed);
+    void setSeed(std::int64_t seed, bool isSet);
     double computeKineticEnergy(OpenMM::ContextImpl& context);
 
 protected:
@@ -118,7 +142,8 @@ protected:
      *
      * @param energyChange   of the energy that decides, the System's or the surrogate's (kJ/mol)
      */
-    virtual double logAcceptance(std::int64_t entry, double energyChange, double kT);
+    virtual double logAcceptance(OpenMM::ContextImpl& context, std::int64_t entry, double energyChange,
+                                 double kT);
     /**
      * Compute the logarithm of the acceptance ratio of a subchain.
      *
@@ -128,8 +153,13 @@ protected:
     virtual double logSecondAcceptance(double energyChange, double surrogateChange, double kT) const;
 
 private:
-    void chooseOrigin(const std::vector<OpenMM::Vec3>& positions);
-    void chooseStream(OpenMM::ContextImpl& context, const ChainSettings& settings);
+    void takePositions(OpenMM::ContextImpl& context);
+    void checkImages(OpenMM::ContextImpl& context, const ChainSettings& settings);
+    void chooseOrigin();
+    void chooseRandomNumbers(OpenMM::ContextImpl& context, const ChainSettings& settings);
+    void guardRigidMotion(OpenMM::ContextImpl& context, const ChainSettings& settings);
+    std::vector<double> energiesOf(OpenMM::ContextImpl& context, const ChainSettings& settings,
+                                   const std::vector<std::vector<OpenMM::Vec3>>& states);
     /** What a subchain starts from, and where it has got to. */
     struct Subchain {
         double startSurrogate, surrogate;
@@ -146,7 +176,7 @@ private:
     void iterate(OpenMM::ContextImpl& context, const ChainSettings& settings);
     void tryNextProposal(OpenMM::ContextImpl& context, const ChainSettings& settings);
     void tryNextSubchain(OpenMM::ContextImpl& context, const ChainSettings& settings);
-    Subchain beginSubchain();
+    Subchain beginSubchain(OpenMM::ContextImpl& context);
     void growSubchain(OpenMM::ContextImpl& context, const ChainSettings& settings, Subchain& subchain);
     bool acceptsSubchain(OpenMM::ContextImpl& context, const ChainSettings& settings, Subchain& subchain);
     void bringToContext(OpenMM::ContextImpl& context, Subchain& subchain);
@@ -155,38 +185,44 @@ private:
     void fetchVelocities(OpenMM::ContextImpl& context);
     void makeInputs(OpenMM::ContextImpl& context, std::int64_t start, std::int64_t size, bool fromContext);
     std::int64_t nextEntry(OpenMM::ContextImpl& context, const ChainSettings& settings, Subchain* subchain);
-    void refreshState(OpenMM::ContextImpl& context, const ChainSettings& settings);
+    void refreshState(OpenMM::ContextImpl& context, const ChainSettings& settings, bool changedByForces);
     bool entryIsUsable(std::int64_t entry) const;
     void makeLookAhead(OpenMM::ContextImpl& context, std::int64_t start, std::int64_t size, bool fromContext);
     void discardLookAhead();
     bool drawsOnlyIndependently() const;
     int chooseBatchSize(const ChainSettings& settings) const;
-    double independentLogDensity();
+    double independentLogDensity(OpenMM::ContextImpl& context);
     bool proposalIsFinite(std::int64_t entry) const;
-    std::uint64_t noiseSeed() const;
+    RandomKey randomKey() const;
     const std::vector<OpenMM::Vec3>& shifted(const std::vector<OpenMM::Vec3>& positions);
     OpenMM::Vec3 origin() const;
     bool tryProposal(OpenMM::ContextImpl& context, const ChainSettings& settings, std::int64_t entry);
     void settle(OpenMM::ContextImpl& context, double newEnergy);
     void leaveStateFor(std::int64_t entry);
-    double computeEnergy(OpenMM::ContextImpl& context, const ChainSettings& settings) const;
+    double computeEnergy(OpenMM::ContextImpl& context, const ChainSettings& settings,
+                         bool withForces = false) const;
     std::string surrogateDigest() const;
     void restorePositions(OpenMM::ContextImpl& context);
+    void writeVelocities(OpenMM::ContextImpl& context, const ChainSettings& settings);
     void finishRun(OpenMM::ContextImpl& context, const ChainSettings& settings);
 
     ProposalModel& model;
     SurrogateEnergy* surrogate = nullptr;
     mutable OpenMM::Kernel kernel;
-    std::vector<OpenMM::Vec3> shifts;
+    ChainSurroundings surroundings;
+    RigidMotion rigidMotion;
+    /** Whether model and surrogate are known not to tell periodic images apart. */
+    bool imagesAreChecked = false;
+    /** Whether the state came with setState(), and no step has been done since. */
+    bool stateIsLoaded = false;
     int numAtoms;
     ChainCounters counters;
     std::vector<double> lagWeights;
     std::vector<OpenMM::Vec3> lookAheadPositions;
     bool lookAheadIsComputed = false;
-    /** The random numbers of the current thermodynamic state, and whether they are those of the look-ahead.
-     */
-    std::uint64_t stream = 0;
-    bool streamIsKnown = false;
+    /** The number of the current thermodynamic state, and whether the look-ahead is of it. */
+    std::uint64_t thermodynamicState = 0;
+    bool thermodynamicStateIsKnown = false;
     ProposalBatch batch;
     std::vector<double> surrogateEnergies;
     Draws draws;

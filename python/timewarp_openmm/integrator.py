@@ -30,11 +30,13 @@ _plugin = load_plugin()
 class TimewarpMCMCIntegrator(openmm.Integrator):
     """Samples the Boltzmann distribution in large learned jumps.
 
-    Each step is one Metropolis-Hastings iteration: a conditional normalising flow (Timewarp, Klein
-    et al., NeurIPS 2023, arXiv 2302.01170) proposes new positions for all atoms of the molecule,
-    and the System's own potential energy decides. The samples are exact whatever the flow has
-    learned; its quality determines only how many proposals are accepted. The trajectory is not
-    a dynamical one.
+    In each step a conditional normalising flow (Timewarp, Klein et al., NeurIPS 2023, arXiv
+    2302.01170) proposes new positions for all atoms of the molecule, and the System's own potential
+    energy accepts or rejects them. The samples are exact whatever the flow has learned; its quality
+    determines only how many proposals are accepted. The trajectory is not a dynamical one.
+
+    A step is what ``step(1)`` does: one proposal of the flow, or with a surrogate (`setSurrogate`)
+    a subchain of them, of which the System's energy accepts or rejects the end.
 
     Parameters
     ----------
@@ -102,9 +104,11 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         Raises
         ------
         TypeError
-            If it is an integrator of another kind.
+            If it is an integrator of another kind, or no integrator at all.
         """
-        if not _plugin.is_timewarp(int(integrator.this)):
+        # The address of anything else is not that of an Integrator, and to look there would crash.
+        is_integrator = isinstance(integrator, openmm.Integrator) and hasattr(integrator, "this")
+        if not is_integrator or not _plugin.is_timewarp(int(integrator.this)):
             raise TypeError(f"{type(integrator).__name__} is not a TimewarpMCMCIntegrator")
         integrator.__class__ = TimewarpMCMCIntegrator
         return integrator  # type: ignore[no-any-return]
@@ -198,16 +202,25 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         _plugin.set_temperature(self._address(), float(value_in(temperature, KELVIN)))
 
     def getRandomNumberSeed(self) -> int:
-        """Get the random number seed; 0 means that each Context picks one."""
+        """Get the random number seed that was set, here or in the run whose State was loaded.
+
+        0 means that none was, and that each Context picks one.
+        """
         return int(_plugin.get_random_number_seed(self._address()))
 
     def setRandomNumberSeed(self, seed: int) -> None:
         """Set the random number seed; 0 (the default) picks one for each Context that is created.
 
         The same seed, platform, number of threads and batch size give the same chain bit for bit.
-        A State or a checkpoint holds the seed of the run that wrote it, so that loading it goes on
-        with that run. To start several different runs from one State, load it into each and then
-        call this: a seed other than 0 takes effect at once.
+        The integrators in a CompoundIntegrator have random numbers of their own, also if they have
+        the same seed.
+
+        A State and a checkpoint hold the seed of the run that wrote them. Loading a checkpoint goes
+        on with that run bit for bit, whatever seed was set before. So does loading a State if no
+        seed was set. If one was, it is used instead, whether it was set before the State is loaded
+        or after: so several different runs can start from one State. A Context that loads one State
+        several times, as replica exchange does at its start, begins another run each time but the
+        first.
         """
         _plugin.set_random_number_seed(self._address(), seed)
 
@@ -282,23 +295,29 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         _plugin.set_subchain_length(self._address(), length)
 
     def getSurrogateAcceptanceRate(self) -> float:
-        """Get the fraction of proposals that the surrogate has accepted so far."""
+        """Get the fraction of the flow's proposals that the surrogate has accepted so far."""
         return float(_plugin.get_surrogate_acceptance_rate(self._address()))
 
     def getNumProposed(self) -> int:
-        """Get the number of iterations performed so far."""
+        """Get the number of steps so far: of states proposed to the System's energy.
+
+        With a surrogate each is the end of a subchain of `getSubchainLength` proposals of the flow.
+        """
         return int(_plugin.get_num_proposed(self._address()))
 
     def getNumAccepted(self) -> int:
-        """Get the number of iterations so far that have moved the state."""
+        """Get the number of steps so far that have moved the state."""
         return int(_plugin.get_num_accepted(self._address()))
 
     def getNumNonFinite(self) -> int:
-        """Get the number of proposals rejected because model or surrogate gave NaN or infinity."""
+        """Get how many proposals of the flow were rejected because of NaN or infinity.
+
+        Model or surrogate have returned it.
+        """
         return int(_plugin.get_num_non_finite(self._address()))
 
     def getAcceptanceRate(self) -> float:
-        """Get the fraction of iterations that have moved the state; 0 before the first."""
+        """Get the fraction of steps that have moved the state; 0 before the first."""
         return float(_plugin.get_acceptance_rate(self._address()))
 
 

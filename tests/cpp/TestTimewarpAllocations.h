@@ -22,10 +22,10 @@ public:
     int numRatios = 0;
 
 protected:
-    double logAcceptance(std::int64_t entry, double energyChange, double kT) override {
+    double logAcceptance(ContextImpl& context, std::int64_t entry, double energyChange, double kT) override {
         numRatios++;
         std::vector<double> waste(3, energyChange);
-        return ProposalChain::logAcceptance(entry, waste[entry % 3], kT);
+        return ProposalChain::logAcceptance(context, entry, waste[entry % 3], kT);
     }
 };
 

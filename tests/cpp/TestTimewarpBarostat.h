@@ -177,10 +177,9 @@ void testModelMustBeInvariantToTranslation(Platform& platform) {
         assertThrows([&] { tryModel(*particles, model); }, "invariant to the translation");
         assertThrows([&] { tryModel(*molecule, model); }, "invariant to the translation");
     }
-    for (const char* model : {"affine", "identity"}) {
-        tryModel(*particles, model);
+    tryModel(*particles, "affine");
+    for (const char* model : {"affine", "identity"})
         tryModel(*molecule, model);
-    }
     assertThrows([&] { tryModel(*particles, "framed"); }, "invariant to the translation");
     tryModel(*molecule, "framed");
 }

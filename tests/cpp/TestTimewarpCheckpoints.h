@@ -1,28 +1,26 @@
 /*
  * Checkpoints and States: resumption bit for bit, and what cannot be resumed from is refused.
  */
+#include "ChainState.h"
 #include "TimewarpTestTargets.h"
 #include "openmm/serialization/XmlSerializer.h"
 #include <limits>
+#include <set>
 #include <sstream>
 
 /**
- * A System with an integrator in a Context of its own.
+ * A System with an integrator in a Context of its own, each with another seed that its Context has picked, so
+ * that one can only follow another by what it has loaded.
  */
 struct Run {
-    inline static int nextSeed = 1;
     std::unique_ptr<System> system;
     TimewarpMCMCIntegrator integrator;
     Context context;
 
-    /**
-     * Every Run has a seed of its own, so that one can only follow another by what it has loaded.
-     */
-    Run(const std::string& model, int batchSize, Platform& platform, double mass = 10.0)
-            : system(AnharmonicWell(4).createSystem()), integrator(modelPath(model, 4)),
-              context((system->setParticleMass(0, mass), *system), integrator, platform) {
+    Run(const std::string& model, int batchSize, Platform& platform, const std::vector<int>& particles = {})
+            : system(createSystemFor(AnharmonicWell(4), model)), integrator(modelPath(model, 4)),
+              context(*system, (integrator.setParticles(particles), integrator), platform) {
         integrator.setBatchSize(batchSize);
-        integrator.setRandomNumberSeed(nextSeed++);
     }
     std::vector<Vec3> positions() const {
         return context.getState(State::Positions).getPositions();
@@ -144,18 +142,19 @@ void testDamagedCheckpoints(Platform& platform) {
 
 void testForeignCheckpoints(Platform& platform) {
     Run run("lags", 64, platform), otherModel("tilted", 64, platform),
-            otherSystem("lags", 64, platform, 12.0);
-    for (Run* r : {&run, &otherModel, &otherSystem}) {
+            otherParticles("lags", 64, platform, {0, 2, 1, 3});
+    for (Run* r : {&run, &otherModel, &otherParticles}) {
         r->context.setPositions(std::vector<Vec3>(4));
         r->integrator.step(20);
     }
     assertThrows([&] { run.load(otherModel.checkpoint()); }, "another model");
     checkStillUsable(run);
-    assertThrows([&] { run.load(otherSystem.checkpoint()); }, "another System");
+    assertThrows([&] { run.load(otherParticles.checkpoint()); }, "moves other particles");
     checkStillUsable(run);
     int types = State::Positions | State::IntegratorParameters;
     assertThrows([&] { run.context.setState(otherModel.context.getState(types)); }, "another model");
-    assertThrows([&] { run.context.setState(otherSystem.context.getState(types)); }, "another System");
+    assertThrows([&] { run.context.setState(otherParticles.context.getState(types)); },
+                 "moves other particles");
     checkStillUsable(run);
 
     // The checkpoint of another integrator has nothing of ours in it.
@@ -195,7 +194,112 @@ void testImpossibleState(Platform& platform) {
     checkStillUsable(run);
 }
 
+/**
+ * All counters are in a checkpoint.
+ */
+void testCountersAreListed(Platform& platform) {
+    TimewarpPlugin::ChainCounters counters;
+    size_t size = 0;
+    std::set<std::string> names;
+    TimewarpPlugin::visitCounters(counters, [&](const char* name, const auto& value) {
+        size += sizeof(value);
+        names.insert(name);
+    });
+    ASSERT_EQUAL(sizeof(counters), size);
+    ASSERT_EQUAL(size / 8, names.size());
+}
+
+/**
+ * Get how many proposals a saved State says that there are ahead.
+ */
+std::string saysOfLookAhead(Context& context) {
+    State state = context.getState(State::IntegratorParameters);
+    std::stringstream stream;
+    XmlSerializer::serialize(&state, "State", stream);
+    const std::string xml = stream.str(), name = "lookAheadSize=\"";
+    size_t place = xml.find(name) + name.size();
+    return xml.substr(place, xml.find('"', place) - place);
+}
+
+/**
+ * Wells in a box, or without one, with a mass of the first particle.
+ */
+std::unique_ptr<System> createWells(bool periodic, double mass = 10.0) {
+    auto system = std::make_unique<System>();
+    system->setDefaultPeriodicBoxVectors(Vec3(2, 0, 0), Vec3(0, 2, 0), Vec3(0, 0, 2));
+    auto* force =
+            new CustomExternalForce(periodic ? "40*periodicdistance(x,y,z,0,0,0)^2" : "40*(x^2+y^2+z^2)");
+    for (int i = 0; i < 4; i++) {
+        system->addParticle(i == 0 ? mass : 10.0);
+        force->addParticle(i);
+    }
+    system->addForce(force);
+    return system;
+}
+
+/**
+ * A run goes on in another System, as one of a dynamical integrator does: with other masses, in a box, with a
+ * barostat.  What was prefetched for the old one is forgotten, and the counters stay.
+ */
+void testAnotherSystem(Platform& platform) {
+    const int types = State::Positions | State::Velocities | State::Parameters | State::IntegratorParameters;
+    for (bool periodic : {false, true})
+        for (const std::string change : {"mass", "periodicity", "barostat"}) {
+            if (change == "barostat" && !periodic)
+                continue;
+            auto before = createWells(periodic);
+            auto after = createWells(change == "periodicity" ? !periodic : periodic,
+                                     change == "mass" ? 12.0 : 10.0);
+            if (change == "barostat")
+                after->addForce(new MonteCarloBarostat(1.0, TEMPERATURE, 1000));
+            TimewarpMCMCIntegrator first(modelPath("affine", 4)), second(modelPath("affine", 4));
+            first.setBatchSize(64);
+            second.setBatchSize(64);
+            Context context1(*before, first, platform), context2(*after, second, platform);
+            context1.setPositions(std::vector<Vec3>(4, Vec3(0.1, 0, 0)));
+            do
+                first.step(1);
+            while (first.getNumProposed() < 30 || saysOfLookAhead(context1) == "0");
+            State state = context1.getState(types);
+            context2.setState(state);
+            const long long numProposed = first.getNumProposed();
+            ASSERT_EQUAL(numProposed, second.getNumProposed());
+            ASSERT_EQUAL(first.getNumAccepted(), second.getNumAccepted());
+            ASSERT_EQUAL("0", saysOfLookAhead(context2));
+            ASSERT(state.getPositions() == context2.getState(types).getPositions());
+            second.step(30);
+            ASSERT_EQUAL(numProposed + 30, second.getNumProposed());
+        }
+}
+
+/**
+ * The System of a Context is edited, and the state preserved.
+ */
+void testReinitializeAfterAnEdit(Platform& platform) {
+    auto system = createWells(true);
+    TimewarpMCMCIntegrator integrator(modelPath("affine", 4));
+    Context context(*system, integrator, platform);
+    context.setPositions(std::vector<Vec3>(4, Vec3(0.1, 0, 0)));
+    for (int steps : {0, 30}) {
+        integrator.step(steps);
+        auto before = context.getState(State::Positions).getPositions();
+        system->setParticleMass(0, system->getParticleMass(0) + 1);
+        system->addForce(new MonteCarloBarostat(1.0, TEMPERATURE, 1000));
+        context.reinitialize(true);
+        ASSERT(before == context.getState(State::Positions).getPositions());
+        ASSERT_EQUAL(steps, integrator.getNumProposed());
+        integrator.step(10);
+        ASSERT_EQUAL(steps + 10, integrator.getNumProposed());
+        system->removeForce(1);
+        context.reinitialize();
+        context.setPositions(std::vector<Vec3>(4, Vec3(0.1, 0, 0)));
+    }
+}
+
 void runTests(Platform& platform) {
+    testCountersAreListed(platform);
+    testAnotherSystem(platform);
+    testReinitializeAfterAnEdit(platform);
     testResume(platform);
     testStateWithoutPositions(platform);
     testDamagedCheckpoints(platform);

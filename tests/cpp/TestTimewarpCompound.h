@@ -2,6 +2,8 @@
  * The integrator in a CompoundIntegrator: changing integrators, step sizes, forces that hold no more,
  * checkpoints.
  */
+#include "TimewarpTestChain.h"
+#include "TimewarpTestForce.h"
 #include "TimewarpTestTargets.h"
 #include <sstream>
 
@@ -160,7 +162,121 @@ void testCompoundCheckpoint(Platform& platform) {
     }
 }
 
+/**
+ * The kernel of a platform, but for that it fails to write velocities when it is told to.
+ */
+class FailingKernel : public TimewarpStateKernel {
+public:
+    FailingKernel(const Kernel& kernel, const Platform& platform, const bool& fails)
+            : TimewarpStateKernel(Name(), platform), kernel(kernel), fails(fails) {
+    }
+    void initialize(const System& system, const std::vector<int>& particles) override {
+        inner().initialize(system, particles);
+    }
+    void getPositions(ContextImpl& context, std::vector<Vec3>& positions) override {
+        inner().getPositions(context, positions);
+    }
+    void savePositions(ContextImpl& context) override {
+        inner().savePositions(context);
+    }
+    void restorePositions(ContextImpl& context) override {
+        inner().restorePositions(context);
+    }
+    bool positionsAreSaved(ContextImpl& context) override {
+        return inner().positionsAreSaved(context);
+    }
+    void setProposals(ContextImpl& context, const std::vector<double>& positions,
+                      const Vec3& origin) override {
+        inner().setProposals(context, positions, origin);
+    }
+    void applyProposal(ContextImpl& context, int proposal) override {
+        inner().applyProposal(context, proposal);
+    }
+    void reorderAtoms(ContextImpl& context) override {
+        inner().reorderAtoms(context);
+    }
+    void setVelocities(ContextImpl& context, const float* velocities, double kT) override {
+        if (fails)
+            throw OpenMMException("no velocities");
+        inner().setVelocities(context, velocities, kT);
+    }
+    double computeKineticEnergy(ContextImpl& context) override {
+        return inner().computeKineticEnergy(context);
+    }
+
+private:
+    TimewarpStateKernel& inner() {
+        return kernel.getAs<TimewarpStateKernel>();
+    }
+    Kernel kernel;
+    const bool& fails;
+};
+
+class FailingIntegrator : public ChainIntegrator<ProposalChain> {
+public:
+    using ChainIntegrator::ChainIntegrator;
+    bool fails = false;
+
+protected:
+    Kernel wrapped(const Kernel& kernel) override {
+        return Kernel(new FailingKernel(kernel, context->getPlatform(), fails));
+    }
+};
+
+/**
+ * An integrator that counts what it hears of changes.
+ */
+class ListeningIntegrator : public VerletIntegrator {
+public:
+    using VerletIntegrator::VerletIntegrator;
+    int numChanges = 0;
+
+protected:
+    void stateChanged(State::DataType changed) override {
+        numChanges++;
+    }
+};
+
+/**
+ * Whatever fails in a step, and at its end, the first failure is the one that is reported, and other
+ * integrators hear that their forces hold no more.
+ */
+void testFailures(Platform& platform) {
+    AnharmonicWell well(4);
+    auto system = well.createSystem();
+    auto* watch = new WatchForce();
+    bool energyFails = false;
+    watch->update = [&](ContextImpl&) {
+        if (energyFails)
+            throw OpenMMException("no update");
+        return false;
+    };
+    system->addForce(watch);
+    CompoundIntegrator compound;
+    auto* failing = new FailingIntegrator(modelPath("affine", 4), 8, 3);
+    auto* listening = new ListeningIntegrator(0.001);
+    compound.addIntegrator(failing);
+    compound.addIntegrator(listening);
+    Context context(*system, compound, platform);
+    context.setPositions(std::vector<Vec3>(4));
+    compound.step(5);
+    for (bool first : {false, true})
+        for (bool second : {false, true}) {
+            energyFails = first;
+            failing->fails = second;
+            int before = listening->numChanges;
+            if (first || second)
+                assertThrows([&] { compound.step(5); }, first ? "no update" : "no velocities");
+            else
+                compound.step(5);
+            ASSERT(listening->numChanges > before);
+        }
+    energyFails = failing->fails = false;
+    compound.step(5);
+}
+
 void runTests(Platform& platform) {
+    testFailures(platform);
     testChangingIntegrator(platform);
     testNoStaleForces(platform);
     testSamplesWithDynamicsBetween(platform);

@@ -3,14 +3,14 @@
  * decision may be left to.
  */
 #include "IterationNoise.h"
-#include "RandomStream.h"
 #include "TimewarpTestChain.h"
 #include "TimewarpTestForce.h"
 #include "TimewarpTestTargets.h"
 #include <limits>
 
 using TimewarpPlugin::IterationNoise;
-using TimewarpPlugin::randomStream;
+using TimewarpPlugin::RandomKey;
+using TimewarpPlugin::thermodynamicState;
 
 /**
  * The model "sided" is affine: y = -x + c z_p, w = z_v + d(x) with d(x) = (b, 0, 0) where x[0] is positive.
@@ -28,11 +28,11 @@ void testAnalyticAcceptanceRatio(int batchSize, Platform& platform) {
     startAtZero(context);
     auto mark = [&](const Vec3& position) { return position[0] > 0 ? b : 0.0; };
     int accepted = 0, closeToTheLimit = 0;
-    const uint64_t stream =
-            randomStream(TEMPERATURE, integrator.getIntegrationForceGroups(), context.getParameters());
+    const RandomKey key({seed, thermodynamicState(TEMPERATURE, integrator.getIntegrationForceGroups(),
+                                                  context.getParameters())});
     for (int i = 1; i <= iterations; i++) {
         Vec3 x = context.getState(State::Positions).getPositions()[0];
-        IterationNoise random(seed ^ stream, i);
+        IterationNoise random(key, i);
         double logUniform = std::log(random.uniform());
         random.uniform(); // picks the lag time
         float v[3], z[6];
@@ -67,8 +67,8 @@ public:
     std::vector<double> ratios;
 
 protected:
-    double logAcceptance(std::int64_t entry, double energyChange, double kT) override {
-        double logRatio = ProposalChain::logAcceptance(entry, energyChange, kT);
+    double logAcceptance(ContextImpl& context, std::int64_t entry, double energyChange, double kT) override {
+        double logRatio = ProposalChain::logAcceptance(context, entry, energyChange, kT);
         ratios.push_back(std::exp(logRatio));
         return logRatio;
     }

@@ -7,6 +7,7 @@
 
 using TimewarpPlugin::IterationNoise;
 using TimewarpPlugin::ProposalInputs;
+using TimewarpPlugin::RandomKey;
 using TimewarpPlugin::TimewarpStateKernel;
 
 /**
@@ -94,13 +95,13 @@ template <typename Real> void checkNormals(int numAtoms, int noiseSize, Platform
     TestInputs<Real> memory;
     std::vector<float> velocities(3 * numAtoms), noise(noiseSize);
     int different = 0;
-    const std::uint64_t seed = 0x9876543210fedcba;
+    const RandomKey key({-1234567, 0x9876543210fedcba, 3, 0x1234, 0xabcd});
     for (std::int64_t start : {(std::int64_t)0, ((std::int64_t)1 << 32) - 3, (std::int64_t)123456789012345})
         for (int size : {5, 64, 1}) {
             ProposalInputs inputs = memory.prepare(size, std::max(size, 7), numAtoms, noiseSize);
-            integrator.getKernel().drawNormals(integrator.getContext(), inputs, seed, start);
+            integrator.getKernel().drawNormals(integrator.getContext(), inputs, key, start);
             for (int i = 0; i < size; i++) {
-                IterationNoise random(seed, start + i);
+                IterationNoise random(key, start + i);
                 random.uniform();
                 random.uniform();
                 random.normal(velocities.data(), velocities.size());
@@ -135,7 +136,7 @@ void testNormalDistribution(Platform& platform) {
     Context context(*system, integrator, platform);
     TestInputs<float> memory;
     ProposalInputs inputs = memory.prepare(size, size, numAtoms, noiseSize);
-    integrator.getKernel().drawNormals(integrator.getContext(), inputs, 5, 100);
+    integrator.getKernel().drawNormals(integrator.getContext(), inputs, RandomKey({5}), 100);
     std::vector<double> found(memory.velocities.begin(), memory.velocities.end()), expected;
     found.insert(found.end(), memory.noise.begin(), memory.noise.end());
     std::mt19937_64 random(1);

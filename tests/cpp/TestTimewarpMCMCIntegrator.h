@@ -46,7 +46,7 @@ void testChainDoesNotDependOnStepsAtOnce(Platform& platform) {
 
 void testIdentityAcceptsEverything(Platform& platform) {
     AnharmonicWell well;
-    auto system = well.createSystem();
+    auto system = createSystemFor(well, "identity");
     TimewarpMCMCIntegrator integrator(modelPath("identity", well.numParticles));
     integrator.setRandomNumberSeed(4);
     Context context(*system, integrator, platform);

@@ -66,6 +66,82 @@ void testRandomSeed(Platform& platform) {
     ASSERT(results[3] != results[4]);
 }
 
+Vec3 totalMomentum(const System& system, const std::vector<Vec3>& velocities) {
+    Vec3 sum;
+    for (int i = 0; i < system.getNumParticles(); i++)
+        sum += velocities[i] * system.getParticleMass(i);
+    return sum;
+}
+
+/**
+ * Where OpenMM counts three degrees of freedom less, velocities have no momentum, and otherwise a
+ * Maxwell-Boltzmann distribution: (3N-3)/2 kT of kinetic energy, and a variance of kT (1/m - 1/M) for each
+ * velocity.  Five standard errors.
+ *
+ * @param numOthers   particles that the chain does not move, with velocities that stay
+ * @param massless    whether these have no mass
+ */
+void checkMomentum(int numOthers, bool massless, int frequency, Platform& platform) {
+    const int numMoved = 4, steps = 600;
+    System system;
+    auto* force = new CustomExternalForce("100*(x^2+y^2+z^2)");
+    std::vector<int> moved;
+    double movedMass = 0;
+    for (int i = 0; i < numOthers; i++)
+        system.addParticle(massless ? 0.0 : 40.0);
+    for (int i = 0; i < numMoved; i++) {
+        moved.push_back(system.addParticle(2.0 + 5 * i));
+        movedMass += 2.0 + 5 * i;
+        force->addParticle(moved[i]);
+    }
+    system.addForce(force);
+    system.addForce(new CMMotionRemover(frequency));
+    TimewarpMCMCIntegrator integrator(modelPath("affine", numMoved));
+    integrator.setParticles(moved);
+    integrator.setRandomNumberSeed(3);
+    Context context(system, integrator, platform);
+    context.setPositions(std::vector<Vec3>(system.getNumParticles()));
+    std::vector<Vec3> velocities(system.getNumParticles());
+    for (int i = 0; i < numOthers && !massless; i++)
+        velocities[i] = Vec3(0.3, -0.1 * i, 0.2);
+    context.setVelocities(velocities);
+    integrator.step(1);
+    auto first = context.getState(State::Velocities).getVelocities();
+
+    // What the others have sets the mean of those that are drawn.
+
+    Vec3 mean;
+    for (int i = 0; i < numOthers && !massless; i++)
+        mean -= first[i] * (40.0 / movedMass);
+    double energy = 0, square = 0;
+    for (int i = 0; i < steps; i++) {
+        integrator.step(1);
+        velocities = context.getState(State::Velocities).getVelocities();
+        Vec3 momentum = totalMomentum(system, velocities);
+        ASSERT(std::sqrt(momentum.dot(momentum)) < 1e-3);
+        for (int j = 0; j < numOthers; j++)
+            ASSERT_EQUAL_VEC(first[j], velocities[j], 1e-5);
+        for (int j = 0; j < numMoved; j++) {
+            Vec3 v = velocities[moved[j]] - mean;
+            energy += 0.5 * system.getParticleMass(moved[j]) * v.dot(v);
+        }
+        Vec3 v = velocities[moved[0]] - mean;
+        square += v.dot(v);
+    }
+    const double freedom = 3 * numMoved - 3;
+    ASSERT_EQUAL_TOL(0.5 * freedom * KT, energy / steps, 5 * std::sqrt(2 / freedom / steps));
+    double variance = KT * (1 / system.getParticleMass(moved[0]) - 1 / movedMass);
+    ASSERT_EQUAL_TOL(variance, square / (3 * steps), 5 * std::sqrt(2 / (3.0 * steps)));
+}
+
+void testMomentum(Platform& platform) {
+    for (int frequency : {1, 1000}) {
+        checkMomentum(0, false, frequency, platform);
+        checkMomentum(3, false, frequency, platform);
+    }
+    checkMomentum(2, true, 1, platform);
+}
+
 void testInitialTemperature(Platform& platform) {
     AnharmonicWell well(8);
     auto system = well.createSystem();
@@ -205,6 +281,7 @@ void testUpdateContextState(Platform& platform) {
 }
 
 void runTests(Platform& platform) {
+    testMomentum(platform);
     testTemperature(platform);
     testRandomSeed(platform);
     testInitialTemperature(platform);

@@ -4,12 +4,12 @@
  * comparison.
  */
 #include "IterationNoise.h"
-#include "RandomStream.h"
 #include "TimewarpTestChain.h"
 #include "TimewarpTestTargets.h"
 
 using TimewarpPlugin::IterationNoise;
-using TimewarpPlugin::randomStream;
+using TimewarpPlugin::RandomKey;
+using TimewarpPlugin::thermodynamicState;
 
 /**
  * What is compared: some positions, auxiliary velocities, and products of both, in which it would show if
@@ -122,9 +122,11 @@ void testWhatIsKnownOfTheState(Platform& platform) {
             const TimewarpPlugin::ChainCounters& known = integrator.getChain().getCounters();
             std::vector<Vec3> positions = context.getState(State::Positions).getPositions();
             ASSERT(known.stateSurrogateKnown);
-            ASSERT_EQUAL_TOL(surrogate.compute(positions), known.stateSurrogate, 1e-4);
+            ASSERT_EQUAL_TOL(surrogate.compute(integrator.lendDevice(), positions), known.stateSurrogate,
+                             1e-4);
             if (known.stateLogDensityKnown) {
-                double expected = integrator.getModel().independentLogDensity(positions);
+                double expected =
+                        integrator.getModel().independentLogDensity(integrator.lendDevice(), positions);
                 ASSERT_EQUAL_TOL(expected, known.stateLogDensity, 1e-4);
                 numKnown++;
             }
@@ -147,8 +149,8 @@ void testVelocitiesAfterRejection(Platform& platform) {
     integrator.setSurrogate(surrogateContent("leaning"), length);
     Context context(*system, integrator, platform);
     startAtZero(context);
-    const std::uint64_t stream =
-            randomStream(TEMPERATURE, integrator.getIntegrationForceGroups(), context.getParameters());
+    const RandomKey key({seed, thermodynamicState(TEMPERATURE, integrator.getIntegrationForceGroups(),
+                                                  context.getParameters())});
     int numReturned = 0;
     for (int i = 0; i < 200; i++) {
         const auto before = integrator.getChain().getCounters();
@@ -158,7 +160,7 @@ void testVelocitiesAfterRejection(Platform& platform) {
             continue;
         bool returned = (after.numSurrogateAccepted > before.numSurrogateAccepted);
         numReturned += returned;
-        IterationNoise random(seed ^ stream, returned ? before.iteration : after.iteration - 1);
+        IterationNoise random(key, returned ? before.iteration : after.iteration - 1);
         random.uniform();
         random.uniform();
         float v[12];
@@ -207,8 +209,8 @@ void testTrueSurrogate(Platform& platform) {
  */
 void testBatchSizes(Platform& platform) {
     AnharmonicWell target(4);
-    auto system = target.createSystem();
     for (const char* model : {"affine", "lags", "framed", "framed_or_walk"}) {
+        auto system = createSystemFor(target, model);
         std::vector<long long> accepted;
         std::vector<Vec3> first;
         for (int batchSize : {1, 7, 64}) {
@@ -239,15 +241,14 @@ void testBatchSizes(Platform& platform) {
  */
 void testResume(Platform& platform) {
     AnharmonicWell target(4);
-    auto system = target.createSystem();
     for (const char* model : {"affine", "lags", "framed", "framed_or_walk"}) {
+        auto system = createSystemFor(target, model);
         TimewarpMCMCIntegrator first(modelPath(model, 4)), second(modelPath(model, 4));
-        int seed = 10;
         for (TimewarpMCMCIntegrator* integrator : {&first, &second}) {
             integrator->setSurrogate(surrogateContent("poor"));
             integrator->setSubchainLength(3);
-            integrator->setRandomNumberSeed(seed++);
         }
+        first.setRandomNumberSeed(10);
         Context context1(*system, first, platform), context2(*system, second, platform);
         std::mt19937 random(6);
         context1.setPositions(target.drawPositions(random));

@@ -208,4 +208,16 @@ struct CoupledOscillators : public Target {
     }
 };
 
+/**
+ * Create the System of a target for a model to run in: for flows that never move what they sample, one that
+ * does not feel where it lies.
+ */
+inline std::unique_ptr<System> createSystemFor(const Target& target, const std::string& model) {
+    if (model != "framed" && model != "identity")
+        return target.createSystem();
+    CoupledOscillators untethered(target.numParticles);
+    untethered.k = 0;
+    return untethered.createSystem();
+}
+
 #endif /*TIMEWARP_TEST_TARGETS_H_*/

@@ -440,6 +440,18 @@ class PolynomialEnergy(torch.nn.Module):
         return torch.where(beyond, torch.full_like(energy, math.nan), energy)
 
 
+class PairEnergy(torch.nn.Module):
+    """A surrogate that does not depend on where the particles lie: k/2 r^2 between all pairs."""
+
+    def __init__(self, k: float) -> None:
+        super().__init__()
+        self.k = k
+
+    def forward(self, positions: Tensor) -> Tensor:
+        p = positions.to(torch.float64)
+        return 0.25 * self.k * (p.unsqueeze(1) - p.unsqueeze(2)).square().sum([1, 2, 3])
+
+
 class SinglePrecisionEnergy(torch.nn.Module):
     """A surrogate that returns float32, which is refused."""
 
@@ -453,6 +465,7 @@ SURROGATES = {
     "poor": PolynomialEnergy(90.0, 0.0),
     "leaning": PolynomialEnergy(90.0, 0.0, lean=25.0),
     "bounded": PolynomialEnergy(50.0, 0.0, 0.3),
+    "pairs": PairEnergy(20.0),
     "single": SinglePrecisionEnergy(),
 }
 

@@ -17,6 +17,8 @@
 
 namespace TimewarpPlugin {
 
+class RandomKey;
+
 /**
  * What the chain needs of a platform: to move positions and velocities in and out of the Context, and to
  * compare them.  The chain itself (ProposalChain) is the same on all of them.  Arrays are in the order of
@@ -64,10 +66,10 @@ public:
      * Draw auxiliary velocities and the noise of which the model makes proposals, and write them to the
      * inputs of a batch.  They are the same on all platforms; see IterationNoise.
      *
-     * @param seed             the seed of the random numbers
+     * @param key              whose random numbers they are
      * @param firstIteration   the iteration that the first of the proposals is for
      */
-    virtual void drawNormals(OpenMM::ContextImpl& context, const ProposalInputs& inputs, std::uint64_t seed,
+    virtual void drawNormals(OpenMM::ContextImpl& context, const ProposalInputs& inputs, const RandomKey& key,
                              std::int64_t firstIteration);
     /**
      * Take the proposals of a batch, which replace those before.

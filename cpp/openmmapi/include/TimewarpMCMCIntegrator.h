@@ -3,6 +3,7 @@
 
 #include "internal/windowsExportTimewarp.h"
 #include "openmm/Integrator.h"
+#include "openmm/Kernel.h"
 #include <iosfwd>
 #include <memory>
 #include <string>
@@ -10,25 +11,31 @@
 
 namespace TimewarpPlugin {
 
+class DeviceLoan;
 class ProposalChain;
 class ProposalModel;
+class ReplicaNumbers;
 class SurrogateEnergy;
 class TimewarpStateKernel;
 struct ChainIdentity;
 struct ChainState;
+struct ChainSurroundings;
+struct KeptMotions;
 
 /**
  * This is an Integrator which samples the Boltzmann distribution of a System by Metropolis-Hastings Monte
  * Carlo.  Proposals are made by a conditional normalising flow (Timewarp: Klein et al., NeurIPS 2023,
- * arXiv 2302.01170), a TorchScript model loaded from a file.  One call to step(n) performs exactly n
- * Metropolis-Hastings iterations; an iteration whose proposal is rejected leaves the positions as they
- * were, and counts.
+ * arXiv 2302.01170), a TorchScript model loaded from a file.  One call to step(n) performs exactly n steps.
+ * A step proposes a state and accepts or rejects it with the System's energy: one proposal of the flow, or
+ * with a surrogate (see setSurrogate()) the end of a subchain of them.  A step that is rejected leaves the
+ * positions as they were, and counts.
  *
  * The sampled distribution is exact whatever the model has learned: the quality of the model determines
  * only the acceptance rate.  The trajectory is not a dynamical one.
  *
  * After each call to step() the velocities of the Context are a fresh draw from the Maxwell-Boltzmann
- * distribution: they are the auxiliary velocities of the last iteration, multiplied by sqrt(kT/m).
+ * distribution: they are the auxiliary velocities of the last proposal, multiplied by sqrt(kT/m).  If the
+ * System has a CMMotionRemover, they have no total momentum.
  */
 class EXPORT_TIMEWARP TimewarpMCMCIntegrator : public OpenMM::Integrator {
 public:
@@ -108,21 +115,26 @@ public:
      */
     void setBatchSize(int size);
     /**
-     * Get the random number seed.  See setRandomNumberSeed() for details.
+     * Get the random number seed that was set: with setRandomNumberSeed(), or else in the run whose State or
+     * checkpoint was loaded.  0 means that none was, and that the Context has picked one.  See
+     * setRandomNumberSeed() for details.
      */
     int getRandomNumberSeed() const;
     /**
      * Set the random number seed.  The precise meaning of this parameter is undefined, and is left up to each
      * Platform to interpret in an appropriate way.  If two simulations are run with the same seed, platform,
-     * number of threads and batch size, they will generate the same chain.
+     * number of threads and batch size, they will generate the same chain.  The integrators in a
+     * CompoundIntegrator have random numbers of their own, also if they have the same seed.
      *
      * If seed is set to 0 (which is the default value assigned), a unique seed is chosen when a Context is
      * created from this Integrator.  This is done to ensure that each Context receives unique random seeds
      * without you needing to set them explicitly.
      *
-     * A State or a checkpoint holds the seed of the run that wrote it, so that loading it continues that run.
-     * To start several different runs from one State, load it into each and then call this method: with a
-     * seed other than 0 it takes effect at once.
+     * A State and a checkpoint hold the seed of the run that wrote them.  Loading a checkpoint continues that
+     * run bit for bit, whatever seed was set before.  So does loading a State if no seed was set.  If one
+     * was, it is used instead, whether it was set before the State is loaded or after.  If a Context loads
+     * one State several times, as replica exchange does at its start, each time but the first begins a run of
+     * its own.
      */
     void setRandomNumberSeed(int seed);
     /**
@@ -183,12 +195,13 @@ public:
      */
     void setSubchainLength(int length);
     /**
-     * Get the fraction of proposals that the surrogate has accepted so far (0 before the first, and without
-     * a surrogate).
+     * Get the fraction of the flow's proposals that the surrogate has accepted so far (0 before the first,
+     * and without a surrogate).
      */
     double getSurrogateAcceptanceRate() const;
     /**
-     * Get the number of Metropolis-Hastings iterations performed so far.
+     * Get the number of steps performed so far: of states that were proposed to the System's energy.  With a
+     * surrogate each is the end of a subchain of getSubchainLength() proposals of the flow.
      */
     long long getNumProposed() const;
     /**
@@ -196,23 +209,24 @@ public:
      */
     long long getNumAccepted() const;
     /**
-     * Get the number of proposals that were rejected because the model, or the surrogate, returned a value
-     * that is not finite.
+     * Get the number of the flow's proposals that were rejected because the model, or the surrogate, returned
+     * a value that is not finite.
      */
     long long getNumNonFinite() const;
     /**
-     * Get the fraction of iterations that have moved the state so far (0 before the first).
+     * Get the fraction of steps that have moved the state so far (0 before the first).
      */
     double getAcceptanceRate() const;
     /**
      * Advance the chain.
      *
-     * @param steps   the number of Metropolis-Hastings iterations to perform
+     * @param steps   the number of steps to perform
      */
     void step(int steps) override;
     /**
      * Set a function that step() of every integrator asks about ten times a second whether to stop.  If it
-     * returns true, step() ends after the current iteration.  It is called by the thread that called step().
+     * returns true, step(n) ends after the step that it is at.  It is called by the thread that called
+     * step().
      *
      * @param check   the function, or NULL (the default) for none
      */
@@ -232,7 +246,11 @@ protected:
 private:
     TimewarpMCMCIntegrator(const std::string& modelPath, std::unique_ptr<ProposalModel> model, bool embed);
     const ProposalChain& requireChain() const;
-    void chooseDevice(const TimewarpStateKernel& kernel);
+    void chooseDevice(OpenMM::ContextImpl& context, TimewarpStateKernel& kernel);
+    ChainSurroundings findSurroundings(OpenMM::ContextImpl& context);
+    KeptMotions keptByOthers(OpenMM::ContextImpl& context, const DeviceLoan& loan) const;
+    KeptMotions keptBy(OpenMM::ContextImpl& context, const DeviceLoan& loan,
+                       const std::vector<int>& of) const;
     ChainIdentity getIdentity() const;
     void setChainState(const ChainState& state);
     std::string modelPath;
@@ -244,9 +262,11 @@ private:
     long long numProposed, numAccepted, numNonFinite;
     double surrogateAcceptanceRate;
     std::vector<int> particles;
-    // Of the System that the integrator is bound to.
+    // Of the Context that the integrator is bound to: its System, and the particles that are moved.
     std::string systemSha256;
-    std::size_t numAtoms;
+    std::vector<int> moved;
+    OpenMM::Kernel kernel;
+    std::unique_ptr<ReplicaNumbers> replicas;
     std::unique_ptr<ProposalModel> model;
     std::unique_ptr<SurrogateEnergy> surrogate;
     std::unique_ptr<ProposalChain> chain;

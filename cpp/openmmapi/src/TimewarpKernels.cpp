@@ -22,21 +22,21 @@ void TimewarpStateKernel::writeState(ContextImpl& context, const ProposalInputs&
 }
 
 template <typename Real>
-static void writeNormals(const ProposalInputs& inputs, uint64_t seed, int64_t firstIteration) {
+static void writeNormals(const ProposalInputs& inputs, const RandomKey& key, int64_t firstIteration) {
     int numVelocities = 3 * inputs.numAtoms;
     Real* velocities = static_cast<Real*>(inputs.velocities);
     Real* noise = static_cast<Real*>(inputs.noise);
     for (int i = 0; i < inputs.size; i++) {
-        IterationNoise random(seed, firstIteration + i, NoiseLayout::FIRST_NORMAL_BLOCK);
+        IterationNoise random(key, firstIteration + i, NoiseLayout::FIRST_NORMAL_BLOCK);
         random.normal(velocities + i * numVelocities, numVelocities);
         random.normal(noise + i * inputs.noiseSize, inputs.noiseSize);
     }
 }
 
-void TimewarpStateKernel::drawNormals(ContextImpl& context, const ProposalInputs& inputs, uint64_t seed,
-                                      int64_t firstIteration) {
+void TimewarpStateKernel::drawNormals(ContextImpl& context, const ProposalInputs& inputs,
+                                      const RandomKey& key, int64_t firstIteration) {
     if (inputs.isDouble)
-        writeNormals<double>(inputs, seed, firstIteration);
+        writeNormals<double>(inputs, key, firstIteration);
     else
-        writeNormals<float>(inputs, seed, firstIteration);
+        writeNormals<float>(inputs, key, firstIteration);
 }

@@ -1,9 +1,11 @@
 #include "TimewarpMCMCIntegrator.h"
 #include "ProposalChain.h"
 #include "ProposalModel.h"
+#include "ReplicaNumbers.h"
 #include "Sha256.h"
 #include "SurrogateEnergy.h"
 #include "TimewarpKernels.h"
+#include "openmm/CompoundIntegrator.h"
 #include "openmm/Context.h"
 #include "openmm/Force.h"
 #include "openmm/OpenMMException.h"
@@ -16,6 +18,7 @@
 #include <cmath>
 #include <iomanip>
 #include <numeric>
+#include <set>
 #include <sstream>
 #include <typeinfo>
 
@@ -40,10 +43,10 @@ static double nominalLag(const ModelMetadata& metadata) {
 }
 
 /**
- * What tells one System from another in a checkpoint: masses, constraints, kinds of forces, and the particles
- * that the model moves.
+ * What tells one System from another in a checkpoint: masses, constraints, kinds of forces, and whether it is
+ * periodic.
  */
-static string digestOfSystem(const System& system, const vector<int>& moved) {
+static string digestOfSystem(const System& system) {
     stringstream text;
     text << setprecision(17);
     for (int i = 0; i < system.getNumParticles(); i++)
@@ -51,29 +54,27 @@ static string digestOfSystem(const System& system, const vector<int>& moved) {
     text << "constraints " << system.getNumConstraints();
     for (int i = 0; i < system.getNumForces(); i++)
         text << " " << typeid(system.getForce(i)).name();
-    for (int particle : moved)
-        text << " " << particle;
+    text << (system.usesPeriodicBoundaryConditions() ? " periodic" : "");
     return sha256(text.str());
 }
 
 /**
- * In a periodic System, displacements that give an image of a state, as far as a model can tell: every
- * molecule has its own.
+ * Get the integrators of a Context, those in CompoundIntegrators one by one.
  */
-static vector<Vec3> imageShifts(const ContextImpl& context, const vector<int>& moved) {
-    if (!context.getSystem().usesPeriodicBoundaryConditions())
-        return {};
-    vector<Vec3> shifts(context.getSystem().getNumParticles());
-    double scale = 1;
-    for (const vector<int>& molecule : context.getMolecules()) {
-        for (int particle : molecule)
-            shifts[particle] = Vec3(1.3, -0.7, 0.4) * scale;
-        scale = -0.8 * scale;
+static void collectIntegrators(Integrator& integrator, vector<Integrator*>& found) {
+    auto* compound = dynamic_cast<CompoundIntegrator*>(&integrator);
+    if (compound == NULL) {
+        found.push_back(&integrator);
+        return;
     }
-    vector<Vec3> ofAtoms;
-    for (int particle : moved)
-        ofAtoms.push_back(shifts[particle]);
-    return ofAtoms;
+    for (int i = 0; i < compound->getNumIntegrators(); i++)
+        collectIntegrators(compound->getIntegrator(i), found);
+}
+
+static vector<Integrator*> integratorsOf(ContextImpl& context) {
+    vector<Integrator*> found;
+    collectIntegrators(context.getIntegrator(), found);
+    return found;
 }
 
 TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath)
@@ -87,7 +88,7 @@ TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath, const st
 TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath, unique_ptr<ProposalModel> newModel,
                                                bool embed)
         : modelPath(modelPath), numProposed(0), numAccepted(0), numNonFinite(0), surrogateAcceptanceRate(0),
-          numAtoms(0), model(move(newModel)) {
+          model(std::move(newModel)) {
     setEmbedModel(embed);
     setTemperature(model->getMetadata().temperature);
     setLagWeights(model->getMetadata().lagWeights);
@@ -181,13 +182,15 @@ void TimewarpMCMCIntegrator::setBatchSize(int size) {
 }
 
 int TimewarpMCMCIntegrator::getRandomNumberSeed() const {
+    if (chain != nullptr && chain->getCounters().seedIsSet)
+        return chain->getCounters().seed;
     return randomNumberSeed;
 }
 
 void TimewarpMCMCIntegrator::setRandomNumberSeed(int seed) {
     randomNumberSeed = seed;
-    if (chain != nullptr && seed != 0)
-        chain->setSeed(seed);
+    if (chain != nullptr)
+        chain->setSeed(seed == 0 ? chain->getCounters().seed : seed, seed != 0);
 }
 
 const vector<int>& TimewarpMCMCIntegrator::getParticles() const {
@@ -258,36 +261,82 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     // Check the System before binding to the Context, so that a refused integrator can be used with another.
 
     const System& system = contextRef.getSystem();
-    vector<int> moved = particles;
-    if (moved.empty()) {
-        moved.resize(system.getNumParticles());
-        iota(moved.begin(), moved.end(), 0);
+    vector<int> newMoved = particles;
+    if (newMoved.empty()) {
+        newMoved.resize(system.getNumParticles());
+        iota(newMoved.begin(), newMoved.end(), 0);
     }
     vector<pair<int, int>> bonds;
     for (ForceImpl* force : contextRef.getForceImpls())
         for (auto& bond : force->getBondedParticles())
             bonds.push_back(bond);
-    model->getMetadata().checkSystem(system, moved, bonds);
-    Kernel kernel = contextRef.getPlatform().createKernel(TimewarpStateKernel::Name(), contextRef);
-    chooseDevice(kernel.getAs<TimewarpStateKernel>());
+    model->getMetadata().checkSystem(system, newMoved, bonds);
+    Kernel newKernel = contextRef.getPlatform().createKernel(TimewarpStateKernel::Name(), contextRef);
+    newKernel.getAs<TimewarpStateKernel>().initialize(system, newMoved);
+    chooseDevice(contextRef, newKernel.getAs<TimewarpStateKernel>());
     context = &contextRef;
     owner = &contextRef.getOwner();
-    kernel.getAs<TimewarpStateKernel>().initialize(system, moved);
+    moved = newMoved;
+    kernel = newKernel;
+    systemSha256 = digestOfSystem(system);
+    replicas = make_unique<ReplicaNumbers>();
     int seed = (randomNumberSeed == 0 ? osrngseed() : randomNumberSeed);
-    chain = make_unique<ProposalChain>(*model, kernel, seed, imageShifts(contextRef, moved));
+    chain = make_unique<ProposalChain>(*model, kernel, seed, findSurroundings(contextRef));
+    chain->setSeed(seed, randomNumberSeed != 0);
     chain->setLagWeights(lagWeights);
     chain->setSurrogate(surrogate.get());
-    systemSha256 = digestOfSystem(system, moved);
-    numAtoms = moved.size();
 }
 
-void TimewarpMCMCIntegrator::chooseDevice(const TimewarpStateKernel& kernel) {
+ChainSurroundings TimewarpMCMCIntegrator::findSurroundings(ContextImpl& contextRef) {
+    ChainSurroundings surroundings;
+    for (Integrator* integrator : integratorsOf(contextRef)) {
+        if (integrator == this)
+            break;
+        surroundings.number += (dynamic_cast<TimewarpMCMCIntegrator*>(integrator) != NULL);
+    }
+    surroundings.particles = moved;
+    surroundings.images = PeriodicImages(contextRef, moved);
+    surroundings.centerOfMass = CenterOfMass(contextRef, moved);
+    surroundings.keptByOthers = [this](ContextImpl& context, const DeviceLoan& loan) {
+        return keptByOthers(context, loan);
+    };
+    return surroundings;
+}
+
+KeptMotions TimewarpMCMCIntegrator::keptByOthers(ContextImpl& contextRef, const DeviceLoan& loan) const {
+    // Dynamics turn and move all that has mass.
+
+    KeptMotions kept;
+    for (Integrator* integrator : integratorsOf(contextRef)) {
+        auto* other = dynamic_cast<TimewarpMCMCIntegrator*>(integrator);
+        if (other == NULL)
+            kept.join({false, false});
+        else if (other != this)
+            kept.join(other->keptBy(contextRef, loan, moved));
+    }
+    return kept;
+}
+
+KeptMotions TimewarpMCMCIntegrator::keptBy(ContextImpl& contextRef, const DeviceLoan& loan,
+                                           const vector<int>& of) const {
+    set<int> theirs(of.begin(), of.end());
+    if (none_of(moved.begin(), moved.end(), [&](int particle) { return theirs.count(particle) > 0; }))
+        return KeptMotions();
+    vector<Vec3> all, positions;
+    contextRef.getPositions(all);
+    for (int particle : moved)
+        positions.push_back(all[particle]);
+    return model->findKeptMotions(loan, positions, lagWeights);
+}
+
+void TimewarpMCMCIntegrator::chooseDevice(ContextImpl& contextRef, TimewarpStateKernel& kernel) {
+    DeviceLoan loan(kernel, contextRef);
     int device = kernel.getModelDevice();
-    model->useDevice(device);
+    model->useDevice(loan, device);
     if (surrogate != nullptr)
-        surrogate->useDevice(device);
+        surrogate->useDevice(loan, device);
     if (!useCudaGraphs) {
-        model->setGraphRecorder(nullptr);
+        model->setGraphRecorder(loan, nullptr);
         return;
     }
     if (model->getDevice() == "cpu")
@@ -298,16 +347,20 @@ void TimewarpMCMCIntegrator::chooseDevice(const TimewarpStateKernel& kernel) {
                             : "the installed torch is a build without CUDA, or finds no device; install a "
                               "CUDA build of torch") +
                 ", or call setUseCudaGraphs(False)");
-    model->setGraphRecorder(kernel.createGraphRecorder());
+    model->setGraphRecorder(loan, kernel.createGraphRecorder());
 }
 
 void TimewarpMCMCIntegrator::cleanup() {
-    model->setGraphRecorder(nullptr);
+    if (model->usesGraphs()) {
+        DeviceLoan loan(kernel.getAs<TimewarpStateKernel>(), *context);
+        model->setGraphRecorder(loan, nullptr);
+    }
     numProposed = getNumProposed();
     numAccepted = getNumAccepted();
     numNonFinite = getNumNonFinite();
     surrogateAcceptanceRate = getSurrogateAcceptanceRate();
     chain.reset();
+    kernel = Kernel();
 }
 
 vector<string> TimewarpMCMCIntegrator::getKernelNames() {
@@ -336,7 +389,8 @@ void TimewarpMCMCIntegrator::setInterruptionCheck(bool (*check)()) {
 }
 
 ChainIdentity TimewarpMCMCIntegrator::getIdentity() const {
-    return {modelPath, getModelSha256(), systemSha256, numAtoms, getLagTimes().size()};
+    return {modelPath,    getModelSha256(), sha256(moved.data(), moved.size() * sizeof(int)),
+            systemSha256, moved.size(),     getLagTimes().size()};
 }
 
 void TimewarpMCMCIntegrator::setChainState(const ChainState& state) {
@@ -351,7 +405,9 @@ void TimewarpMCMCIntegrator::createCheckpoint(ostream& stream) const {
 
 void TimewarpMCMCIntegrator::loadCheckpoint(istream& stream) {
     requireChain();
-    setChainState(readCheckpoint(stream, getIdentity()));
+    ChainState state = readCheckpoint(stream, getIdentity());
+    setChainState(state);
+    randomNumberSeed = (state.counters.seedIsSet ? state.counters.seed : 0);
 }
 
 void TimewarpMCMCIntegrator::serializeParameters(SerializationNode& node) const {
@@ -366,5 +422,15 @@ void TimewarpMCMCIntegrator::deserializeParameters(const SerializationNode& node
 
     if (!node.hasProperty("lookAheadStart"))
         return;
-    setChainState(readNode(node, getIdentity()));
+    ChainState state = readNode(node, getIdentity());
+    ChainCounters& counters = state.counters;
+    const int64_t seed = counters.seed, replica = counters.replica;
+    if (randomNumberSeed != 0) {
+        counters.seed = randomNumberSeed;
+        counters.seedIsSet = 1;
+    }
+    counters.replica = replicas->choose(counters.seed, replica, counters.iteration);
+    if (counters.seed != seed || counters.replica != replica)
+        state.discardLookAhead();
+    setChainState(state);
 }

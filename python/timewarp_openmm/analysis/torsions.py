@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import mdtraj
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
 from ..molecule.graph import Molecule
 from ..molecule.stereochemistry import amide_torsions, backbone_torsions
+from ..simulation.explore import measure_torsions
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,16 @@ def true_rotors(torsions: Sequence[Torsion]) -> list[Torsion]:
     return [torsion for torsion in torsions if torsion.fold == 1]
 
 
-def measure_torsions(
-    trajectory: mdtraj.Trajectory, torsions: Sequence[Torsion]
+def folded_torsions(
+    positions: NDArray[np.floating], torsions: Sequence[Torsion]
 ) -> NDArray[np.float32]:
-    """Return torsions [F, T] in rad, in [-pi, pi]; those of like hydrogens modulo their fold."""
-    if not torsions:
-        return np.zeros((trajectory.n_frames, 0), dtype=np.float32)
-    atoms = np.array([torsion.atoms for torsion in torsions])
-    angles = mdtraj.compute_dihedrals(trajectory, atoms, periodic=False)
+    """Return torsions [F, T] in rad of frames [F, N, 3], in [-pi, pi].
+
+    Those that turn like hydrogens are given modulo their fold.
+    """
+    angles = measure_torsions(positions, [torsion.atoms for torsion in torsions])
     period = 2 * np.pi / np.array([torsion.fold for torsion in torsions])
-    folded: NDArray[np.float32] = angles - period * np.round(angles / period)
+    folded: NDArray[np.float64] = angles - period * np.round(angles / period)
     return folded.astype(np.float32)
 
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import mdtraj
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from ..analysis.autocorrelation import (
     stack_chains,
 )
 from ..analysis.tica import SlowCoordinates
-from ..analysis.torsions import Torsion, measure_torsions
+from ..analysis.torsions import Torsion, folded_torsions
 from .rates import Crossings, SlowSplit, count_sides
 from .samplers import Recording
 
@@ -89,13 +88,10 @@ class MethodResult:
 
 
 def chain_torsions(
-    recordings: Sequence[Recording], torsions: Sequence[Torsion], topology: mdtraj.Topology
+    recordings: Sequence[Recording], torsions: Sequence[Torsion]
 ) -> list[NDArray[np.float64]]:
     """Return the torsions [F, T] / rad of each chain's frames."""
-    return [
-        measure_torsions(mdtraj.Trajectory(np.stack(r.frames), topology), torsions).astype(float)
-        for r in recordings
-    ]
+    return [folded_torsions(np.stack(r.frames), torsions).astype(float) for r in recordings]
 
 
 def measure(
@@ -116,28 +112,23 @@ def measure(
     crossings = on_side = None
     if split is not None:
         column = _column_of(split, torsions)
-        crossings = Crossings(0, 0, 0.0, 0.0)
         on_side = [split.sides(a[:, column]) for a in angles]
-        for recording, side in zip(recordings, on_side, strict=True):
-            crossings += count_sides([side], recording.seconds / len(side))
+        crossings = _count_crossings(recordings, on_side)
     # Where the slowest barrier is known, chains that never crossed it have not mixed, even if they
     # all sit on one side and agree.
     crossed = crossings is None or crossings.inward + crossings.outward > 0
-    found = []
-    for column, torsion in enumerate(torsions):
-        series = stack_chains([a[:, column] for a in angles])
-        found.append(_rate(torsion.name, recordings, angles, series, True, crossed))
-    rates = [rate for rate in found if rate is not None]
-    component = None
+
+    def rate(
+        quantity: str, chains: Sequence[NDArray[np.floating]], circular: bool = False
+    ) -> Rate | None:
+        return _rate(quantity, recordings, angles, stack_chains(chains), circular, crossed)
+
+    found = [rate(t.name, [a[:, k] for a in angles], True) for k, t in enumerate(torsions)]
+    component = sides = None
     if slow is not None:
-        projected = stack_chains([slow.project(a)[:, 0] for a in angles])
-        component = _rate("TIC 1", recordings, angles, projected, False, crossed)
-    sides = None
-    if split is not None and on_side is not None:
-        series = stack_chains([side.astype(float) for side in on_side])
-        sides = _rate(
-            f"side of {torsions[column].name}", recordings, angles, series, False, crossed
-        )
+        component = rate("TIC 1", [slow.project(a)[:, 0] for a in angles])
+    if on_side is not None:
+        sides = rate(f"side of {torsions[column].name}", [s.astype(float) for s in on_side])
     return MethodResult(
         name,
         len(recordings),
@@ -146,11 +137,20 @@ def measure(
         sum(r.steps for r in recordings),
         sum(r.picoseconds for r in recordings),
         # Unmeasured ones first: a torsion whose chains disagree is slower than any number says.
-        min(rates, key=lambda r: (r.measured, r.per_second), default=None),
+        min(filter(None, found), key=lambda r: (r.measured, r.per_second), default=None),
         component,
         sides,
         crossings,
     )
+
+
+def _count_crossings(
+    recordings: Sequence[Recording], on_side: Sequence[NDArray[np.bool_]]
+) -> Crossings:
+    total = Crossings(0, 0, 0.0, 0.0)
+    for recording, side in zip(recordings, on_side, strict=True):
+        total += count_sides([side], recording.seconds / len(side))
+    return total
 
 
 def _column_of(split: SlowSplit, torsions: Sequence[Torsion]) -> int:

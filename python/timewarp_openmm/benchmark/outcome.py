@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from ..analysis.tica import fit_slow_coordinates
 from ..analysis.torsions import proper_torsions, true_rotors
 from ..molecule.graph import Molecule
-from ..trajectories.frames import reader_topology
 from .measure import (
     BreakEven,
     Comparison,
@@ -68,8 +67,7 @@ def conclude(
         Of the model, which says what it cost.
     """
     rotors = true_rotors(proper_torsions(molecule))
-    topology = reader_topology(molecule)
-    angles = {k: chain_torsions(r, rotors, topology) for k, r in recordings.items()}
+    angles = {k: chain_torsions(r, rotors) for k, r in recordings.items()}
     problems = []
     try:
         slow = fit_slow_coordinates(angles[REFERENCE_METHOD], lag=_TICA_LAG)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import mdtraj
 import numpy as np
 import openmm
 from numpy.typing import NDArray
 
 from ..analysis.tica import torsion_features
-from ..analysis.torsions import Torsion, measure_torsions
+from ..analysis.torsions import Torsion, folded_torsions
 from ..bounds import shifted_seed
-from ..molecule.graph import molecule_from_topology
 from ..simulation.explore import ExploreSettings, find_basins
 from ..simulation.langevin import get_positions
 from ..simulation.systems import MolecularSystem
-from ..trajectories.frames import reader_topology
 from .samplers import Maker, Recording, Thermostat
 
 #: Turns that each chain gets; the more, the less a busy spell of the machine falls on one method.
@@ -54,9 +51,7 @@ def find_starts(
         integrator.step(dynamics.steps(EQUILIBRATION))
         positions.append(np.asarray(get_positions(context)))
     stacked = np.stack(positions)
-    topology = reader_topology(molecule_from_topology(molecule.topology))
-    frames = mdtraj.Trajectory(stacked.astype(np.float32), topology)
-    chosen = choose_distant(torsion_features(measure_torsions(frames, torsions)), chains)
+    chosen = choose_distant(torsion_features(folded_torsions(stacked, torsions)), chains)
     return stacked[[chosen[k % len(chosen)] for k in range(chains)]]
 
 

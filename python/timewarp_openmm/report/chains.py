@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from ..analysis.autocorrelation import (
     sampling_quality,
     stack_chains,
 )
+from ..analysis.chain import ChainWatch
 from ..analysis.normality import compare_with_normal
 from ..analysis.tica import SlowCoordinates
 from . import drawing
@@ -40,27 +42,11 @@ def acceptance_section(study: Study, warnings: list[str]) -> Section:
             raise ValueError("the chain could not be read")
         if all(chain.watch.frames < 2 for chain in study.chain.chains):
             raise ValueError("there is one frame only")
-        lines = {}
-        rows = {}
         for chain in study.chain.chains:
-            watch = chain.watch
-            values = watch.over_time.values
-            x = np.arange(len(values), dtype=float) * watch.over_time.size
-            lines[chain.name] = (x, values)
-            longest = f"{watch.longest_stay} frames, from frame {watch.longest_at}"
-            rows[chain.name] = [str(watch.frames), show(watch.moved_share), longest]
-            section.numbers[chain.name] = {
-                "frames": watch.frames,
-                "moved": watch.moved_share,
-                "longest_stay_frames": watch.longest_stay,
-                "longest_stay_at": watch.longest_at,
-                "over_time": {"frames_per_value": watch.over_time.size, "moved": values},
-            }
-            if watch.longest_stay > 0.05 * watch.frames and watch.frames > 100:
-                warnings.append(
-                    f"{chain.name} stood still for {watch.longest_stay} of {watch.frames} frames "
-                    f"(from frame {watch.longest_at})"
-                )
+            section.numbers[chain.name] = _moves(chain.watch)
+        warnings += [note for c in study.chain.chains if (note := _long_stay(c.name, c.watch))]
+        lines = {c.name: _over_time(c.watch) for c in study.chain.chains}
+        rows = {c.name: _moves_row(c.watch) for c in study.chain.chains}
         figure = drawing.draw_lines(lines, ("frame", "share that moved"), bottom=0.0)
         section.pictures.append(Picture("acceptance", "Frames that moved, over time.", figure))
         header = ["chain", "frames", "moved", "longest stay"]
@@ -77,6 +63,36 @@ def acceptance_section(study: Study, warnings: list[str]) -> Section:
             "longest_stay_iterations": run.longest_stay,
         }
     return section
+
+
+def _moves(watch: ChainWatch) -> dict[str, Any]:
+    means = watch.over_time
+    return {
+        "frames": watch.frames,
+        "moved": watch.moved_share,
+        "longest_stay_frames": watch.longest_stay,
+        "longest_stay_at": watch.longest_at,
+        "over_time": {"frames_per_value": means.size, "moved": means.values},
+    }
+
+
+def _moves_row(watch: ChainWatch) -> list[str]:
+    longest = f"{watch.longest_stay} frames, from frame {watch.longest_at}"
+    return [str(watch.frames), show(watch.moved_share), longest]
+
+
+def _over_time(watch: ChainWatch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    values = watch.over_time.values
+    return np.arange(len(values), dtype=float) * watch.over_time.size, values
+
+
+def _long_stay(name: str, watch: ChainWatch) -> str | None:
+    if watch.longest_stay <= 0.05 * watch.frames or watch.frames <= 100:
+        return None
+    return (
+        f"{name} stood still for {watch.longest_stay} of {watch.frames} frames "
+        f"(from frame {watch.longest_at})"
+    )
 
 
 def sampling_section(

@@ -196,16 +196,13 @@ def typical_conformations(
     """Return one conformation [C, N, 3] of each state of the MD, nearest to its largest cluster."""
     from ..analysis.states import nearest_centre
     from ..analysis.tica import torsion_features
-    from ..analysis.torsions import measure_torsions
+    from ..analysis.torsions import folded_torsions
 
     subject = study.subject
     if states is None or study.reference is None:
         return subject.positions[None].astype(np.float32), ["topology file"]
-    import mdtraj
-
     frames = study.reference.frames()
-    trajectory = mdtraj.Trajectory(frames, subject.topology)
-    torsions = measure_torsions(trajectory, [subject.torsions[c] for c in study.rotors])
+    torsions = folded_torsions(frames, [subject.torsions[c] for c in study.rotors])
     cluster, distance = nearest_centre(torsion_features(torsions), states.centres)
     chosen, names = [], []
     for s, name in enumerate(states.names):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..analysis.chain import ChainWatch
 from ..analysis.series import BlockHistograms, ThinnedSeries
 from ..analysis.structure import Geometry, IntegrityCheck, histograms_like, molecule_geometry
-from ..analysis.torsions import Torsion, measure_torsions, proper_torsions
+from ..analysis.torsions import Torsion, folded_torsions, proper_torsions
 from ..molecule.graph import Molecule
 from ..trajectories.frames import FrameReader
 
@@ -170,7 +170,7 @@ def _take(result: Survey, chain: ChainSurvey, subject: Subject, piece: NDArray[n
     if len(piece) == 0:
         return
     frames = mdtraj.Trajectory(piece, subject.topology)
-    chain.torsions.append(measure_torsions(frames, subject.torsions))
+    chain.torsions.append(folded_torsions(piece, subject.torsions))
     chain.frames.append(piece)
     chain.watch.append(piece)
     values = subject.geometry.measure(frames)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openmm
 import torch
 from lightning_fabric import Fabric
 
-from .. import __version__
 from ..energies.openmm_energy import OpenMMEnergy
-from ..files import exclusive_lock, sha256_of, write_bytes_atomically
-from ..flows.registry import build_flow, flow_class
+from ..files import exclusive_lock, write_bytes_atomically
+from ..flows.registry import build_flow
 from ..losses.batch import Batch
 from ..losses.likelihood import negative_log_likelihood
 from ..losses.prefetch import Prefetch
@@ -29,17 +26,6 @@ from ..simulation.langevin import default_platform
 from ..simulation.run import SYSTEM_FILE
 from ..simulation.systems import load_system_xml
 from ..stages import Conflict, Done, Missing, Partial, Standing, refuse
-from ..trajectories.pairs import (
-    PairSampler,
-    Trajectory,
-    TrajectorySet,
-    WeightedTrajectory,
-    load_independent,
-    load_trajectories,
-    load_weights,
-    mix_frames,
-    split_by_trajectory,
-)
 from .batches import BatchSource
 from .checkpoints import (
     BEST_FILE,
@@ -55,6 +41,7 @@ from .checkpoints import (
     truncate_metrics,
 )
 from .config import TrainingConfig, parse_config
+from .data import TrainingData, prepare_data
 from .independence import draw, log_weights_of, run_chains
 
 #: Steps in succession whose gradient may be infinite before training is given up.
@@ -88,15 +75,6 @@ class Progress:
     tests_without_gain: int = 0
     bad_steps: int = 0
     finished: bool = False
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Batches for training and testing, and what they were made from."""
-
-    train: BatchSource
-    test: BatchSource
-    provenance: Provenance
 
 
 def train(
@@ -154,101 +132,6 @@ def training_standing(config: TrainingConfig, out: str | Path) -> Standing:
     """
     last = Path(out) / LAST_FILE
     return _standing(last, config, prepare_data(config).provenance) if last.exists() else Missing()
-
-
-def prepare_data(config: TrainingConfig) -> TrainingData:
-    """Load, check and split the trajectories.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If they are missing or unsuitable, or their temperature is not known.
-    """
-    found = load_trajectories(config.data.folder)
-    train, test = split_by_trajectory(
-        found.trajectories,
-        config.data.test_fraction,
-        config.seed,
-        config.data.test_trajectories,
-    )
-    drawn_train, drawn_test = None, None
-    if config.data.independent is not None:
-        drawn_train, drawn_test = load_independent(
-            config.data.independent, found.molecule.num_atoms
-        )
-    return TrainingData(
-        _batch_source(config, found, train, drawn_train),
-        _batch_source(config, found, test, drawn_test),
-        _provenance(config, found, train, test),
-    )
-
-
-def _batch_source(
-    config: TrainingConfig,
-    found: TrajectorySet,
-    part: tuple[Trajectory, ...],
-    drawn: WeightedTrajectory | None,
-) -> BatchSource:
-    file = config.data.frame_weights
-    weights = None if file is None else load_weights(file, part)
-    if drawn is not None:
-        simulated = weights or [np.ones(len(t.positions), dtype=np.float32) for t in part]
-        part, weights = mix_frames(part, simulated, drawn)
-    pairs = PairSampler(part, config.lag_times, config.lag_weights, weights)
-    rigid_motion = flow_class(config.flow).feels_rigid_motion
-    return BatchSource(pairs, found.molecule, config.augmentation, rigid_motion)
-
-
-def _provenance(
-    config: TrainingConfig,
-    found: TrajectorySet,
-    train: tuple[Trajectory, ...],
-    test: tuple[Trajectory, ...],
-) -> Provenance:
-    protocol = found.run.get("protocol", {})
-    temperature = config.data.temperature or protocol.get("temperature")
-    force_field = config.data.force_field or protocol.get("force_field")
-    if temperature is None or force_field is None:
-        raise ValueError(
-            f"{found.folder} has no run.json that says at which temperature and with which force "
-            "field its trajectories were made; set data.temperature and data.force_field"
-        )
-    reference = train[0].positions[0]
-    reference = reference - reference.mean(0)
-    data = {
-        "sha256": found.sha256(),
-        "inputs": _input_digests(config),
-        "protocol": protocol,
-        "train": [trajectory.name for trajectory in train],
-        "test": [trajectory.name for trajectory in test],
-        "dropped_starts": found.run.get("dropped_starts", 0),
-        "frames": sum(len(trajectory.positions) for trajectory in train),
-    }
-    versions = {
-        "timewarp_openmm": __version__,
-        "torch": torch.__version__,
-        "openmm": openmm.__version__,
-        "python": platform.python_version(),
-    }
-    return Provenance(
-        found.molecule,
-        float(temperature),
-        tuple(force_field),
-        [[float(v) for v in row] for row in reference],
-        data,
-        versions,
-    )
-
-
-def _input_digests(config: TrainingConfig) -> dict[str, str]:
-    """Return the SHA-256 of what is used beside the trajectories, as far as it is there."""
-    data = config.data
-    files = {
-        "system": data.folder / SYSTEM_FILE,
-        "frame_weights": data.frame_weights,
-        "independent": data.independent,
-    }
-    return {name: sha256_of(p) for name, p in files.items() if p is not None and p.exists()}
 
 
 def learning_rate(config: TrainingConfig, step: int, done: float) -> float:

@@ -45,6 +45,7 @@ VARIANTS: dict[str, FlowConfig] = {
     "internal, lags": InternalFlowConfig(**BOTH, narrow_transform="spline"),
     "internal, attention": InternalFlowConfig(**BOTH, conditioner="attention"),
     "internal, velocities": InternalFlowConfig(**BOTH, velocities=True),
+    "internal, both": InternalFlowConfig(**BOTH, conditioner="attention", velocities=True),
 }
 DEFAULTS = {flow.config_class().coordinates: flow.config_class() for flow in FLOWS}
 CONFIGS = {**DEFAULTS, **VARIANTS}

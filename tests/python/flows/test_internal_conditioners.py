@@ -1,9 +1,7 @@
 """Attention conditioners and auxiliary velocities in the flow in internal coordinates."""
 
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from internal_flows import INF, SMALL, draw, trained_like
@@ -11,8 +9,6 @@ from molecules import make
 from pydantic import ValidationError
 from torch import Tensor
 
-from timewarp_openmm.contract import ModelMetadata
-from timewarp_openmm.flows import export_model
 from timewarp_openmm.flows.internal.attention_conditioner import BOND_LENGTH, AttentionContext
 from timewarp_openmm.flows.internal.config import AttentionConfig, InternalFlowConfig
 from timewarp_openmm.flows.internal.coordinate_places import CoordinatePlaces, coordinate_places
@@ -37,43 +33,6 @@ def in_double(name: str, **config: object) -> tuple[InternalFlow, Tensor]:
 
 def lags(batch: int) -> Tensor:
     return torch.tensor(LAGS, dtype=torch.float64).repeat(batch // len(LAGS))
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_round_trip_scripted_or_not(variant: dict[str, object]) -> None:
-    flow, x = in_double("ala", **variant)
-    noise, lag = draw(flow, 8).double(), lags(8)
-    y, w, log_q = flow.sample(x[0], noise, lag)
-    assert (flow.invert(y, w, x[:1], lag) - noise).abs().max() < 1e-9
-    assert (flow.log_prob(y, w, x[:1], lag) - log_q).abs().max() < 1e-9
-    each = x[:1].expand(8, -1, -1)
-    assert (flow.log_prob(y, w, each, lag) - log_q).abs().max() < 1e-9
-    scripted = torch.jit.script(flow)
-    theirs = scripted.sample(x[0], noise, lag)
-    assert all(torch.equal(a, b) for a, b in zip((y, w, log_q), theirs, strict=True))
-    assert torch.equal(flow.log_prob(y, w, x[:1], lag), scripted.log_prob(y, w, x[:1], lag))
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_density_is_that_of_the_noise_by_autodiff(variant: dict[str, object]) -> None:
-    flow, x = in_double(SMALLEST, **variant)
-    chart, frame, noise = flow.shape, x[:1], draw(flow, 1).double()
-    for lag_time in LAGS:
-        lag = torch.tensor([lag_time], dtype=torch.float64)
-
-        def shape_and_velocities(noise: Tensor, lag: Tensor = lag) -> Tensor:
-            y, w, _ = flow.sample(frame[0], noise[None], lag)
-            rotors, _, narrow, _ = chart.to_shape(y)
-            return torch.cat([rotors, narrow, w.flatten(1)], dim=1)[0]
-
-        jacobian = torch.autograd.functional.jacobian(shape_and_velocities, noise[0])
-        y, _, log_q = flow.sample(frame[0], noise, lag)
-        _, _, _, log_volume = chart.to_shape(y)
-        log_noise = -0.5 * (noise.square() + math.log(2 * math.pi)).sum()
-        # A symmetric rotor's angle is that of the whole circle times its fold.
-        log_volume = log_volume[0] - chart.fold.log().sum()
-        expected = log_noise - torch.linalg.slogdet(jacobian).logabsdet - log_volume
-        assert abs(float(expected - log_q)) < 1e-7
 
 
 def test_velocities_and_coordinates_depend_on_each_other() -> None:
@@ -111,23 +70,6 @@ def test_infinite_lag_knows_nothing_of_x(variant: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_rigid_motion_has_no_part_in_the_density(variant: dict[str, object]) -> None:
-    flow, x = in_double("ala", **variant)
-    q, r = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
-    q = q * np.sign(np.diag(r))
-    turn = torch.tensor(q * np.linalg.det(q))
-    lag, noise = lags(8), draw(flow, 8).double()
-    y, w, log_q = flow.sample(x[0], noise, lag)
-    log_q_moved = flow.log_prob(y @ turn + 1.0, w @ turn, x[:1] @ turn - 2.0, lag)
-    assert (log_q_moved - log_q).abs().max() < 1e-8
-    # A proposal follows x, and at a finite lag so do its velocities.
-    y_turned, w_turned, _ = flow.sample(x[0] @ turn, noise, lag)
-    assert (y_turned - y @ turn).abs().max() < 1e-9
-    if flow.auxiliary_velocities:
-        assert (w_turned[::2] - (w @ turn)[::2]).abs().max() < 1e-9
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
 def test_exchanging_atoms_alike_changes_nothing(variant: dict[str, object]) -> None:
     """In x, or in y and its velocities, cyclically or the other way round for both."""
     flow, x = in_double("ala", **variant)
@@ -149,31 +91,6 @@ def _methyls(flow: InternalFlow) -> list[list[int]]:
     order = flow.shape.internal.order
     members = [m for module in flow.shape.symmetric for m in module.members.tolist()]
     return [[int(order[3 + i]) for i in group] for group in members]
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_exported_model_keeps_the_contract(variant: dict[str, object], tmp_path: Path) -> None:
-    molecule, positions = make("ala")
-    flow, x = trained_like("ala", lag_times=LAGS, **variant)  # type: ignore[arg-type]
-    assert flow.auxiliary_velocities == variant.get("velocities", False)
-    metadata = ModelMetadata(
-        molecule=molecule,
-        noise_size=flow.noise_size,
-        temperature=310.0,
-        coordinates="internal",
-        lag_times=list(LAGS),
-        lag_weights=[0.5, 0.5],
-        auxiliary_velocities=flow.auxiliary_velocities,
-        precision=flow.precision,
-        reference_positions=positions[0].tolist(),
-    )
-    model = torch.jit.load(str(export_model(flow, metadata, tmp_path / "model.pt")))
-    noise, lag = draw(flow, 8).double(), lags(8)
-    assert torch.allclose(
-        model.sample(x[0].double(), noise, lag)[2],
-        flow.sample(x[0].double(), noise, lag)[2],
-        atol=1e-6,
-    )
 
 
 def test_velocities_need_a_finite_lag() -> None:

@@ -312,3 +312,27 @@ def test_sampling_imports_no_training_code(alanine: MolecularSystem, model: Path
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        None,
+        7,
+        "integrator",
+        object(),
+        openmm.System(),
+        openmm.NonbondedForce(),
+        openmm.Vec3(1, 2, 3),
+    ],
+    ids=lambda other: type(other).__name__,
+)
+def test_what_is_no_integrator_cannot_be_cast(other: object) -> None:
+    with pytest.raises(TypeError, match="is not a TimewarpMCMCIntegrator"):
+        TimewarpMCMCIntegrator.cast(other)  # type: ignore[arg-type]
+
+
+def test_an_integrator_without_its_object_cannot_be_cast() -> None:
+    for kind in (openmm.Integrator, openmm.VerletIntegrator, TimewarpMCMCIntegrator):
+        with pytest.raises(TypeError, match="is not a TimewarpMCMCIntegrator"):
+            TimewarpMCMCIntegrator.cast(kind.__new__(kind))

@@ -100,3 +100,14 @@ def test_velocities_follow_the_temperature(models: dict[str, str]) -> None:
         expected = 0.5 * 12 * 8.31446261815324e-3 * temperature
         error = expected * np.sqrt(2 / 12 / 100)
         assert np.mean(kinetic[state]) == pytest.approx(expected, abs=5 * error)
+
+
+def test_replicas_in_equal_states(models: dict[str, str], platform: str) -> None:
+    """They begin with one State, take turns in one Context, and have nothing in common."""
+    simulation = Chain("wells", models["lags"], platform, 4, seed=5).simulation()
+    frames, _ = run(simulation, [{"temperature": 300.0 * unit.kelvin}] * 3)
+    check_independent(frames)
+    for replica in range(3):
+        found, error = virial_temperature(simulation, frames[BURN_IN:, replica])
+        assert found == pytest.approx(300.0, abs=5 * error)
+        assert error < 40

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import mdtraj
 import numpy as np
+import openmm
 import pytest
-from chains import TEMPERATURE, Chain, positions_of, resume
+from chains import TEMPERATURE, Chain, make_platform, positions_of, resume, velocities_of
 from openmm import app
+
+from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
+from timewarp_openmm.simulation.systems import named_molecule
 
 STEPS, INTERVAL = 60, 5
 
@@ -95,3 +100,32 @@ def test_checkpoint_reporter(simulation: app.Simulation, tmp_path: Path, write_s
     resume(simulation, str(file))
     assert simulation.currentStep == 2 * INTERVAL
     assert np.array_equal(run(simulation), expected)
+
+
+@pytest.mark.parametrize("frequency", [1, 1000])
+def test_temperature_of_a_system_without_momentum(platform: str, frequency: int) -> None:
+    """ForceField's Systems have a CMMotionRemover, for which reporters count less freedom."""
+    molecule = named_molecule("alanine-dipeptide")
+    system = molecule.system
+    removers = [
+        i for i, f in enumerate(system.getForces()) if isinstance(f, openmm.CMMotionRemover)
+    ]
+    for i in reversed(removers):
+        system.removeForce(i)
+    system.addForce(openmm.CMMotionRemover(frequency))
+    integrator = TimewarpMCMCIntegrator(pretrained("alanine-dipeptide"))
+    integrator.setRandomNumberSeed(3)
+    simulation = app.Simulation(molecule.topology, system, integrator, *make_platform(platform))
+    simulation.context.setPositions(molecule.positions)
+    masses = np.array([system.getParticleMass(i)._value for i in range(22)])
+    simulation.reporters.append(app.StateDataReporter(log := io.StringIO(), 1, temperature=True))
+    steps = 400
+    for _ in range(steps):
+        simulation.step(1)
+        momentum = masses @ velocities_of(simulation.context)
+        assert np.abs(momentum).max() < 1e-3
+    temperatures = np.array([float(line) for line in log.getvalue().splitlines()[1:]])
+    # Independent draws of 63 degrees of freedom; five standard errors. It was 5 % too high.
+    error = 310.0 * np.sqrt(2 / 63 / steps)
+    assert error < 0.2 * 0.05 * 310.0
+    assert temperatures.mean() == pytest.approx(310.0, abs=5 * error)

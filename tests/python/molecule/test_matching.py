@@ -246,6 +246,28 @@ def test_only_the_molecule_that_is_found_moves(two_copies: app.Modeller) -> None
     assert integrator.getParticles() == list(range(31, 53))
 
 
+@pytest.mark.parametrize("first", ["leucine-dipeptide", "alanine-dipeptide"])
+def test_what_is_asked_for_where_others_come_first(two_copies: app.Modeller, first: str) -> None:
+    """The messages lead to the topology of the whole System, not in a circle."""
+    pair = app.Modeller(two_copies.topology, two_copies.positions)
+    dropped = "BW" if first == "leucine-dipeptide" else "LBW"
+    pair.delete([chain for chain in pair.topology.chains() if chain.id in dropped])
+    if first == "alanine-dipeptide":
+        leucine = app.Modeller(two_copies.topology, two_copies.positions)
+        leucine.delete([chain for chain in leucine.topology.chains() if chain.id != "L"])
+        pair.add(leucine.topology, leucine.positions)
+    system = build_system(pair.topology)
+    reference = openmm.Platform.getPlatformByName("Reference")
+    with pytest.raises(openmm.OpenMMException, match="pass topology= of the whole System"):
+        openmm.Context(system, TimewarpMCMCIntegrator(MODEL), reference)
+    alone = named_molecule("alanine-dipeptide").topology
+    integrator = TimewarpMCMCIntegrator(MODEL, topology=alone)
+    if first == "leucine-dipeptide":
+        with pytest.raises(openmm.OpenMMException, match="pass topology= of the whole System"):
+            openmm.Context(system, integrator, reference)
+    openmm.Context(system, TimewarpMCMCIntegrator(MODEL, topology=pair.topology), reference)
+
+
 def test_isomer_among_others_is_not_taken(two_copies: app.Modeller) -> None:
     """The same atoms with other bonds."""
     metadata = read_metadata(str(MODEL))

@@ -30,14 +30,9 @@ from timewarp_openmm.training.augmentation import (
 )
 from timewarp_openmm.training.checkpoints import load_checkpoint, load_trained, read_metrics
 from timewarp_openmm.training.config import TrainingConfig, load_config, parse_config
+from timewarp_openmm.training.data import prepare_data
 from timewarp_openmm.training.export import export_run
-from timewarp_openmm.training.loop import (
-    Progress,
-    learning_rate,
-    prepare_data,
-    train,
-    training_standing,
-)
+from timewarp_openmm.training.loop import Progress, learning_rate, train, training_standing
 from timewarp_openmm.training.rigid_motion import small_rigid_motion
 from timewarp_openmm.trajectories.pairs import load_trajectories
 

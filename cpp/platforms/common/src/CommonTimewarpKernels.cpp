@@ -1,6 +1,7 @@
 #include "CommonTimewarpKernels.h"
 #include "CommonTimewarpKernelSources.h"
 #include "NoiseLayout.h"
+#include "RandomKey.h"
 #include "openmm/common/ContextSelector.h"
 #include "openmm/common/IntegrationUtilities.h"
 #include "openmm/common/NonbondedUtilities.h"
@@ -114,7 +115,7 @@ void CommonTimewarpStateKernel::createModelKernels(const ProposalInputs& inputs)
     ComputeProgram program = cc.compileProgram(CommonTimewarpKernelSources::timewarpModel, defines);
 
     normalsKernel = program->createKernel("drawNormals");
-    for (int i = 0; i < 9; i++)
+    for (int i = 0; i < 10; i++)
         normalsKernel->addArg();
 
     stateKernel = program->createKernel("writeState");
@@ -294,10 +295,10 @@ void CommonTimewarpStateKernel::writeState(ContextImpl& context, const ProposalI
         modelState.download(inputs.positions);
 }
 
-void CommonTimewarpStateKernel::drawNormals(ContextImpl& context, const ProposalInputs& inputs, uint64_t seed,
-                                            int64_t firstIteration) {
+void CommonTimewarpStateKernel::drawNormals(ContextImpl& context, const ProposalInputs& inputs,
+                                            const RandomKey& key, int64_t firstIteration) {
     if (!cc.getSupportsDoublePrecision()) {
-        TimewarpStateKernel::drawNormals(context, inputs, seed, firstIteration);
+        TimewarpStateKernel::drawNormals(context, inputs, key, firstIteration);
         return;
     }
     ContextSelector selector(cc);
@@ -310,9 +311,10 @@ void CommonTimewarpStateKernel::drawNormals(ContextImpl& context, const Proposal
     normalsKernel->setArg(3, numVelocities);
     normalsKernel->setArg(4, inputs.noiseSize);
     for (int i = 0; i < 2; i++) {
-        normalsKernel->setArg(5 + i, static_cast<uint32_t>(seed >> (32 * i)));
-        normalsKernel->setArg(7 + i, static_cast<uint32_t>(firstIteration >> (32 * i)));
+        normalsKernel->setArg(5 + i, static_cast<uint32_t>(key.getKey() >> (32 * i)));
+        normalsKernel->setArg(8 + i, static_cast<uint32_t>(firstIteration >> (32 * i)));
     }
+    normalsKernel->setArg(7, key.getStream());
     normalsKernel->execute(
             inputs.size * (NoiseLayout::numBlocks(numVelocities) + NoiseLayout::numBlocks(inputs.noiseSize)));
     if (inputs.onDevice)

@@ -28,7 +28,7 @@ public:
     bool positionsAreSaved(OpenMM::ContextImpl& context) override;
     void writeState(OpenMM::ContextImpl& context, const ProposalInputs& inputs,
                     const OpenMM::Vec3& origin) override;
-    void drawNormals(OpenMM::ContextImpl& context, const ProposalInputs& inputs, std::uint64_t seed,
+    void drawNormals(OpenMM::ContextImpl& context, const ProposalInputs& inputs, const RandomKey& key,
                      std::int64_t firstIteration) override;
     void setProposals(OpenMM::ContextImpl& context, const std::vector<double>& positions,
                       const OpenMM::Vec3& origin) override;

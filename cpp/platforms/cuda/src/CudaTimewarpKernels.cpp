@@ -131,10 +131,10 @@ void CudaTimewarpStateKernel::writeState(ContextImpl& context, const ProposalInp
     CommonTimewarpStateKernel::writeState(context, inputs, origin);
 }
 
-void CudaTimewarpStateKernel::drawNormals(ContextImpl& context, const ProposalInputs& inputs, uint64_t seed,
-                                          int64_t firstIteration) {
+void CudaTimewarpStateKernel::drawNormals(ContextImpl& context, const ProposalInputs& inputs,
+                                          const RandomKey& key, int64_t firstIteration) {
     waitForTorch();
-    CommonTimewarpStateKernel::drawNormals(context, inputs, seed, firstIteration);
+    CommonTimewarpStateKernel::drawNormals(context, inputs, key, firstIteration);
 }
 
 void CudaTimewarpStateKernel::setDeviceProposals(ContextImpl& context, const void* positions, int size,

@@ -76,7 +76,7 @@ public:
     void takeDeviceBack() override;
     void writeState(OpenMM::ContextImpl& context, const ProposalInputs& inputs,
                     const OpenMM::Vec3& origin) override;
-    void drawNormals(OpenMM::ContextImpl& context, const ProposalInputs& inputs, std::uint64_t seed,
+    void drawNormals(OpenMM::ContextImpl& context, const ProposalInputs& inputs, const RandomKey& key,
                      std::int64_t firstIteration) override;
     void setDeviceProposals(OpenMM::ContextImpl& context, const void* positions, int size,
                             const OpenMM::Vec3& origin) override;

@@ -48,14 +48,15 @@ class AffineCoupling(nn.Module):
         return prepared
 
     @torch.jit.export
-    def to_sample(
+    def transform(
         self,
         half: Tensor,
         other: Tensor,
         prepared: list[Tensor],
         weights: Tensor,
+        to_noise: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Transform ``half`` given ``other``, in the direction from noise to proposal.
+        """Transform ``half`` given ``other``, from noise to proposal or back.
 
         Parameters
         ----------
@@ -64,29 +65,17 @@ class AffineCoupling(nn.Module):
             From `prepare`.
         weights : Tensor [B or 1, N, N H]
             From `kernel_weights`.
+        to_noise : bool
 
         Returns
         -------
         transformed : Tensor [B, N, 3]
         log_det : Tensor [B], float64
-            Logarithm of the Jacobian determinant.
+            Logarithm of the Jacobian determinant of the map from noise to proposal, either way.
         """
         log_scale, shift = self._scale_and_shift(other, prepared, weights)
-        transformed = _affine(half, log_scale, shift, self.affine_to_sample)
-        return transformed, self._log_det(log_scale)
-
-    @torch.jit.export
-    def to_noise(
-        self,
-        half: Tensor,
-        other: Tensor,
-        prepared: list[Tensor],
-        weights: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Undo `to_sample`; the log-determinant is that of `to_sample`, too."""
-        log_scale, shift = self._scale_and_shift(other, prepared, weights)
-        transformed = _affine(half, log_scale, shift, not self.affine_to_sample)
-        return transformed, self._log_det(log_scale)
+        forward = self.affine_to_sample != to_noise
+        return _affine(half, log_scale, shift, forward), self._log_det(log_scale)
 
     def _scale_and_shift(
         self,

@@ -99,9 +99,9 @@ class CartesianFlow(Flow):
         log_det = torch.zeros(noise.size(0), dtype=torch.float64, device=noise.device)
         for i, coupling in enumerate(self.couplings):
             if self.transforms_positions[i]:
-                z_p, change = coupling.to_sample(z_p, z_v, prepared[i], weights)  # type: ignore[operator]
+                z_p, change = coupling.transform(z_p, z_v, prepared[i], weights, False)  # type: ignore[operator]
             else:
-                z_v, change = coupling.to_sample(z_v, z_p, prepared[i], weights)  # type: ignore[operator]
+                z_v, change = coupling.transform(z_v, z_p, prepared[i], weights, False)  # type: ignore[operator]
             log_det = log_det + change
         y = torch.addcmul(x, z_p, self._displacement_scales())
         return y, z_v, log_normal(noise) - (log_det + self._log_det_of_scales())
@@ -134,9 +134,9 @@ class CartesianFlow(Flow):
         for i, coupling in enumerate(self.couplings[::-1]):
             layer = len(prepared) - 1 - i
             if self.transforms_positions[layer]:
-                z_p, change = coupling.to_noise(z_p, z_v, prepared[layer], weights)  # type: ignore[operator]
+                z_p, change = coupling.transform(z_p, z_v, prepared[layer], weights, True)  # type: ignore[operator]
             else:
-                z_v, change = coupling.to_noise(z_v, z_p, prepared[layer], weights)  # type: ignore[operator]
+                z_v, change = coupling.transform(z_v, z_p, prepared[layer], weights, True)  # type: ignore[operator]
             log_det = log_det + change
         z = torch.stack((z_p, z_v), dim=1) * torch.exp(-self.log_prior_scales).view(2, 1, 1)
         return z.flatten(1), log_det + self._log_det_of_scales()

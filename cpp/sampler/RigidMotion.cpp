@@ -1,0 +1,91 @@
+#include "RigidMotion.h"
+#include "openmm/OpenMMException.h"
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+using namespace TimewarpPlugin;
+using namespace OpenMM;
+using namespace std;
+
+// More of them are a parameter that is driven, say, and count as other changes do.
+static const size_t MAX_STATES = 64;
+static const double SHARE_OF_KT = 1e-3;
+static const double ENERGY_ROUNDING = 1e-6;
+// Of single precision, with a margin, since coordinates are rounded when they are moved and when they are
+// stored.
+static const double POSITION_ROUNDING = 5e-7;
+
+double RigidMotion::threshold(double energy, double kT, const vector<Vec3>& positions,
+                              const vector<Vec3>& forces) {
+    double farthest = 1, square = 0;
+    for (size_t i = 0; i < positions.size(); i++) {
+        farthest = max(farthest, sqrt(positions[i].dot(positions[i])));
+        square += forces[i].dot(forces[i]);
+    }
+    return SHARE_OF_KT * kT + ENERGY_ROUNDING * fabs(energy) + POSITION_ROUNDING * farthest * sqrt(square);
+}
+
+void RigidMotion::reset() {
+    *this = RigidMotion();
+}
+
+bool RigidMotion::mustCompare(uint64_t thermodynamicState, bool changed) {
+    if (known && !kept.any())
+        return false;
+    bool isNew = (seen.count(thermodynamicState) == 0);
+    if (isNew && seen.size() < MAX_STATES) {
+        seen.insert(thermodynamicState);
+        passed = false;
+    }
+    else if (isNew || changed) {
+        numChanges++;
+        bool isPowerOfTwo = (numChanges & (numChanges - 1)) == 0;
+        passed = passed && !isPowerOfTwo;
+    }
+    return !passed;
+}
+
+void RigidMotion::setKept(const KeptMotions& motions) {
+    kept = motions;
+    known = true;
+}
+
+/**
+ * Turn about an axis of length 1 (Rodrigues' formula).
+ */
+static Vec3 turned(const Vec3& v, const Vec3& axis, double angle) {
+    return v * cos(angle) + axis.cross(v) * sin(angle) + axis * (axis.dot(v) * (1 - cos(angle)));
+}
+
+vector<vector<Vec3>> RigidMotion::movedCopies(const vector<Vec3>& positions) const {
+    Vec3 center;
+    for (const Vec3& p : positions)
+        center += p;
+    center /= positions.size();
+    vector<vector<Vec3>> copies;
+    auto add = [&](auto moved) {
+        copies.emplace_back();
+        for (const Vec3& p : positions)
+            copies.back().push_back(moved(p));
+    };
+    if (kept.place)
+        add([](const Vec3& p) { return p + Vec3(0.23, -0.31, 0.17); });
+    if (kept.orientation) {
+        add([&](const Vec3& p) { return center + turned(p - center, Vec3(0.36, 0.48, 0.8), 1.1); });
+        add([&](const Vec3& p) { return center + turned(p - center, Vec3(-0.6, 0.64, 0.48), 2.3); });
+    }
+    return copies;
+}
+
+void RigidMotion::refuse(double change) const {
+    stringstream message;
+    message << "Timewarp: the energy depends on where the molecule lies (it changes by " << change
+            << " kJ/mol when the molecule is " << (kept.orientation ? "moved or turned" : "moved")
+            << " as a whole), but nothing here ever does that: proposals of this model keep the molecule's "
+            << (kept.orientation ? "place and orientation" : "place")
+            << ", so the chain would not sample the Boltzmann distribution. The reason may be a restraint, a "
+               "field, other molecules or periodic images. Alternate with a dynamical integrator, such as "
+               "LangevinMiddleIntegrator, in a CompoundIntegrator, or remove what the molecule feels";
+    throw OpenMMException(message.str());
+}
