@@ -175,7 +175,7 @@ def run_standing(
     if not (folder / RUN_FILE).exists():
         return Missing()
     run = _read_run(folder)
-    there = {**Protocol.identity_of(run["protocol"]), **run["inputs"]}
+    there = {**Protocol.identity_of(run["protocol"]), **run.get("inputs", {})}
     differences = compare(there, {**protocol.identity(), **_inputs(molecule, starts)})
     length = float(run["protocol"]["length"])
     if length > protocol.length:
