@@ -32,7 +32,9 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """
     temporary = _temporary(path)
     try:
-        with naming(path):
+        with naming(path, instead_of=temporary):
+            # A killed process may have left its own.
+            temporary.unlink(missing_ok=True)
             write(temporary)
             with open(temporary, "rb") as handle:
                 os.fsync(handle.fileno())
@@ -46,8 +48,14 @@ def _temporary(path: Path) -> Path:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path, instead_of: Path | None = None) -> Iterator[None]:
     """Let an OSError say which file it is about: that of a write to a full disk does not.
+
+    Parameters
+    ----------
+    path : Path
+    instead_of : Path, optional
+        An unfinished file, of which nobody outside needs to know.
 
     Raises
     ------
@@ -57,9 +65,9 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename is not None:
+        if error.errno is None or error.filename not in (None, str(instead_of)):
             raise
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
