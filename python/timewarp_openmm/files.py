@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -143,21 +144,26 @@ def open_exclusively(path: Path) -> Iterator[BinaryIO]:
         Naming `path`, if it cannot be written, for instance because the disk is full.
     """
     with naming(path), open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FileExistsError(
-                f"another process is writing to {path}; wait for it, stop it, or name another "
-                "output"
-            ) from error
-        except OSError as error:
-            warnings.warn(
-                f"{path} is on a disk without locks ({error.strerror}): let nothing else write to "
-                "it while this runs",
-                stacklevel=3,
-            )
-        handle.truncate(0)
+        # Of devices, such as /dev/null, there is nothing to keep.
+        if stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+            _lock_output(path, handle)
+            handle.truncate(0)
         yield handle
+
+
+def _lock_output(path: Path, handle: BinaryIO) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FileExistsError(
+            f"another process is writing to {path}; wait for it, stop it, or name another output"
+        ) from error
+    except OSError as error:
+        warnings.warn(
+            f"{path} is on a disk without locks ({error.strerror}): let nothing else write to it "
+            "while this runs",
+            stacklevel=4,
+        )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from .protocol import Protocol
 
 RUN_FILE = "run.json"
 SYSTEM_FILE = "system.xml"
-_REMEDY = "restore it from a copy, or simulate again with --force"
+_REMEDY = "restore it from a copy, or remove the folder of the run and simulate again"
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

@@ -499,7 +499,7 @@ def _save_checkpoint(
 
 
 def _load_checkpoint(path: Path, context: openmm.Context) -> dict[str, Any]:
-    remedy = "start again with --force"
+    remedy = "remove the folder of the run, or start again with --force"
     text, _, content = path.read_bytes().partition(b"\n")
     try:
         header = unseal(text, _Checkpoint)

@@ -24,7 +24,7 @@ BEST_FILE = "best.ckpt"
 CONFIG_FILE = "config.yaml"
 CURVES_FILE = "curves.png"
 LOCK_FILE = ".lock"
-CHECKPOINT_REMEDY = "restore it from a copy, or train again with --force"
+CHECKPOINT_REMEDY = "restore it from a copy, or remove the folder of the run and train again"
 _CHECKPOINT = ConfigDict(**RECORD, arbitrary_types_allowed=True)
 
 

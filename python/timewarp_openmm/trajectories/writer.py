@@ -13,7 +13,7 @@ import numpy as np
 from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
 
-from ..files import naming, replace_atomically
+from ..files import replace_atomically
 from ..stored import DamagedFileError
 from .reading import UnreadableError, read_whole
 
@@ -65,8 +65,7 @@ class TrajectoryWriter:
 
         def write(temporary: Path) -> None:
             if self.path.exists():
-                with naming(temporary):
-                    shutil.copyfile(self.path, temporary)
+                shutil.copyfile(self.path, temporary)
             self._write(temporary, positions, times, digest.hexdigest())
 
         replace_atomically(self.path, write)
@@ -89,7 +88,7 @@ class TrajectoryWriter:
         """
         self._positions.clear()
         self._times.clear()
-        remedy = "start again with --force"
+        remedy = "remove the folder of the run, or start again with --force"
         try:
             content = read_whole(self.path)
         except UnreadableError as error:

@@ -71,3 +71,9 @@ def test_what_a_killed_process_left_unfinished_is_not_gone_on_with(tmp_path: Pat
     replace_atomically(path, write)
     assert path.read_text() == "whole"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_devices_have_nothing_to_keep() -> None:
+    null = Path("/dev/null")
+    with open_exclusively(null) as first, open_exclusively(null) as second:
+        assert first.write(b"a") == second.write(b"b") == 1
