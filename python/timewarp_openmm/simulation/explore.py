@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import openmm
@@ -29,11 +29,11 @@ from ..bounds import (
     TIMESTEP,
     WORKERS,
 )
-from ..files import replace_atomically
 from ..molecule.graph import Molecule, molecule_from_topology
 from ..molecule.stereochemistry import Stereochemistry
 from ..molecule.zmatrix import CoordinateKind, build_zmatrix
 from ..stages import Conflict, Done, Missing, Standing, compare, refuse
+from ..stored import DamagedFileError, conform, read_arrays, write_arrays
 from ..units import KILOJOULE_PER_MOLE, thermal_energy
 from .identity import content_of
 from .langevin import Langevin, default_platform, get_positions
@@ -41,6 +41,16 @@ from .start_checks import check_start
 from .systems import MolecularSystem, make_platform
 
 BASINS_FILE = "basins.npz"
+_SCHEMA = {
+    "identity": "str",
+    "positions": "float K N 3",
+    "energies": "float K",
+    "torsions": "float K R",
+    "visits": "int K",
+    "dropped": "int",
+    "found": "int",
+}
+_REMEDY = "remove it, so that the molecule is explored again"
 #: 1/ps; hot walkers only have to get about.
 HOT_FRICTION = 2.0
 #: kJ/mol/nm and iterations: enough to tell basins apart, not to find minima exactly.
@@ -92,7 +102,6 @@ class ExploreSettings:
         LENGTH.check("length", self.length)
         FRAME_INTERVAL.check("interval", self.interval)
         TIMESTEP.check("timestep", self.timestep)
-        FRAMES.check("frames of a walker", round(self.length / self.interval))
         if self.max_minutes is not None:
             MINUTES.check("max_minutes", self.max_minutes)
         for name in ("separation", "energy_window"):
@@ -103,6 +112,7 @@ class ExploreSettings:
                 f"the interval ({self.interval:g} ps) must not exceed the length of a walker "
                 f"({self.length:g} ps)"
             )
+        FRAMES.check("frames of a walker", round(self.length / self.interval))
 
 
 @dataclass(frozen=True)
@@ -320,9 +330,8 @@ def basins_standing(
     """Tell whether `folder` holds the basins of this molecule, for these settings."""
     if not (folder / BASINS_FILE).exists():
         return Missing()
-    stored = _read(folder / BASINS_FILE)
-    now = _identity(molecule, settings, seed)
-    if different := compare(json.loads(str(stored["identity"])), now):
+    there = read_basins(folder / BASINS_FILE).identity
+    if different := compare(there, _identity(molecule, settings, seed)):
         return Conflict(different)
     return Done()
 
@@ -348,28 +357,38 @@ def load_or_find_basins(
     if isinstance(standing, Conflict) and not force:
         raise refuse(folder, "basins of another exploration", standing.differences)
     if isinstance(standing, Done):
-        stored = _read(path)
-        del stored["identity"]
-        dropped, found = int(stored.pop("dropped")), int(stored.pop("found"))
-        return Basins(**stored, dropped=dropped, found=found)
+        return read_basins(path).basins
     basins = find_basins(molecule, settings, seed, workers, report)
     folder.mkdir(parents=True, exist_ok=True)
     identity = json.dumps(_identity(molecule, settings, seed))
-
-    def write(temporary: Path) -> None:
-        np.savez(temporary, identity=np.array(identity), **_shallow(basins))
-
-    replace_atomically(path, write)
+    write_arrays(path, {"identity": np.array(identity), **vars(basins)})
     return basins
 
 
-def _read(path: Path) -> dict[str, Any]:
-    with np.load(path) as content:
-        return dict(content)
+class StoredBasins(NamedTuple):
+    """Basins in a file, and what they were found with."""
+
+    identity: dict[str, object]
+    basins: Basins
 
 
-def _shallow(basins: Basins) -> dict[str, Any]:
-    return {name: np.asarray(value) for name, value in vars(basins).items()}
+def read_basins(path: Path) -> StoredBasins:
+    """Read the basins that `load_or_find_basins` wrote.
+
+    Raises
+    ------
+    FileNotFoundError, DamagedFileError
+        If there is no such file or it is not what was written.
+    """
+    stored = read_arrays(path, _SCHEMA, _REMEDY)
+    try:
+        identity = conform(json.loads(str(stored.pop("identity"))), dict[str, object])
+    except ValueError as error:
+        raise DamagedFileError(path, f"identity: {error}", _REMEDY) from error
+    dropped, found = int(stored.pop("dropped")), int(stored.pop("found"))
+    if len(stored["energies"]) == 0 or (stored["visits"] < 1).any() or dropped < 0:
+        raise DamagedFileError(path, "its counts are out of range", _REMEDY)
+    return StoredBasins(identity, Basins(**stored, dropped=dropped, found=found))
 
 
 def _identity(molecule: MolecularSystem, settings: ExploreSettings, seed: int) -> dict[str, object]:

@@ -19,9 +19,9 @@ from ..energies.openmm_energy import OpenMMEnergy
 from ..files import exclusive_lock, replace_atomically, sha256_of
 from ..flows.registry import build_flow
 from ..losses.registry import losses
-from ..simulation.explore import BASINS_FILE
+from ..simulation.explore import BASINS_FILE, read_basins
 from ..simulation.langevin import default_platform
-from ..simulation.run import SYSTEM_FILE
+from ..simulation.record import SYSTEM_FILE
 from ..simulation.systems import load_system_xml
 from ..stages import Conflict, Done, Missing, Partial, Standing, compare, refuse
 from ..trajectories.pairs import (
@@ -31,7 +31,7 @@ from ..trajectories.pairs import (
     split_by_trajectory,
 )
 from ..trajectories.weights import BasinMap, frame_weights, save_weights
-from .checkpoints import BEST_FILE, LOCK_FILE, TrainedFlow, load_trained
+from .checkpoints import BEST_FILE, LOCK_FILE, TrainedFlow, load_trained, restore_weights
 from .config import TrainingConfig, parse_config
 from .independence import Chains, Draws, draw, log_weights_of, run_chains
 from .loop import Progress, train, training_standing
@@ -333,8 +333,7 @@ class _Workshop:
     def _find_basins(self, first: TrainedFlow) -> BasinMap:
         path = first.config.data.folder / BASINS_FILE
         if path.exists():
-            with np.load(path) as content:
-                return BasinMap(self._molecule, content["torsions"])
+            return BasinMap(self._molecule, read_basins(path).basins.torsions)
         frames = np.concatenate([t.positions for t in self._data.trajectories])
         return BasinMap.of_frames(self._molecule, frames, first.config.seed)
 
@@ -353,7 +352,7 @@ class _Workshop:
     def measure(self, trained: TrainedFlow, number: int) -> tuple[Draws, Measurement]:
         """Draw from the frozen weights and run chains from the starts."""
         flow = build_flow(trained.config.flow, self._molecule)
-        flow.load_state_dict(trained.weights)
+        restore_weights(flow, trained.weights, trained.path)
         flow.eval()
         generator = torch.Generator().manual_seed(self._config.seed + 1000 + number)
         draws = draw(flow, self._energy, self._starts[0], self._settings.draws, generator)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import replace_atomically
 from ..molecule.graph import Molecule
 from ..simulation.explore import measure_torsions, nearest_basin, rotor_torsions
+from ..stored import write_arrays
 from .pairs import Trajectory
 
 #: rad; a frame with a torsion farther from every centre becomes a centre.
@@ -93,8 +93,4 @@ def frame_weights(
 
 def save_weights(path: Path, weights: dict[str, NDArray[np.float32]]) -> None:
     """Write frame weights for `load_weights`."""
-    replace_atomically(path, lambda temporary: _savez(temporary, weights))
-
-
-def _savez(path: Path, arrays: dict[str, NDArray[np.float32]]) -> None:
-    np.savez(path, allow_pickle=False, **arrays)
+    write_arrays(path, weights)

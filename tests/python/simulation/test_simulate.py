@@ -22,6 +22,7 @@ from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.molecule.stereochemistry import Stereochemistry, backbone_torsions, torsion
 from timewarp_openmm.molecule.structure_files import load_structure
 from timewarp_openmm.simulation.protocol import Protocol, multiple, preset, with_settings
+from timewarp_openmm.simulation.record import read_run
 from timewarp_openmm.simulation.run import run_standing, simulate
 from timewarp_openmm.simulation.starts import drive
 from timewarp_openmm.simulation.systems import (
@@ -113,7 +114,7 @@ def test_run_is_complete_reproducible_and_never_overwritten(
     trajectory = mdtraj.load(str(tmp_path / "a" / "trajectory-001.h5"))
     assert trajectory.n_frames == protocol.frames == 11
     np.testing.assert_allclose(np.diff(trajectory.time), protocol.interval, rtol=1e-3)
-    assert json.loads((tmp_path / "a" / "run.json").read_text()) == run
+    assert read_run(tmp_path / "a") == run
     with pytest.raises(FileExistsError, match="complete run"):
         simulate(alanine, protocol, tmp_path / "a", workers=1)
     with pytest.raises(FileExistsError, match=r"another protocol.*temperature: 310.0 there, 300"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from training_data import TINY_CARTESIAN, TINY_INTERNAL, short_run, write_data_folder
 
-from timewarp_openmm.training.checkpoints import read_metrics
+from timewarp_openmm.curves import read_metrics
 from timewarp_openmm.training.loop import train
 
 LAGS = [0.1, math.inf]

@@ -12,6 +12,7 @@ import pytest
 import torch
 from training_data import TINY_INTERNAL
 
+from timewarp_openmm.curves import read_metrics
 from timewarp_openmm.energies.openmm_energy import OpenMMEnergy
 from timewarp_openmm.flows import build_flow
 from timewarp_openmm.losses.batch import Batch
@@ -22,7 +23,11 @@ from timewarp_openmm.simulation.run import simulate
 from timewarp_openmm.simulation.systems import named_molecule
 from timewarp_openmm.stages import Done, Partial
 from timewarp_openmm.training import refine as refine_module
-from timewarp_openmm.training.checkpoints import load_checkpoint, load_trained, read_metrics
+from timewarp_openmm.training.checkpoints import (
+    LastCheckpoint,
+    load_checkpoint,
+    load_trained,
+)
 from timewarp_openmm.training.config import TrainingConfig
 from timewarp_openmm.training.export import export_run
 from timewarp_openmm.training.independence import Draws, draw, log_weights_of, run_chains
@@ -229,7 +234,8 @@ def test_an_interrupted_refinement_goes_on_and_is_never_mistaken_for_a_finished_
     assert len(result.measurements) == 2
     assert (steps == []) == (place == "measuring")
     assert place != "training" or steps[0] == 3
-    assert load_checkpoint(folder / "round-1" / "last.ckpt")["progress"]["finished"]
+    last = load_checkpoint(folder / "round-1" / "last.ckpt", LastCheckpoint)
+    assert last["progress"]["finished"]
 
 
 def test_a_worse_round_is_thrown_away(
@@ -287,7 +293,7 @@ def test_draws_come_at_their_share_and_at_infinite_lag_only(tmp_path: Path) -> N
     infinite = torch.isinf(lag)
     assert float(y[infinite].mean()) == pytest.approx(0.25, abs=0.03)
     assert float(x[~infinite].abs().sum() + y[~infinite].abs().sum()) == 0.0
-    with pytest.raises(ValueError, match="the trajectories 5 atoms"):
+    with pytest.raises(ValueError, match="instead of float F 5 3"):
         load_independent(tmp_path / "draws.npz", 5)
     with pytest.raises(FileNotFoundError, match="no file of independent draws"):
         load_independent(tmp_path / "none.npz", 4)

@@ -16,6 +16,7 @@ from training_data import TINY_CARTESIAN
 
 import timewarp_openmm.training.loop as trainer_module
 from timewarp_openmm.contract import read_metadata
+from timewarp_openmm.curves import read_metrics
 from timewarp_openmm.energies.openmm_energy import OpenMMEnergy
 from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.molecule.stereochemistry import Stereochemistry
@@ -28,7 +29,12 @@ from timewarp_openmm.training.augmentation import (
     permute_atoms,
     random_rotations,
 )
-from timewarp_openmm.training.checkpoints import load_checkpoint, load_trained, read_metrics
+from timewarp_openmm.training.checkpoints import (
+    BestCheckpoint,
+    LastCheckpoint,
+    load_checkpoint,
+    load_trained,
+)
 from timewarp_openmm.training.config import TrainingConfig, load_config, parse_config
 from timewarp_openmm.training.data import prepare_data
 from timewarp_openmm.training.export import export_run
@@ -214,17 +220,19 @@ def test_training_learns_resumes_bit_for_bit_and_exports(data_folder: Path, tmp_
 
     with pytest.raises(StopError):
         train(config, tmp_path / "stopped", report=stop)
-    assert load_checkpoint(tmp_path / "stopped" / "last.ckpt")["progress"]["step"] == 40
+    last = {run: tmp_path / run / "last.ckpt" for run in ("whole", "stopped")}
+    assert load_checkpoint(last["stopped"], LastCheckpoint)["progress"]["step"] == 40
     steps: list[int] = []
     resumed = train(config, tmp_path / "stopped", report=lambda _, p: steps.append(p.step))
     assert steps[0] == 41
     assert resumed.test_log_likelihood == whole.test_log_likelihood
-    for name in ("last.ckpt", "best.ckpt"):
-        a, b = (load_checkpoint(tmp_path / run / name) for run in ("whole", "stopped"))
+    for name, schema in (("last.ckpt", LastCheckpoint), ("best.ckpt", BestCheckpoint)):
+        a, b = (load_checkpoint(tmp_path / run / name, schema) for run in ("whole", "stopped"))
         for key, value in a["weights"].items():
             assert torch.equal(value, b["weights"][key]), key
-    for key, value in load_checkpoint(tmp_path / "whole" / "last.ckpt")["flow"].items():
-        assert torch.equal(value, load_checkpoint(tmp_path / "stopped" / "last.ckpt")["flow"][key])
+    a, b = (load_checkpoint(path, LastCheckpoint) for path in last.values())
+    for key, value in a["flow"].items():
+        assert torch.equal(value, b["flow"][key])
 
     with pytest.raises(FileExistsError, match="finished run"):
         train(config, tmp_path / "whole")

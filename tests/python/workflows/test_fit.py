@@ -18,6 +18,7 @@ from timewarp_openmm import cli, files
 from timewarp_openmm.contract import read_metadata
 from timewarp_openmm.molecule.structure_files import load_structure
 from timewarp_openmm.simulation.identity import system_digest
+from timewarp_openmm.simulation.record import read_run, write_run
 from timewarp_openmm.simulation.systems import (
     MolecularSystem,
     build_system,
@@ -25,11 +26,13 @@ from timewarp_openmm.simulation.systems import (
     load_system_xml,
     structure_file,
 )
-from timewarp_openmm.training.checkpoints import load_checkpoint, save_checkpoint
+from timewarp_openmm.stored import read_document, write_document
+from timewarp_openmm.training.checkpoints import LastCheckpoint, load_checkpoint, save_checkpoint
 from timewarp_openmm.trajectories.pairs import load_trajectories
 from timewarp_openmm.workflows import fit as fit_module
 from timewarp_openmm.workflows.budget import Costs, FitBudget
 from timewarp_openmm.workflows.fit import Validation, fit
+from timewarp_openmm.workflows.record import FitContent
 from timewarp_openmm.workflows.settings import FitSettings
 
 PDB = Path(str(structure_file("alanine-dipeptide")))
@@ -115,7 +118,7 @@ def finished(known_costs: None, tmp_path_factory: pytest.TempPathFactory) -> Fin
         if stop_at == "refine":
             # As if it had been stopped within the training.
             last = work / "train" / "last.ckpt"
-            content = load_checkpoint(last)
+            content = load_checkpoint(last, LastCheckpoint)
             content["progress"]["finished"] = False
             save_checkpoint(last, content)
     record = Record()
@@ -131,7 +134,8 @@ def test_an_interrupted_fit_goes_on_and_measures_its_model(finished: Finished) -
         *("explore", "simulate", "train", "refine", "export and measure")
     ]
     # An interrupted training was finished, though with other workers, before it was refined.
-    assert load_checkpoint(finished.work / "train" / "last.ckpt")["progress"]["finished"]
+    last = load_checkpoint(finished.work / "train" / "last.ckpt", LastCheckpoint)
+    assert last["progress"]["finished"]
     made = read_metadata(out).provenance["fit"]
     assert made["measured"]["acceptance"] == result.acceptance
     assert 0 <= result.lowest <= result.acceptance <= 1
@@ -242,12 +246,13 @@ def test_a_stage_in_use_is_not_taken_for_a_finished_one(
 ) -> None:
     monkeypatch.setattr(files, "LOCK_SECONDS", 0.2)
     work = shutil.copytree(finished.work, tmp_path / "work")
-    record = json.loads((work / "fit.json").read_text())
+    record = read_document(work / "fit.json", FitContent, "")
     record["passes"][-1]["finished"] = False
-    (work / "fit.json").write_text(json.dumps(record))
-    run = json.loads((work / "data" / "run.json").read_text())
+    write_document(work / "fit.json", record)
+    run = read_run(work / "data")
+    assert run is not None
     run["complete"] = "data" not in name
-    (work / "data" / "run.json").write_text(json.dumps(run))
+    write_run(work / "data", run)
     (work / "train" / "last.ckpt").unlink()
     (work / "refine-1" / "refine.json").unlink()
     with FileLock(work / name), pytest.raises(FileExistsError, match="another process"):
