@@ -80,6 +80,10 @@ PYBIND11_MODULE(_plugin, module) {
     module.def("is_timewarp", [](std::uintptr_t address) {
         return dynamic_cast<TimewarpMCMCIntegrator*>(reinterpret_cast<Integrator*>(address)) != nullptr;
     });
+    module.def("trust_file", &TimewarpMCMCIntegrator::trustFile);
+    module.def("check_module", [](const std::string& name, const py::bytes& content) {
+        TimewarpMCMCIntegrator::checkFile(name, content);
+    });
     module.def("get_model_path", bindGetter(&TimewarpMCMCIntegrator::getModelPath));
     module.def("get_model_sha256", bindGetter(&TimewarpMCMCIntegrator::getModelSha256));
     module.def("get_model_device", bindGetter(&TimewarpMCMCIntegrator::getModelDevice));

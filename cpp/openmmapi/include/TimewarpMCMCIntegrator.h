@@ -234,9 +234,26 @@ public:
      */
     void step(int steps) override;
     /**
+     * Let a model or surrogate use any operator of TorchScript, also those that reach files or other
+     * processes. Without this, such a file is refused when it is read, whether it comes by its path, by its
+     * content or by the XML of an Integrator.  The same is done for the files that the environment variable
+     * TIMEWARP_TRUSTED_FILES names, separated by commas.
+     *
+     * @param sha256   the SHA-256 digest of the file, as 64 hexadecimal digits
+     */
+    static void trustFile(const std::string& sha256);
+    /**
+     * Throw an exception if a TorchScript file would be refused: if it is damaged, or is not trusted and does
+     * more than arithmetic.
+     *
+     * @param name      what to call it in messages
+     * @param content   the bytes of the file
+     */
+    static void checkFile(const std::string& name, const std::string& content);
+    /**
      * Set a function that step() of every integrator asks about ten times a second whether to stop.  If it
-     * returns true, step(n) ends after the step that it is at.  It is called by the thread that called
-     * step().
+     * returns true, step(n) ends after the step that it is at, or at once if that is in a loop of the model's
+     * code.  It is called by the thread that called step().
      *
      * @param check   the function, or NULL (the default) for none
      */

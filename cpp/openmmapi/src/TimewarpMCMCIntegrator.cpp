@@ -1,10 +1,12 @@
 #include "TimewarpMCMCIntegrator.h"
+#include "Interruption.h"
 #include "ProposalChain.h"
 #include "ProposalModel.h"
 #include "ReplicaNumbers.h"
 #include "Sha256.h"
 #include "SurrogateEnergy.h"
 #include "TimewarpKernels.h"
+#include "TrustedFiles.h"
 #include "openmm/CompoundIntegrator.h"
 #include "openmm/Context.h"
 #include "openmm/Force.h"
@@ -396,14 +398,28 @@ bool TimewarpMCMCIntegrator::kineticEnergyRequiresForce() const {
 
 void TimewarpMCMCIntegrator::step(int steps) {
     requireChain();
-    chain->run(*context,
-               {temperature, batchSize, getIntegrationForceGroups(), getStepSize(), interruptionCheck,
-                subchainLength},
-               steps);
+    try {
+        chain->run(*context,
+                   {temperature, batchSize, getIntegrationForceGroups(), getStepSize(), interruptionCheck,
+                    subchainLength},
+                   steps);
+    }
+    catch (const ModelInterrupted&) {
+        // The state is as it was, and whoever interrupts knows why.
+    }
+}
+
+void TimewarpMCMCIntegrator::trustFile(const string& sha256) {
+    TimewarpPlugin::trustFile(sha256);
+}
+
+void TimewarpMCMCIntegrator::checkFile(const string& name, const string& content) {
+    checkTorchFile(name, content);
 }
 
 void TimewarpMCMCIntegrator::setInterruptionCheck(bool (*check)()) {
     interruptionCheck = check;
+    setModelInterruptionCheck(check);
 }
 
 ChainIdentity TimewarpMCMCIntegrator::getIdentity() const {
