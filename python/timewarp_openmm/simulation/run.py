@@ -26,7 +26,7 @@ from ..bounds import WORKERS
 from ..files import exclusive_lock, refuse_existing, sha256_of, write_bytes_atomically
 from ..machine import usable_cpus
 from ..molecule.graph import Molecule, molecule_from_topology
-from ..molecule.stereochemistry import backbone_torsions, torsion
+from ..molecule.torsions import backbone_torsions, torsion
 from ..stages import Conflict, Done, Missing, Partial, Standing, compare, refuse
 from ..trajectories.writer import TrajectoryWriter, count_frames
 from .identity import content_of, structure_digest
