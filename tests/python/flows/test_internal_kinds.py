@@ -27,6 +27,18 @@ def fitted(kind: str) -> tuple[Molecule, ShapeChart, Tensor]:
     return molecule, chart, x
 
 
+class Both(torch.nn.Module):
+    """A chart there and back, as flows use it."""
+
+    def __init__(self, chart: ShapeChart) -> None:
+        super().__init__()
+        self.chart = chart
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        rotors, sectors, narrow, _ = self.chart.to_shape(x)
+        return self.chart.to_positions(rotors, sectors, narrow, x)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_frames_of_dynamics_are_inside_and_come_back(kind: str) -> None:
     molecule, chart, x = fitted(kind)
@@ -104,6 +116,16 @@ def test_atoms_that_invert_do_so_on_the_circle(kind: str) -> None:
     offset = torsions[:, columns]
     assert (torch.cos(offset[0] - offset[1]) < math.cos(0.5)).all()
     assert (torch.cos(offset[0] + offset[1]) > 1 - 1e-9).all()
+
+
+@pytest.mark.parametrize("kind", ["methylamine", "aziridine", "pentafluorosulfanyl"])
+def test_saved_and_scripted_charts_do_the_same(kind: str) -> None:
+    molecule, chart, x = fitted(kind)
+    other = ShapeChart(molecule)
+    other.load_state_dict(chart.state_dict())
+    scripted = torch.jit.script(Both(other))
+    for ours, theirs in zip(Both(chart)(x), scripted(x), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_both_chairs_are_two_places_on_the_circle() -> None:
