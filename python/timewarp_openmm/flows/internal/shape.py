@@ -1,10 +1,10 @@
 """Shape coordinates: a conformation as rotors on the circle and whitened narrow numbers.
 
 The chart covers every conformation of the right chirality. Torsions that may be anywhere (about
-bonds that turn, in rings that flip, at atoms that invert) stay on the whole circle; the chart of
-all others is cut opposite of where they lie. What a narrow coordinate is on average depends on the
-rotors, most of all in rings that flip, so the best linear guess from them is taken off before the
-rest is whitened.
+bonds that turn, in rings that flip, at atoms that invert) stay on the whole circle, which is
+stretched where the peaks of a ring lie near each other; the chart of all others is cut opposite of
+where they lie. What a narrow coordinate is on average depends on the rotors, most of all in rings
+that flip, so the best linear guess from them is taken off before the rest is whitened.
 
 Equivalent atoms that turn together, such as the hydrogens of a methyl group, are relabelled
 cyclically until their mean torsion lies in one sector of the circle, and the angle within the
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ...molecule.graph import Molecule
-from ...molecule.zmatrix import ZMatrix, build_zmatrix
+from ...molecule.zmatrix import CoordinateKind, ZMatrix, build_zmatrix
 from .chirality import Chirality
 from .coordinates import InternalCoordinates, wrap
 
@@ -34,6 +34,8 @@ _LEAST_EIGENVALUE = 1e-4
 #: Added to the variances of the rotors' features, of order 1, so that a linear guess from a rotor
 #: that hardly moves does not follow noise.
 _RIDGE = 1e-2
+#: How many times farther from each other the peaks of a ring's torsion are put.
+_PUCKER_STRETCH = 2.5
 
 
 class Float64Buffers(nn.Module):
@@ -151,6 +153,55 @@ class SymmetricRotors(Float64Buffers):
         return bonds, angles, torsions
 
 
+class Puckers(Float64Buffers):
+    """Ring torsions with several peaks: where these lie, the circle is stretched.
+
+    An angle phi from the middle of the data becomes 2 atan(k tan(phi / 2)), which takes the circle
+    to itself: the peaks of a ring, which are near each other, move apart, and a flow that has
+    learned nothing puts more of its proposals between them than on the far side, where no ring
+    closes.
+
+    Parameters
+    ----------
+    rotors : list of P int
+        Their places among all rotors.
+    """
+
+    rotors: Tensor
+    centre: Tensor
+
+    def __init__(self, rotors: list[int]) -> None:
+        super().__init__()
+        self.stretch = _PUCKER_STRETCH
+        self.register_buffer("rotors", torch.tensor(rotors, dtype=torch.long), persistent=False)
+        self.register_buffer("centre", torch.zeros(len(rotors), dtype=torch.float64))
+
+    def fit(self, rotors: Tensor) -> None:
+        """Put the middle where it leaves most room on both sides of all frames' rotors [F, R]."""
+        angles = rotors[:, self.rotors]
+        mean = torch.atan2(torch.sin(angles).mean(0), torch.cos(angles).mean(0))
+        away = wrap(angles - mean)
+        self.centre.copy_(wrap(mean + 0.5 * (away.amin(0) + away.amax(0))))
+
+    def to_circle(self, rotors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return rotors [B, R] stretched, and the log-determinant [B]."""
+        away, log_slope = _stretched(
+            wrap(rotors.index_select(1, self.rotors) - self.centre), self.stretch
+        )
+        return rotors.index_copy(1, self.rotors, away), log_slope
+
+    def from_circle(self, rotors: Tensor) -> tuple[Tensor, Tensor]:
+        """Undo `to_circle`; the log-determinant is that of the way back."""
+        away, log_slope = _stretched(rotors.index_select(1, self.rotors), 1 / self.stretch)
+        return rotors.index_copy(1, self.rotors, wrap(away + self.centre)), log_slope
+
+
+def _stretched(angle: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    sine, cosine = torch.sin(0.5 * angle), torch.cos(0.5 * angle)
+    slope = factor / (cosine.square() + (factor * sine).square())
+    return wrap(2 * torch.atan2(factor * sine, cosine)), torch.log(slope).sum(1)
+
+
 class ShapeChart(Float64Buffers):
     """Positions to shape coordinates, and back into a given frame.
 
@@ -183,6 +234,8 @@ class ShapeChart(Float64Buffers):
         self.num_narrow = 3 * zmatrix.num_atoms - 6 - len(rotors)
         symmetric = _symmetric_rotors(zmatrix, rotors)
         self.symmetric = nn.ModuleList(symmetric)
+        flips = [i for i in rotors if kinds[i] is CoordinateKind.PUCKER]
+        self.puckers = Puckers([rotors.index(i) for i in flips])
         fold = torch.ones(len(rotors), dtype=torch.float64)
         for group in symmetric:
             fold[group.rotors] = group.fold
@@ -231,8 +284,10 @@ class ShapeChart(Float64Buffers):
         cosine = (weights[:, None] * torch.cos(narrow)).sum(0)
         self.centre.copy_(torch.atan2(sine, cosine))
         raw = torch.cat([bonds, angles, wrap(narrow - self.centre)], dim=1)
-        self._fit_slope(self.rotor_features(torsions[:, self.rotor_index]), raw, weights)
-        rest = raw - self._guess(torsions[:, self.rotor_index])
+        self.puckers.fit(torsions[:, self.rotor_index])
+        rotors, _ = self.puckers.to_circle(torsions[:, self.rotor_index])
+        self._fit_slope(self.rotor_features(rotors), raw, weights)
+        rest = raw - self._guess(rotors)
         self._fit_whitening(rest.T @ (weights[:, None] * rest), full)
         self.fitted.fill_(True)
 
@@ -305,12 +360,12 @@ class ShapeChart(Float64Buffers):
         positions = self.chirality.relabel(positions, self.chirality.mirrored(positions))
         bonds, angles, torsions = self.internal.to_internal(positions)
         bonds, angles, torsions, sectors = self._to_sectors(bonds, angles, torsions)
-        rotors = torsions.index_select(1, self.rotor_index)
+        rotors, log_stretch = self.puckers.to_circle(torsions.index_select(1, self.rotor_index))
         torsion = wrap(torsions.index_select(1, self.narrow_index) - self.centre)
         inside = self._inside(bonds, angles, torsion, torsions)
         inside = inside & ~self.chirality.inverted(positions).any(1)
         raw = torch.cat([bonds, angles, torsion], dim=1)
-        log_volume = self.log_scale + self.internal.log_volume(bonds, angles)
+        log_volume = self._log_volume(bonds, angles) - log_stretch
         log_volume = torch.where(inside, log_volume, torch.full_like(log_volume, math.inf))
         return rotors, sectors, (raw - self._guess(rotors)) @ self.whiten, log_volume
 
@@ -327,10 +382,11 @@ class ShapeChart(Float64Buffers):
         angles = raw[:, num_bonds : num_bonds + num_angles]
         torsion = raw[:, num_bonds + num_angles :]
         torsions = torch.empty((raw.size(0), num_bonds - 2), dtype=raw.dtype, device=raw.device)
-        torsions = torsions.index_copy(1, self.rotor_index, rotors)
+        relaxed, log_stretch = self.puckers.from_circle(rotors)
+        torsions = torsions.index_copy(1, self.rotor_index, relaxed)
         torsions = torsions.index_copy(1, self.narrow_index, torsion + self.centre)
         inside = self._inside(bonds, angles, torsion, torsions)
-        log_volume = self.log_scale + self.internal.log_volume(bonds, angles)
+        log_volume = self._log_volume(bonds, angles) + log_stretch
         for group in self.symmetric:
             sector = sectors.index_select(1, group.rotors)  # type: ignore[arg-type]
             bonds, angles, torsions = group.from_sector(bonds, angles, torsions, sector)  # type: ignore[operator]
@@ -344,6 +400,9 @@ class ShapeChart(Float64Buffers):
         nowhere = torch.full_like(log_volume, math.nan)
         positions = torch.where(inside.view(-1, 1, 1), positions, nowhere.view(-1, 1, 1))
         return positions, torch.where(inside, log_volume, nowhere)
+
+    def _log_volume(self, bonds: Tensor, angles: Tensor) -> Tensor:
+        return self.log_scale + self.internal.log_volume(bonds, angles)
 
     def frame_axes(self, positions: Tensor) -> Tensor:
         """Return the axes [B, 3, 3] (rows) of the frame in which `to_positions` places atoms, given
