@@ -30,8 +30,10 @@ class Chirality(nn.Module):
     ----------
     num_relabelled : int
         G, the centres that have two equivalent atoms.
+    num_fixed : int
+        K, the other centres.
     fixed_centres : list of int
-        The atoms at the K other centres.
+        The atoms at these.
     """
 
     corners: Tensor
