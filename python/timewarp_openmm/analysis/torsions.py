@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..molecule.graph import Molecule
-from ..molecule.stereochemistry import amide_torsions, backbone_torsions
-from ..simulation.explore import measure_torsions
+from ..molecule.stereochemistry import amide_torsions
+from ..molecule.torsions import backbone_torsions, measure_torsions
 
 
 @dataclass(frozen=True)

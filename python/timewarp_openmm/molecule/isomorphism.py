@@ -18,7 +18,8 @@ from networkx.algorithms.isomorphism import GraphMatcher
 from numpy.typing import NDArray
 
 from .graph import Molecule
-from .stereochemistry import amide_torsions, stereocentres, torsion
+from .stereochemistry import amide_torsions, chirality_centres
+from .torsions import torsion
 
 #: A colour for each core atom.
 Colours = dict[int, int]
@@ -60,7 +61,8 @@ class Core:
         for hydrogen, parent in parents.items():
             hydrogens[parent].append(hydrogen)
         core = graph.subgraph(hydrogens)
-        around = {c: tuple(sorted(core[c])) for c, *_ in stereocentres(molecule) if c in core}
+        centres = [centre.atom for centre in chirality_centres(molecule)]
+        around = {c: tuple(sorted(core[c])) for c in centres if c in core}
         return Core(
             molecule,
             core,

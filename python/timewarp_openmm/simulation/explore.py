@@ -29,9 +29,10 @@ from ..bounds import (
     TIMESTEP,
     WORKERS,
 )
-from ..molecule.graph import Molecule, molecule_from_topology
+from ..molecule.graph import molecule_from_topology
+from ..molecule.rotatable_torsions import rotatable_torsions
 from ..molecule.stereochemistry import Stereochemistry
-from ..molecule.zmatrix import CoordinateKind, build_zmatrix
+from ..molecule.torsions import TorsionAtoms, measure_torsions
 from ..stages import Conflict, Done, Missing, Standing, compare, refuse
 from ..stored import DamagedFileError, conform, read_arrays, write_arrays
 from ..units import KILOJOULE_PER_MOLE, thermal_energy
@@ -130,7 +131,7 @@ class Basins:
     visits : int64 array [K]
         Frames of the walkers that led there.
     dropped : int
-        Frames left out because a centre or an amide bond had flipped.
+        Frames left out because a centre or a double or amide bond had flipped.
     found : int
         Basins before `max_basins` and the energy window cut them down.
     """
@@ -144,39 +145,6 @@ class Basins:
 
     def __len__(self) -> int:
         return len(self.positions)
-
-
-def rotor_torsions(molecule: Molecule) -> list[tuple[int, int, int, int]]:
-    """Return the torsion of each bond that turns or belongs to a ring that flips.
-
-    Bonds that only turn atoms alike (methyls) are left out.
-
-    Raises
-    ------
-    ValueError
-        If the molecule has no Z-matrix.
-    """
-    zmatrix = build_zmatrix(molecule)
-    alike = {group[0] for group in zmatrix.symmetric_rotors}
-    return [
-        (placed.atom, *placed.references)
-        for placed in zmatrix.placed
-        if placed.kind in (CoordinateKind.ROTOR, CoordinateKind.PUCKER) and placed.atom not in alike
-    ]
-
-
-def measure_torsions(
-    positions: NDArray[np.floating], torsions: Sequence[tuple[int, int, int, int]]
-) -> NDArray[np.float64]:
-    """Return torsions [F, R] in rad of conformations [F, N, 3]."""
-    index = np.array(torsions, dtype=int).reshape(-1, 4)
-    a, b, c, d = (np.asarray(positions, dtype=float)[:, index[:, k]] for k in range(4))
-    axis = (c - b) / np.linalg.norm(c - b, axis=-1, keepdims=True)
-    first = np.cross(axis, np.cross(a - b, axis))
-    last = np.cross(axis, np.cross(d - c, axis))
-    sine = (np.cross(first, last) * axis).sum(-1)
-    angles: NDArray[np.float64] = np.arctan2(sine, (first * last).sum(-1))
-    return angles
 
 
 def nearest_basin(torsions: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -206,7 +174,7 @@ def find_basins(
     Parameters
     ----------
     molecule : MolecularSystem
-        Its positions set the handedness and the amides to be kept.
+        Its positions set the chirality and the cis/trans bonds to be kept.
     settings : ExploreSettings
     seed : int
     workers : int
@@ -222,7 +190,7 @@ def find_basins(
     """
     check_start(molecule.topology, molecule.system, molecule.positions)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
-    torsions = rotor_torsions(atoms)
+    torsions = rotatable_torsions(atoms)
     began = time.monotonic()
     frames: list[NDArray[np.float64]] = []
     energies: list[float] = []
@@ -256,8 +224,8 @@ def find_basins(
     dropped = len(frames) - len(kept)
     if not kept:
         raise ValueError(
-            f"all {len(frames)} conformations of the exploration had flipped a centre or an amide "
-            "bond; explore at lower temperatures"
+            f"all {len(frames)} conformations of the exploration had flipped a centre or a double "
+            "or amide bond; explore at lower temperatures"
         )
     return _cluster(
         np.stack([frames[i] for i in kept]),
@@ -293,7 +261,7 @@ def _walk(
 def _cluster(
     positions: NDArray[np.float64],
     energies: NDArray[np.float64],
-    torsions: Sequence[tuple[int, int, int, int]],
+    torsions: Sequence[TorsionAtoms],
     settings: ExploreSettings,
     dropped: int,
 ) -> Basins:

@@ -29,7 +29,7 @@ from ..bounds import WORKERS
 from ..files import exclusive_lock, refuse_existing, sha256_of, write_bytes_atomically
 from ..machine import usable_cpus
 from ..molecule.graph import Molecule, molecule_from_topology
-from ..molecule.stereochemistry import backbone_torsions, torsion
+from ..molecule.torsions import backbone_torsions, torsion
 from ..stages import Conflict, Done, Missing, Partial, Standing, compare, refuse
 from ..stored import RECORD, Count, DamagedFileError, seal, unseal
 from ..trajectories.writer import TrajectoryWriter

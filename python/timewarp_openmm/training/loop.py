@@ -179,6 +179,8 @@ class _Trainer:
             flow.load_state_dict(initial)
         else:
             flow.fit_normalisation(*data.train.frames())
+        for part in (data.train, data.test):
+            part.leave_out(flow.check_support(part.frames()[0]))
         self._average = copy.deepcopy(flow).requires_grad_(False)
         self._fabric = Fabric(accelerator=config.accelerator, devices=1)
         optimizer = torch.optim.AdamW(

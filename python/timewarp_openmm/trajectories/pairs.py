@@ -400,12 +400,37 @@ class PairSampler:
             self.frame_weights = joined
         self._starts: list[torch.Tensor] = []
         self._shifts: list[int] = []
-        self._cumulative: list[torch.Tensor | None] = []
         for lag in self.lag_times:
             starts, shift = _starts(trajectories, lag)
             self._starts.append(starts)
             self._shifts.append(shift)
-            self._cumulative.append(None if joined is None else joined[starts].cumsum(0))
+        self._joined = joined
+        self._cumulative = self._cumulate()
+
+    def _cumulate(self) -> list[torch.Tensor | None]:
+        joined = self._joined
+        return [None if joined is None else joined[starts].cumsum(0) for starts in self._starts]
+
+    def leave_out(self, frames: torch.Tensor) -> None:
+        """Draw no pair of which one state is among these frames.
+
+        Parameters
+        ----------
+        frames : bool tensor [F]
+
+        Raises
+        ------
+        ValueError
+            If a lag time has no pair left.
+        """
+        if not bool(frames.any()):
+            return
+        for kind, (starts, shift) in enumerate(zip(self._starts, self._shifts, strict=True)):
+            self._starts[kind] = starts[~(frames[starts] | frames[starts + shift])]
+            if len(self._starts[kind]) == 0:
+                raise ValueError(f"no pair of the lag time {self.lag_times[kind]:g} ps is left")
+        self.frame_weights = torch.where(frames, 0.0, self.frame_weights)
+        self._cumulative = self._cumulate()
 
     @property
     def num_pairs(self) -> dict[float, int]:
@@ -430,7 +455,8 @@ class PairSampler:
             chosen = self._choose(kind, len(where), generator)
             if math.isinf(self.lag_times[kind]):
                 # x plays no part in an independent draw; any frame will do.
-                first[where] = torch.randint(len(starts), (len(where),), generator=generator)
+                chance = torch.randint(len(starts), (len(where),), generator=generator)
+                first[where] = starts[chance]
                 second[where] = chosen
             else:
                 first[where] = chosen

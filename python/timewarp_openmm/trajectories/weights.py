@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..molecule.graph import Molecule
-from ..simulation.explore import measure_torsions, nearest_basin, rotor_torsions
+from ..molecule.rotatable_torsions import rotatable_torsions
+from ..molecule.torsions import measure_torsions
+from ..simulation.explore import nearest_basin
 from ..stored import write_arrays
 from .pairs import Trajectory
 
@@ -32,7 +34,7 @@ class BasinMap:
     """
 
     def __init__(self, molecule: Molecule, centres: NDArray[np.float64]) -> None:
-        self._torsions = rotor_torsions(molecule)
+        self._torsions = rotatable_torsions(molecule)
         if centres.ndim != 2 or centres.shape[1] != len(self._torsions):
             raise ValueError(
                 f"basin centres of shape {centres.shape} do not fit a molecule with "
@@ -46,7 +48,7 @@ class BasinMap:
         rng = np.random.default_rng(seed)
         count = min(_CANDIDATES, len(positions))
         chosen = rng.choice(len(positions), count, replace=False)
-        angles = measure_torsions(positions[chosen], rotor_torsions(molecule))
+        angles = measure_torsions(positions[chosen], rotatable_torsions(molecule))
         centres: list[NDArray[np.float64]] = []
         for candidate in angles:
             turns = (

@@ -24,7 +24,7 @@ from timewarp_openmm.analysis.torsions import (
     true_rotors,
 )
 from timewarp_openmm.molecule import Molecule, molecule_from_topology
-from timewarp_openmm.molecule.stereochemistry import torsion
+from timewarp_openmm.molecule.torsions import torsion
 from timewarp_openmm.simulation.systems import named_molecule
 from timewarp_openmm.trajectories.frames import reader_topology
 

@@ -55,7 +55,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_what_can_be_added() -> None:
-    assert list(recipes()) == ["flow", "loss", "platform"]
+    assert list(recipes()) == ["flow", "loss", "platform", "molecule kind"]
 
 
 def test_what_was_added_passes_its_tests(copy: Path) -> None:

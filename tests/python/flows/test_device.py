@@ -67,7 +67,7 @@ def test_nothing_changes_if_no_value_is_looked_at(
     results = []
     for always in (False, True):
         if always:
-            for module in ("flow", "attention_conditioner", "label_chirality"):
+            for module in ("flow", "attention_conditioner", "chirality"):
                 place = f"timewarp_openmm.flows.internal.{module}.may_hold"
                 monkeypatch.setattr(place, lambda gate: True)
         for lags in LAGS:

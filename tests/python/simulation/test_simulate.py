@@ -19,8 +19,9 @@ from altered_systems import charges_scaled
 from openmm import app
 
 from timewarp_openmm.molecule import molecule_from_topology
-from timewarp_openmm.molecule.stereochemistry import Stereochemistry, backbone_torsions, torsion
+from timewarp_openmm.molecule.stereochemistry import Stereochemistry
 from timewarp_openmm.molecule.structure_files import load_structure
+from timewarp_openmm.molecule.torsions import backbone_torsions, torsion
 from timewarp_openmm.simulation.protocol import Protocol, multiple, preset, with_settings
 from timewarp_openmm.simulation.record import read_run
 from timewarp_openmm.simulation.run import run_standing, simulate
@@ -85,7 +86,8 @@ def test_mirror_image_and_cis_amide_are_found(alanine: MolecularSystem) -> None:
     moved = [17, 18, 19, 20, 21]
     arm = cis[moved] - cis[16]
     cis[moved] = cis[16] - arm + 2 * np.outer(arm @ axis, axis)
-    assert check.find_flips(cis) == ["cis/trans of the amide bond at A:NME3:N (atom 16)"]
+    bond = "A:ALA2:C (atom 14) - A:NME3:N (atom 16)"
+    assert check.find_flips(cis) == [f"cis/trans of the bond {bond}"]
 
 
 def test_drive_reaches_the_left_handed_basin(alanine: MolecularSystem) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
+import tables
 import torch
 from altered_systems import charges_scaled
 from training_data import TINY_CARTESIAN
@@ -40,7 +41,7 @@ from timewarp_openmm.training.data import prepare_data
 from timewarp_openmm.training.export import export_run
 from timewarp_openmm.training.loop import Progress, learning_rate, train, training_standing
 from timewarp_openmm.training.rigid_motion import small_rigid_motion
-from timewarp_openmm.trajectories.pairs import load_trajectories
+from timewarp_openmm.trajectories.pairs import PairSampler, load_trajectories
 
 # Wide displacements are far from the data, so that there is something to learn.
 TINY_FLOW = {
@@ -326,3 +327,29 @@ def test_missing_temperature_is_asked_for(data_folder: Path, tmp_path: Path) -> 
         prepare_data(settings(tmp_path))
     given = {"folder": str(tmp_path), "temperature": 300, "force_field": ["a.xml"]}
     assert prepare_data(settings(tmp_path, data=given)).provenance.temperature == 300.0
+
+
+def test_frames_that_the_flow_cannot_represent_stop_the_training(
+    data_folder: Path, tmp_path: Path
+) -> None:
+    """A trajectory in which the alpha carbon has turned inside out."""
+    folder = tmp_path / "data"
+    shutil.copytree(data_folder, folder)
+    path = sorted(folder.glob("*.h5"))[0]
+    with tables.open_file(str(path), "a") as file:
+        file.root.coordinates[:] = -file.root.coordinates[:]
+    config = settings(folder, flow={"coordinates": "internal"}, lag_times=[math.inf])
+    with pytest.raises(ValueError, match=r"frames \(\d+\.\d%\) lie outside .*ALA2:CA .*chirality"):
+        train(config, tmp_path / "run")
+
+
+def test_frames_that_are_left_out_are_never_drawn(data_folder: Path) -> None:
+    found = load_trajectories(data_folder)
+    sampler = PairSampler(found.trajectories, [0.5, math.inf])
+    outside = torch.arange(len(sampler.frames)) % 3 == 0
+    sampler.leave_out(outside)
+    assert not sampler.frame_weights[outside].any()
+    x, y, _ = sampler.draw(500, torch.Generator().manual_seed(1))
+    forbidden = sampler.frames[outside]
+    for states in (x, y):
+        assert not (states[:, None, 0] == forbidden[None, :, 0]).all(-1).any()

@@ -325,12 +325,12 @@ def test_the_example_molecules_have_parameters_and_internal_coordinates(
     name: str, torsions: int
 ) -> None:
     from timewarp_openmm.molecule import molecule_from_topology
-    from timewarp_openmm.simulation.explore import rotor_torsions
+    from timewarp_openmm.molecule.rotatable_torsions import rotatable_torsions
 
     xml = MOLECULES / f"{name}.system.xml"
     molecule = load_molecule(MOLECULES / f"{name}.pdb", None, xml if xml.exists() else None)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
-    assert len(rotor_torsions(atoms)) == torsions
+    assert len(rotatable_torsions(atoms)) == torsions
 
 
 def test_the_default_system_is_the_one_that_the_models_are_for() -> None:

@@ -1,10 +1,10 @@
-"""Which atom each shape coordinate belongs to, and which atoms are alike."""
+"""Which atom each shape coordinate belongs to."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 
+from ...molecule.equivalent_atoms import equivalent_leaves
 from ...molecule.graph import Molecule
 from .conditioners import Place, Wiring
 from .shape import ShapeChart
@@ -69,34 +69,14 @@ class CoordinatePlaces:
 def coordinate_places(chart: ShapeChart, molecule: Molecule, velocities: bool) -> CoordinatePlaces:
     """Return the places of a chart's coordinates.
 
-    Velocities of atoms alike stay out of the flow: a proposal's labels do not matter, and so the
-    velocities that go with them must not either.
+    Velocities of equivalent atoms stay out of the flow: a proposal's labels do not matter, and so
+    the velocities that go with them must not either.
     """
     order = chart.internal.order.tolist()
     bonds = [(atom, BOND) for atom in order[1:]]
     angles = [(atom, ANGLE) for atom in order[2:]]
     torsions = [(order[3 + i], TORSION) for i in chart.narrow_index.tolist()]
-    alike = {atom for group in alike_leaves(molecule) for atom in group}
-    active = [i for i in range(molecule.num_atoms) if i not in alike] if velocities else []
+    equivalent = {atom for group in equivalent_leaves(molecule) for atom in group}
+    active = [i for i in range(molecule.num_atoms) if i not in equivalent] if velocities else []
     rotors = tuple(order[3 + i] for i in chart.rotor_index.tolist())
     return CoordinatePlaces(rotors, tuple(bonds + angles + torsions), tuple(active))
-
-
-def alike_leaves(molecule: Molecule) -> list[list[int]]:
-    """Return groups of atoms that differ in their labels only: one element, one neighbour.
-
-    Examples
-    --------
-    >>> from timewarp_openmm.molecule.graph import Molecule
-    >>> methyl = Molecule(("C", "H1", "H2", "H3", "F"), ("X",) * 5, (0,) * 5,
-    ...                   ("C", "H", "H", "H", "F"), (12.0, 1.0, 1.0, 1.0, 19.0),
-    ...                   ((0, 1), (0, 2), (0, 3), (0, 4)))
-    >>> alike_leaves(methyl)
-    [[1, 2, 3]]
-    """
-    graph = molecule.graph()
-    groups: dict[tuple[int, str], list[int]] = defaultdict(list)
-    for atom in sorted(graph.nodes):
-        if graph.degree(atom) == 1:
-            groups[next(iter(graph[atom])), molecule.elements[atom]].append(atom)
-    return [group for group in groups.values() if len(group) > 1]

@@ -31,13 +31,14 @@ from .couplings import (
     VelocityCoupling,
 )
 from .shape import ShapeChart
+from .support import check_support
 
 
 class InternalFlow(Flow):
     """Conditional flow of the shape of one molecule; follows the model contract.
 
     The density does not change when x or y is moved rigidly, has the exact symmetry of methyl
-    groups and their like, and is zero for the other hand of a chiral centre. It is a density with
+    groups and their like, and is zero for the mirror image of a chiral centre. It is a density with
     respect to the volume of the 3N - 6 shape coordinates. At infinite lag it does not depend on x,
     and of the proposal only the frame does.
 
@@ -70,6 +71,7 @@ class InternalFlow(Flow):
 
     def __init__(self, config: InternalFlowConfig, molecule: Molecule) -> None:
         super().__init__(config, molecule)
+        self._molecule = molecule
         self.shape = ShapeChart(molecule)
         self.noise_size = 6 * molecule.num_atoms - 6
         self.auxiliary_velocities = config.velocities
@@ -147,12 +149,16 @@ class InternalFlow(Flow):
         Raises
         ------
         ValueError
-            If a chiral centre has both hands, or a coordinate never changes.
+            If a coordinate never changes.
         """
         if weights is None:
             weights = torch.ones(len(positions), dtype=torch.float64)
         weights = weights.double() / weights.double().sum()
         self.shape.fit(positions, weights, self.full_whitening)
+
+    def check_support(self, positions: Tensor) -> Tensor:
+        """Return which frames [F] are outside of the chart; see `support.check_support`."""
+        return check_support(self.shape, self._molecule, positions)
 
     @torch.jit.export
     def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -199,8 +205,8 @@ class InternalFlow(Flow):
         _, _, narrow, velocities, log_q = self._to_noise(y, w, x, lag)
         log_q = log_q + log_normal(narrow) + log_normal(velocities.flatten(1))
         log_q = log_q - self.num_rotors * math.log(2 * math.pi)
-        # A proposal keeps the hand of x's labels.
-        same = (self.shape.labels.mirrored(y) == self.shape.labels.mirrored(x)).all(1)
+        # A proposal keeps the chirality of x's labels.
+        same = (self.shape.chirality.mirrored(y) == self.shape.chirality.mirrored(x)).all(1)
         log_q = torch.where(same, log_q, torch.full_like(log_q, -math.inf))
         return torch.where(torch.isfinite(log_q), log_q, torch.full_like(log_q, -math.inf))
 
@@ -248,7 +254,7 @@ class InternalFlow(Flow):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return narrow coordinates and velocities [B, N, 3] transformed, given the rotors, and the
         log-determinant."""
-        known = self._rotor_features(rotors)
+        known = self.shape.rotor_features(rotors)
         gate = torch.isfinite(lag).double().unsqueeze(1)
         moving = velocities.index_select(1, self.moving).flatten(1)
         log_det = torch.zeros(narrow.size(0), dtype=torch.float64, device=narrow.device)
@@ -303,12 +309,6 @@ class InternalFlow(Flow):
         turned = velocities @ (axes.transpose(1, 2) if into_frame else axes)
         return torch.where(finite, turned, velocities)
 
-    def _rotor_features(self, rotors: Tensor) -> Tensor:
-        """Return what is known of the rotors, [B, 3 R]."""
-        # At the ends of a sector labels change, which symmetric rotors' own angles tell.
-        symmetric = torch.where(self.shape.fold > 1, rotors / math.pi, torch.zeros_like(rotors))
-        return torch.cat([torch.cos(rotors), torch.sin(rotors), symmetric], dim=1)
-
     def _condition(self, x: Tensor, lag: Tensor, batch: int) -> tuple[Condition, Tensor]:
         """Return the condition and the rotor angles [B, R] that are displaced.
 
@@ -319,7 +319,7 @@ class InternalFlow(Flow):
         if not self.has_context or not may_hold(finite):
             return self.context.independent(lag), origin
         rotors, _, narrow, _ = self.shape.to_shape(x)
-        shape = torch.cat([self._rotor_features(rotors), narrow], dim=1)
+        shape = torch.cat([self.shape.rotor_features(rotors), narrow], dim=1)
         condition = self.context(x.double(), shape, lag)
         return condition, torch.where(finite.unsqueeze(1), rotors, origin)
 
