@@ -1,8 +1,7 @@
 #include "FlowModule.h"
-#include "TorchConversions.h"
+#include "Interruption.h"
 #include "openmm/OpenMMException.h"
 #include <sstream>
-#include <torch/csrc/jit/runtime/graph_executor.h>
 
 using namespace TimewarpPlugin;
 using namespace OpenMM;
@@ -10,16 +9,8 @@ using namespace std;
 using torch::Tensor;
 
 FlowModule::FlowModule(const string& path, const string& content, ModelMetadata& metadata)
-        : path(path), noiseSize(0), real(torch::kFloat32), device(torch::kCPU) {
-    torch::jit::ExtraFilesMap extra{{ModelMetadata::fileName, ""}};
-    try {
-        load(content, torch::kCPU, extra);
-    }
-    catch (const exception& error) {
-        throw OpenMMException("Timewarp: " + path +
-                              " is not a TorchScript model, or is damaged: " + firstLine(error.what()));
-    }
-    const string& text = extra[ModelMetadata::fileName];
+        : path(path), noiseSize(0), real(torch::kFloat32), module("the model " + path, content) {
+    const string& text = module.getText(ModelMetadata::fileName);
     if (text.empty())
         throw OpenMMException("Timewarp: " + path + " is a TorchScript file without " +
                               ModelMetadata::fileName +
@@ -29,25 +20,12 @@ FlowModule::FlowModule(const string& path, const string& content, ModelMetadata&
     noiseSize = metadata.noiseSize;
     real = metadata.doublePrecision ? torch::kFloat64 : torch::kFloat32;
     for (const char* method : {"sample", "log_prob", "invert"})
-        if (!module.find_method(method))
+        if (!module.hasMethod(method))
             fail(string("it has no method ") + method);
 }
 
-void FlowModule::moveTo(torch::Device newDevice, const string& content) {
-    if (newDevice == device)
-        return;
-
-    // Module::to() would not move the weights of a frozen module, which are constants.
-
-    torch::jit::ExtraFilesMap none;
-    load(content, newDevice, none);
-}
-
-void FlowModule::load(const string& content, torch::Device newDevice, torch::jit::ExtraFilesMap& extra) {
-    istringstream file(content);
-    module = torch::jit::load(file, newDevice, extra);
-    module.eval();
-    device = newDevice;
+void FlowModule::moveTo(torch::Device newDevice) {
+    module.moveTo(newDevice);
 }
 
 void FlowModule::fail(const string& what) const {
@@ -56,11 +34,11 @@ void FlowModule::fail(const string& what) const {
 }
 
 c10::IValue FlowModule::call(const char* method, vector<c10::IValue> arguments) {
-    // The interpreter without its optimiser: that one rewrites the graph after a few calls, and the
-    // rounding of a resumed run would differ from that of an uninterrupted one.
-    torch::jit::GraphOptimizerEnabledGuard noOptimizer(false);
     try {
-        return module.get_method(method)(move(arguments));
+        return module.call(method, move(arguments));
+    }
+    catch (const ModelInterrupted&) {
+        throw;
     }
     catch (const exception& error) {
         throw OpenMMException("Timewarp: " + string(method) + " of the model " + path +
@@ -84,6 +62,7 @@ Tensor FlowModule::checked(const c10::IValue& value, const char* what, torch::In
 
 void FlowModule::sample(const Tensor& x, const Tensor& noise, const Tensor& lag, Tensor& y, Tensor& w,
                         Tensor& logq) {
+    torch::Device device = getDevice();
     auto result = call("sample", {x.to(device), noise.to(device), lag.to(device)});
     if (!result.isTuple() || result.toTupleRef().elements().size() != 3)
         fail("sample does not return a tuple (y, w, log_q)");
@@ -95,6 +74,7 @@ void FlowModule::sample(const Tensor& x, const Tensor& noise, const Tensor& lag,
 }
 
 Tensor FlowModule::logProb(const Tensor& y, const Tensor& w, const Tensor& x, const Tensor& lag) {
+    torch::Device device = getDevice();
     auto result = call("log_prob", {y.to(device), w.to(device), x.to(device), lag.to(device)});
     return checked(result, "log_prob", {y.size(0)}, torch::kFloat64);
 }

@@ -2,15 +2,15 @@
 #define TIMEWARP_FLOW_MODULE_H_
 
 #include "ModelMetadata.h"
+#include "TorchModule.h"
 #include <string>
-#include <torch/script.h>
 #include <vector>
 
 namespace TimewarpPlugin {
 
 /**
- * The TorchScript module of a model, and the calls of the contract (docs/contract.md) with their results
- * checked for type and shape.
+ * The calls of the contract (docs/contract.md) of a model's TorchScript module, with their results checked
+ * for type and shape.
  */
 class FlowModule {
 public:
@@ -26,10 +26,22 @@ public:
         return path;
     }
     /**
+     * Get the bytes of the file.
+     */
+    const std::string& getContent() const {
+        return module.getContent();
+    }
+    /**
+     * Get the SHA-256 digest of the content.
+     */
+    const std::string& getSha256() const {
+        return module.getSha256();
+    }
+    /**
      * Get where it runs, and where its results are.
      */
     torch::Device getDevice() const {
-        return device;
+        return module.getDevice();
     }
     /**
      * Get the type of positions, velocities and noise.
@@ -43,7 +55,7 @@ public:
     /**
      * Load it anew on another device.
      */
-    void moveTo(torch::Device newDevice, const std::string& content);
+    void moveTo(torch::Device newDevice);
     /**
      * Call sample(x, noise, lag).
      */
@@ -65,15 +77,13 @@ public:
     [[noreturn]] void fail(const std::string& what) const;
 
 private:
-    void load(const std::string& content, torch::Device newDevice, torch::jit::ExtraFilesMap& extra);
     c10::IValue call(const char* method, std::vector<c10::IValue> arguments);
     torch::Tensor checked(const c10::IValue& value, const char* what, torch::IntArrayRef shape,
                           torch::Dtype type) const;
     std::string path;
     int noiseSize;
     torch::Dtype real;
-    torch::Device device;
-    torch::jit::Module module;
+    TorchModule module;
 };
 
 } // namespace TimewarpPlugin

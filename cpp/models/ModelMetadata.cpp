@@ -1,4 +1,5 @@
 #include "ModelMetadata.h"
+#include "PrintableText.h"
 #include "openmm/OpenMMException.h"
 #include <algorithm>
 #include <cmath>
@@ -16,81 +17,229 @@ using nlohmann::json;
 // Force fields disagree on atomic weights by less than this (dalton); a repartitioned hydrogen by far more.
 static const double MASS_TOLERANCE = 0.05;
 
-static double parseLag(const json& entry) {
-    if (entry.is_string() && entry.get<string>() == "inf")
-        return numeric_limits<double>::infinity();
-    return entry.get<double>();
+// Bounds that keep a damaged file from asking for all memory; read_metadata() of the Python package has the
+// same.
+static const size_t MAX_TEXT = 16 << 20;
+static const int MAX_NESTING = 50;
+static const int64_t MAX_ATOMS = 100000, MAX_NOISE_SIZE = 1000000, MAX_LAG_TIMES = 1000;
+
+[[noreturn]] static void fail(const string& what) {
+    throw OpenMMException(what);
 }
+
+/**
+ * Parse a text whose objects have no two entries of one name, of which readers may take different ones.
+ */
+static json parseJson(const string& text) {
+    if (text.size() > MAX_TEXT)
+        fail("they are too long");
+    vector<set<string>> names;
+    json content = json::parse(text, [&](int depth, json::parse_event_t event, json& value) {
+        if (depth > MAX_NESTING)
+            fail("they are nested too deeply");
+        if (event == json::parse_event_t::object_start)
+            names.emplace_back();
+        else if (event == json::parse_event_t::object_end)
+            names.pop_back();
+        else if (event == json::parse_event_t::key && !names.back().insert(value.get<string>()).second)
+            fail("the entry " + value.get<string>() + " stands twice");
+        return true;
+    });
+    if (!content.is_object())
+        fail("they are not a JSON object");
+    return content;
+}
+
+/**
+ * The entries of an object, each of which is checked for its type when it is asked for.
+ */
+class Entries {
+public:
+    Entries(const json& content, const string& path, const set<string>& required, const set<string>& optional)
+            : content(content), path(path) {
+        if (!content.is_object())
+            fail(path + " must be an object");
+        for (const string& name : required)
+            if (!content.contains(name))
+                fail("the entry " + path + name + " is missing");
+        for (auto& [name, value] : content.items())
+            if (!required.count(name) && !optional.count(name))
+                fail("the entry " + path + name + " is not known");
+    }
+
+    bool has(const string& name) const {
+        return content.contains(name) && !content.at(name).is_null();
+    }
+
+    const json& get(const string& name) const {
+        return content.at(name);
+    }
+
+    const json& list(const string& name, size_t largest) const {
+        const json& value = content.at(name);
+        if (!value.is_array() || value.size() > largest)
+            fail(path + name + " must be a list of at most " + to_string(largest) + " entries");
+        return value;
+    }
+
+    int64_t integer(const json& value, const string& name, int64_t largest) const {
+        if (!value.is_number_integer() ||
+            (value.is_number_unsigned() && value.get<uint64_t>() > (uint64_t)largest) ||
+            value.get<int64_t>() < 0 || value.get<int64_t>() > largest)
+            fail(path + name + " must be an integer from 0 to " + to_string(largest));
+        return value.get<int64_t>();
+    }
+
+    double real(const json& value, const string& name) const {
+        if (!value.is_number() || !isfinite(value.get<double>()))
+            fail(path + name + " must be a finite number");
+        return value.get<double>();
+    }
+
+    string text(const json& value, const string& name) const {
+        if (!value.is_string())
+            fail(path + name + " must be a text");
+        return value.get<string>();
+    }
+
+    bool flag(const string& name, bool otherwise) const {
+        if (!content.contains(name))
+            return otherwise;
+        if (!content.at(name).is_boolean())
+            fail(path + name + " must be true or false");
+        return content.at(name).get<bool>();
+    }
+
+private:
+    const json& content;
+    const string path;
+};
 
 static void parseMolecule(const json& content, ModelMetadata& metadata) {
+    // What the structure file called its residues is missing in models of earlier versions.
+    const set<string> labels{"residue_ids", "insertion_codes", "chain_ids"};
+    Entries entries(content, "molecule.",
+                    {"atom_names", "residue_names", "residue_indices", "elements", "masses", "bonds"},
+                    labels);
     metadata.anyMolecule = false;
-    metadata.masses = content.at("masses").get<vector<double>>();
-    metadata.atomNames = content.at("atom_names").get<vector<string>>();
-    for (const json& bond : content.at("bonds"))
-        metadata.bonds.emplace_back(bond.at(0).get<int>(), bond.at(1).get<int>());
-    int numAtoms = metadata.masses.size();
-    if (numAtoms == 0 || metadata.atomNames.size() != metadata.masses.size())
-        throw OpenMMException("masses and atom_names must be of one length, at least 1");
-    for (auto& bond : metadata.bonds)
-        if (bond.first < 0 || bond.first >= numAtoms || bond.second < 0 || bond.second >= numAtoms)
-            throw OpenMMException("a bond names an atom that does not exist");
+    for (const json& mass : entries.list("masses", MAX_ATOMS)) {
+        metadata.masses.push_back(entries.real(mass, "masses"));
+        if (!(metadata.masses.back() > 0))
+            fail("a mass is not positive");
+    }
+    size_t numAtoms = metadata.masses.size();
+    for (const char* name : {"atom_names", "residue_names", "elements"})
+        for (const json& text : entries.list(name, MAX_ATOMS))
+            entries.text(text, name);
+    for (const json& index : entries.list("residue_indices", MAX_ATOMS))
+        entries.integer(index, "residue_indices", MAX_ATOMS);
+    for (const char* name : {"atom_names", "residue_names", "elements", "residue_indices"})
+        if (entries.get(name).size() != numAtoms || numAtoms == 0)
+            fail(string("molecule.") + name + " and molecule.masses must be of one length, at least 1");
+    for (const string& name : labels)
+        if (content.contains(name)) {
+            for (const json& text : entries.list(name, MAX_ATOMS))
+                entries.text(text, name);
+            if (!entries.get(name).empty() && entries.get(name).size() != numAtoms)
+                fail("molecule." + name + " must be empty or name each atom");
+        }
+    metadata.atomNames = entries.get("atom_names").get<vector<string>>();
+    for (const json& bond : entries.list("bonds", 10 * MAX_ATOMS)) {
+        if (!bond.is_array() || bond.size() != 2)
+            fail("molecule.bonds must be pairs of atoms");
+        int first = entries.integer(bond[0], "bonds", numAtoms - 1);
+        metadata.bonds.emplace_back(first, entries.integer(bond[1], "bonds", numAtoms - 1));
+    }
 }
 
-static void checkValues(const ModelMetadata& metadata) {
-    if (metadata.noiseSize < 0)
-        throw OpenMMException("noise_size is negative");
-    if (!(isfinite(metadata.temperature) && metadata.temperature > 0))
-        throw OpenMMException("temperature is not positive");
-    if (metadata.lagTimes.empty() || metadata.lagTimes.size() != metadata.lagWeights.size())
-        throw OpenMMException("lag_times and lag_weights must be of one length, at least 1");
-    double sum = 0;
-    for (size_t i = 0; i < metadata.lagTimes.size(); i++) {
-        if (!(metadata.lagTimes[i] > 0))
-            throw OpenMMException("a lag time is not positive");
-        if (!(metadata.lagWeights[i] >= 0))
-            throw OpenMMException("a lag weight is negative");
-        sum += metadata.lagWeights[i];
+static void parseLags(const Entries& entries, ModelMetadata& metadata) {
+    for (const json& lag : entries.list("lag_times", MAX_LAG_TIMES)) {
+        bool isInfinite = (lag.is_string() && lag.get<string>() == "inf");
+        metadata.lagTimes.push_back(isInfinite ? numeric_limits<double>::infinity()
+                                               : entries.real(lag, "lag_times"));
+        if (!(metadata.lagTimes.back() > 0))
+            fail("a lag time is not positive");
     }
-    if (fabs(sum - 1) > 1e-6)
-        throw OpenMMException("lag_weights do not add up to 1");
+    double sum = 0;
+    for (const json& weight : entries.list("lag_weights", MAX_LAG_TIMES)) {
+        metadata.lagWeights.push_back(entries.real(weight, "lag_weights"));
+        if (!(metadata.lagWeights.back() >= 0))
+            fail("a lag weight is negative");
+        sum += metadata.lagWeights.back();
+    }
+    if (metadata.lagTimes.empty() || metadata.lagTimes.size() != metadata.lagWeights.size())
+        fail("lag_times and lag_weights must be of one length, at least 1");
+    if (!(fabs(sum - 1) <= 1e-6))
+        fail("lag_weights do not add up to 1");
+}
+
+static void parseReferencePositions(const Entries& entries, ModelMetadata& metadata) {
+    if (entries.has("reference_positions"))
+        for (const json& p : entries.list("reference_positions", MAX_ATOMS)) {
+            if (!p.is_array() || p.size() != 3)
+                fail("reference_positions must be of three numbers each");
+            metadata.referencePositions.emplace_back(entries.real(p[0], "reference_positions"),
+                                                     entries.real(p[1], "reference_positions"),
+                                                     entries.real(p[2], "reference_positions"));
+        }
     if (!metadata.anyMolecule && metadata.referencePositions.size() != metadata.masses.size())
-        throw OpenMMException("reference_positions must hold one position for each atom");
+        fail("reference_positions must hold one position for each atom");
+}
+
+static ModelMetadata parseEntries(const json& content) {
+    const int64_t largest = numeric_limits<int32_t>::max();
+    int64_t version = 0;
+    if (content.contains("contract_version") && content.at("contract_version").is_number_integer())
+        version = content.at("contract_version").get<int64_t>();
+    if (version != ModelMetadata::contractVersion)
+        fail("they follow contract version " + to_string(version) + ", this plugin reads " +
+             to_string(ModelMetadata::contractVersion) + "; export the model again");
+    Entries entries(content, "",
+                    {"contract_version", "molecule", "noise_size", "temperature", "coordinates", "lag_times",
+                     "lag_weights"},
+                    {"auxiliary_velocities", "precision", "reference_positions", "force_field", "provenance",
+                     "licence", "package_version"});
+    entries.integer(entries.get("contract_version"), "contract_version", largest);
+    ModelMetadata metadata;
+    metadata.noiseSize = entries.integer(entries.get("noise_size"), "noise_size", MAX_NOISE_SIZE);
+    metadata.temperature = entries.real(entries.get("temperature"), "temperature");
+    if (!(metadata.temperature > 0))
+        fail("temperature is not positive");
+    for (const char* name : {"coordinates", "licence", "package_version"})
+        if (content.contains(name))
+            entries.text(entries.get(name), name);
+    // The first models have the names of the force field's files in one text.
+    if (content.contains("force_field") && !entries.get("force_field").is_string())
+        for (const json& name : entries.list("force_field", MAX_ATOMS))
+            entries.text(name, "force_field");
+    if (content.contains("provenance") && !entries.get("provenance").is_object())
+        fail("provenance must be an object");
+    metadata.auxiliaryVelocities = entries.flag("auxiliary_velocities", true);
+    string precision =
+            content.contains("precision") ? entries.text(entries.get("precision"), "precision") : "single";
+    if (precision != "single" && precision != "double")
+        fail("precision must be \"single\" or \"double\"");
+    metadata.doublePrecision = (precision == "double");
+    parseLags(entries, metadata);
+    if (entries.has("molecule"))
+        parseMolecule(entries.get("molecule"), metadata);
+    parseReferencePositions(entries, metadata);
+    return metadata;
 }
 
 ModelMetadata ModelMetadata::parse(const string& text, const string& origin) {
     try {
-        json content = json::parse(text);
-        int version = content.at("contract_version").get<int>();
-        if (version != contractVersion)
-            throw OpenMMException("it follows contract version " + to_string(version) +
-                                  ", this plugin reads " + to_string(contractVersion) +
-                                  "; export the model again");
-        ModelMetadata metadata;
+        ModelMetadata metadata = parseEntries(parseJson(text));
         metadata.origin = origin;
-        metadata.noiseSize = content.at("noise_size").get<int>();
-        metadata.temperature = content.at("temperature").get<double>();
-        metadata.auxiliaryVelocities = content.value("auxiliary_velocities", true);
-        string precision = content.value("precision", "single");
-        if (precision != "single" && precision != "double")
-            throw OpenMMException("precision must be \"single\" or \"double\"");
-        metadata.doublePrecision = (precision == "double");
-        for (const json& lag : content.at("lag_times"))
-            metadata.lagTimes.push_back(parseLag(lag));
-        metadata.lagWeights = content.at("lag_weights").get<vector<double>>();
-        if (!content.at("molecule").is_null())
-            parseMolecule(content.at("molecule"), metadata);
-        if (content.contains("reference_positions") && !content.at("reference_positions").is_null())
-            for (const json& p : content.at("reference_positions"))
-                metadata.referencePositions.emplace_back(p.at(0).get<double>(), p.at(1).get<double>(),
-                                                         p.at(2).get<double>());
-        checkValues(metadata);
         return metadata;
     }
     catch (const json::exception& error) {
-        throw OpenMMException("Timewarp: the metadata of " + origin + " are malformed: " + error.what());
+        throw OpenMMException("Timewarp: the metadata of " + origin +
+                              " are malformed: " + printable(error.what()));
     }
     catch (const OpenMMException& error) {
-        throw OpenMMException("Timewarp: the metadata of " + origin + " cannot be used: " + error.what());
+        throw OpenMMException("Timewarp: the metadata of " + origin +
+                              " cannot be used: " + printable(error.what()));
     }
 }
 

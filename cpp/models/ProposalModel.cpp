@@ -2,14 +2,13 @@
 #include "ContractChecks.h"
 #include "FlowModule.h"
 #include "RecordedFlow.h"
-#include "Sha256.h"
 #include "TorchConversions.h"
 #include "openmm/OpenMMException.h"
 #include <cmath>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <map>
-#include <sstream>
 #include <torch/script.h>
 
 using namespace TimewarpPlugin;
@@ -48,11 +47,11 @@ public:
 
     FlowModule module;
 
-    void moveTo(torch::Device device, const string& content) {
+    void moveTo(torch::Device device) {
         graphs.clear();
         inputs = {};
         outputs = {};
-        module.moveTo(device, content);
+        module.moveTo(device);
     }
 
     void setGraphRecorder(unique_ptr<TimewarpGraphRecorder> newRecorder) {
@@ -182,20 +181,17 @@ private:
 
 static string readFile(const string& path) {
     ifstream file(path, ios::binary);
-    stringstream content;
-    if (file)
-        content << file.rdbuf();
-    if (!file || !content)
+    string content{istreambuf_iterator<char>(file), {}};
+    if (!file)
         throw OpenMMException("Timewarp: cannot open the model file " + path + "; check the path");
-    return content.str();
+    return content;
 }
 
 ProposalModel::ProposalModel(const string& path) : ProposalModel(path, readFile(path)) {
 }
 
 ProposalModel::ProposalModel(const string& name, const string& content)
-        : content(content), digest(sha256(content)) {
-    implementation = make_unique<Implementation>(name, content, metadata);
+        : implementation(make_unique<Implementation>(name, content, metadata)) {
 }
 
 ProposalModel::~ProposalModel() {
@@ -206,15 +202,15 @@ const ModelMetadata& ProposalModel::getMetadata() const {
 }
 
 const string& ProposalModel::getContent() const {
-    return content;
+    return implementation->module.getContent();
 }
 
 const string& ProposalModel::getSha256() const {
-    return digest;
+    return implementation->module.getSha256();
 }
 
 void ProposalModel::useDevice(const DeviceLoan&, int index) {
-    implementation->moveTo(torchDevice(index), content);
+    implementation->moveTo(torchDevice(index));
 }
 
 string ProposalModel::getDevice() const {

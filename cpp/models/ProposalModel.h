@@ -142,9 +142,9 @@ public:
 
 private:
     class Implementation;
-    std::string content, digest;
-    std::unique_ptr<Implementation> implementation;
+    /** Filled by the implementation, so it comes first. */
     ModelMetadata metadata;
+    std::unique_ptr<Implementation> implementation;
     /** Which proposals of the last batch depend on the state. */
     std::vector<std::int64_t> conditional;
 };

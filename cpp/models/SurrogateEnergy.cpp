@@ -1,10 +1,9 @@
 #include "SurrogateEnergy.h"
+#include "Interruption.h"
 #include "ProposalModel.h"
-#include "Sha256.h"
 #include "TorchConversions.h"
+#include "TorchModule.h"
 #include "openmm/OpenMMException.h"
-#include <sstream>
-#include <torch/csrc/jit/runtime/graph_executor.h>
 
 using namespace TimewarpPlugin;
 using namespace OpenMM;
@@ -16,36 +15,21 @@ using torch::Tensor;
  */
 class SurrogateEnergy::Implementation {
 public:
-    explicit Implementation(const string& content) : device(torch::kCPU) {
-        try {
-            load(content, torch::kCPU);
-        }
-        catch (const exception& error) {
-            throw OpenMMException("Timewarp: the surrogate is not a TorchScript module, or is damaged: " +
-                                  firstLine(error.what()));
-        }
-        if (!module.find_method("forward"))
+    explicit Implementation(const string& content) : module("the surrogate", content) {
+        if (!module.hasMethod("forward"))
             throw OpenMMException("Timewarp: the surrogate has no method forward(positions); make it with "
-                                  "timewarp_openmm.surrogate.surrogate_energy");
+                                  "timewarp_openmm.energies.surrogate_energy");
     }
 
-    torch::Device getDevice() const {
-        return device;
-    }
-
-    void moveTo(torch::Device newDevice, const string& content) {
-        // Module::to() would leave constants behind, such as the parameters of a frozen module.
-        if (newDevice != device)
-            load(content, newDevice);
-    }
+    TorchModule module;
 
     Tensor energies(const Tensor& positions) {
-        // The interpreter without its optimiser, as for the model: rounding must not depend on how often it
-        // was called.
-        torch::jit::GraphOptimizerEnabledGuard noOptimizer(false);
         c10::IValue value;
         try {
-            value = module.forward({positions});
+            value = module.call("forward", {positions});
+        }
+        catch (const ModelInterrupted&) {
+            throw;
         }
         catch (const exception& error) {
             throw OpenMMException(string("Timewarp: the surrogate failed; is it that of the model's "
@@ -58,42 +42,31 @@ public:
                                   "conformation; see docs/contract.md");
         return value.toTensor();
     }
-
-private:
-    void load(const string& content, torch::Device newDevice) {
-        istringstream file(content);
-        module = torch::jit::load(file, newDevice);
-        module.eval();
-        device = newDevice;
-    }
-
-    torch::Device device;
-    torch::jit::Module module;
 };
 
 SurrogateEnergy::SurrogateEnergy(const string& content)
-        : content(content), digest(sha256(content)), implementation(make_unique<Implementation>(content)) {
+        : implementation(make_unique<Implementation>(content)) {
 }
 
 SurrogateEnergy::~SurrogateEnergy() {
 }
 
 const string& SurrogateEnergy::getContent() const {
-    return content;
+    return implementation->module.getContent();
 }
 
 const string& SurrogateEnergy::getSha256() const {
-    return digest;
+    return implementation->module.getSha256();
 }
 
 void SurrogateEnergy::useDevice(const DeviceLoan&, int index) {
-    implementation->moveTo(torchDevice(index), content);
+    implementation->module.moveTo(torchDevice(index));
 }
 
 void SurrogateEnergy::compute(const DeviceLoan&, const ProposalBatch& batch, int numAtoms, const Vec3& origin,
                               vector<double>& energies) {
     torch::InferenceMode inference;
-    torch::Device device = implementation->getDevice();
+    torch::Device device = implementation->module.getDevice();
     OnDefaultStream stream(device);
     const vector<int64_t> shape{batch.size, numAtoms, 3};
     Tensor shift = positionsTensor({origin}, torch::kFloat64).to(device);
@@ -110,7 +83,7 @@ void SurrogateEnergy::compute(const DeviceLoan&, const ProposalBatch& batch, int
 
 double SurrogateEnergy::compute(const DeviceLoan&, const vector<Vec3>& positions) {
     torch::InferenceMode inference;
-    torch::Device device = implementation->getDevice();
+    torch::Device device = implementation->module.getDevice();
     OnDefaultStream stream(device);
     Tensor x = positionsTensor(positions, torch::kFloat32).unsqueeze(0).to(device);
     return implementation->energies(x).item<double>();

@@ -53,7 +53,6 @@ public:
 
 private:
     class Implementation;
-    std::string content, digest;
     std::unique_ptr<Implementation> implementation;
 };
 

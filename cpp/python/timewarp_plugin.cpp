@@ -80,6 +80,10 @@ PYBIND11_MODULE(_plugin, module) {
     module.def("is_timewarp", [](std::uintptr_t address) {
         return dynamic_cast<TimewarpMCMCIntegrator*>(reinterpret_cast<Integrator*>(address)) != nullptr;
     });
+    module.def("trust_file", &TimewarpMCMCIntegrator::trustFile);
+    module.def("check_module", [](const std::string& name, const py::bytes& content) {
+        TimewarpMCMCIntegrator::checkFile(name, content);
+    });
     module.def("get_model_path", bindGetter(&TimewarpMCMCIntegrator::getModelPath));
     module.def("get_model_sha256", bindGetter(&TimewarpMCMCIntegrator::getModelSha256));
     module.def("get_model_device", bindGetter(&TimewarpMCMCIntegrator::getModelDevice));
@@ -98,6 +102,7 @@ PYBIND11_MODULE(_plugin, module) {
     module.def("set_random_number_seed", bindSetter(&TimewarpMCMCIntegrator::setRandomNumberSeed));
     module.def("get_particles", bindGetter(&TimewarpMCMCIntegrator::getParticles));
     module.def("set_particles", bindSetter(&TimewarpMCMCIntegrator::setParticles));
+    module.def("set_topology_size", bindSetter(&TimewarpMCMCIntegrator::setTopologySize));
     // The content is bytes in Python, which a string of C++ would not become by itself.
     module.def("get_surrogate",
                [](std::uintptr_t address) { return py::bytes(integratorAt(address).getSurrogate()); });

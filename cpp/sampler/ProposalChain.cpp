@@ -144,9 +144,11 @@ void ProposalChain::chooseOrigin() {
 }
 
 void ProposalChain::guardRigidMotion(ContextImpl& context, const ChainSettings& settings) {
+    vector<Vec3> all;
     if (!rigidMotion.isKnown()) {
+        context.getPositions(all);
         DeviceLoan loan(state(kernel), context);
-        KeptMotions kept = surroundings.keptByOthers(context, loan);
+        KeptMotions kept = surroundings.keptByOthers(context, all, loan);
         if (kept.any())
             kept.join(model.findKeptMotions(loan, shifted(statePositions), lagWeights));
         rigidMotion.setKept(kept);
@@ -154,7 +156,7 @@ void ProposalChain::guardRigidMotion(ContextImpl& context, const ChainSettings& 
     vector<vector<Vec3>> copies = rigidMotion.movedCopies(statePositions);
     if (copies.empty())
         return;
-    vector<Vec3> all, forces;
+    vector<Vec3> forces;
     computeEnergy(context, settings, true);
     context.getForces(all);
     for (int particle : surroundings.particles)

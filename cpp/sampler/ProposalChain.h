@@ -49,9 +49,12 @@ struct ChainSurroundings {
     std::vector<int> particles;
     PeriodicImages images;
     CenterOfMass centerOfMass;
-    /** Which rigid motions of its particles the other integrators of the Context never make, either. */
-    std::function<KeptMotions(OpenMM::ContextImpl&, const DeviceLoan&)> keptByOthers =
-            [](OpenMM::ContextImpl&, const DeviceLoan&) { return KeptMotions(); };
+    /** Which rigid motions of its particles the other integrators of the Context never make, either, given
+     * the positions of all particles (nm). */
+    std::function<KeptMotions(OpenMM::ContextImpl&, const std::vector<OpenMM::Vec3>&, const DeviceLoan&)>
+            keptByOthers = [](OpenMM::ContextImpl&, const std::vector<OpenMM::Vec3>&, const DeviceLoan&) {
+                return KeptMotions();
+            };
 };
 
 /**

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .contract import ModelMetadata as ModelMetadata
     from .contract import read_metadata as read_metadata
     from .integrator import TimewarpMCMCIntegrator as TimewarpMCMCIntegrator
+    from .integrator import trust as trust
 
 __version__ = "0.1.0"
 
@@ -20,9 +21,10 @@ _LOCATION = {
     "read_metadata": ".contract",
     "TimewarpMCMCIntegrator": ".integrator",
     "pretrained": ".bundled",
+    "trust": ".integrator",
 }
 
-__all__ = ["ModelMetadata", "TimewarpMCMCIntegrator", "pretrained", "read_metadata"]
+__all__ = ["ModelMetadata", "TimewarpMCMCIntegrator", "pretrained", "read_metadata", "trust"]
 
 
 def __getattr__(name: str) -> Any:

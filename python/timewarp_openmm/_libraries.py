@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -25,7 +26,10 @@ def _public(full_version: str) -> str:
 def check_versions(built_torch: str, built_openmm: str) -> None:
     """Raise ImportError if the plugin was built for another torch or openmm than is installed.
 
-    C++ libraries of other versions may load and then crash, so this comes before loading.
+    C++ libraries of other versions may load and then crash, so this comes before loading. A build
+    serves one release of torch (2.13.0, whose CPU and CUDA builds have one ABI), since torch
+    promises none between its releases, and one minor version of openmm (8.6). pyproject.toml asks
+    for the same versions.
     """
     for package, built, digits in (("torch", built_torch, 3), ("openmm", built_openmm, 2)):
         try:
@@ -61,6 +65,7 @@ def _load_torch_libraries() -> None:
         ctypes.CDLL(str(folder / name))
 
 
+@cache
 def load_plugin() -> ModuleType:
     """Load the integrator's libraries into OpenMM and return the compiled module.
 

@@ -9,21 +9,27 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .molecule.graph import Molecule
 
 CONTRACT_VERSION = 1
 #: Name of the JSON member, as passed to ``torch.jit.save(..., _extra_files=...)``.
 METADATA_FILE = "timewarp_metadata.json"
-#: Entries of a molecule that name its residues as the structure file did.
-FILE_LABELS = ("residue_ids", "insertion_codes", "chain_ids")
 #: log_prob(sample(x)) must agree with log_q to this (natural log units).
 DENSITY_TOLERANCE = 1e-4
 #: sample(x, invert(sample(x))) must return the same positions to this (nm).
 INVERTIBILITY_TOLERANCE = 1e-5
+# Bounds that keep a damaged file from asking for all memory; ModelMetadata.cpp has the same.
+MAX_METADATA = 16 << 20
+MAX_NESTING = 50
+MAX_ATOMS = 100_000
+MAX_NOISE_SIZE = 1_000_000
+MAX_LAG_TIMES = 1_000
 
 
 class ContractError(ValueError):
@@ -91,7 +97,7 @@ class ModelMetadata:
             raise ContractError("lag_times and lag_weights must be of one length, at least 1")
         if any(math.isnan(lag) or lag <= 0 for lag in self.lag_times):
             raise ContractError(f"lag times must be positive, got {self.lag_times}")
-        if any(w < 0 for w in self.lag_weights) or not math.isclose(sum(self.lag_weights), 1.0):
+        if not (all(w >= 0 for w in self.lag_weights) and abs(sum(self.lag_weights) - 1) <= 1e-6):
             raise ContractError(f"lag_weights must be probabilities, got {self.lag_weights}")
 
     def to_json(self) -> str:
@@ -109,31 +115,137 @@ class ModelMetadata:
         ContractError
             If an entry is missing or unknown, or of another contract version.
         """
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ContractError(f"the metadata are not JSON: {error}") from error
-        if not isinstance(content, dict):
-            raise ContractError("the metadata are not a JSON object")
+        content = _parse_json(text)
         version = content.get("contract_version")
         if version != CONTRACT_VERSION:
             raise ContractError(
                 f"the model follows contract version {version}, this package reads "
                 f"{CONTRACT_VERSION}; export the model again with this package"
             )
-        known = {f.name for f in fields(ModelMetadata)}
-        if unknown := sorted(set(content) - known):
-            raise ContractError(f"unknown metadata entries: {', '.join(unknown)}")
-        if content.get("molecule") is not None:
-            content["molecule"] = molecule_from_dict(content["molecule"])
-        if isinstance(content.get("force_field"), str):
-            # The first models have the names in one text.
-            content["force_field"] = [f for f in content["force_field"].split(" + ") if f]
-        content["lag_times"] = [float(lag) for lag in content.get("lag_times", [])]
         try:
-            return ModelMetadata(**content)
-        except TypeError as error:
-            raise ContractError(f"the metadata are incomplete: {error}") from error
+            entries = _Entries.model_validate(content)
+        except ValidationError as error:
+            raise ContractError(_first_error(error)) from error
+        values = entries.model_dump(exclude_unset=True)
+        values["lag_times"] = [float(lag) for lag in entries.lag_times]
+        if isinstance(entries.force_field, str):
+            # The first models have the names in one text.
+            values["force_field"] = [f for f in entries.force_field.split(" + ") if f]
+        if entries.molecule is not None:
+            values["molecule"] = entries.molecule.to_molecule()
+            if len(entries.reference_positions or ()) != values["molecule"].num_atoms:
+                raise ContractError("reference_positions must hold one position for each atom")
+        return ModelMetadata(**values)
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"the entry {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+def _parse_json(text: str) -> dict[str, Any]:
+    if len(text) > MAX_METADATA:
+        raise ContractError("the metadata are too long")
+    try:
+        content = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise ContractError(f"the metadata are not JSON: {error}") from error
+    except RecursionError as error:
+        raise ContractError("the metadata are nested too deeply") from error
+    if not isinstance(content, dict):
+        raise ContractError("the metadata are not a JSON object")
+    if _nesting(content) > MAX_NESTING:
+        raise ContractError("the metadata are nested too deeply")
+    return content
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ContractError("the metadata have two entries of one name")
+    return content
+
+
+def _no_constant(name: str) -> None:
+    raise ContractError(f"the metadata hold {name}, which is no number of JSON")
+
+
+def _nesting(value: Any) -> int:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(_nesting, value), default=0) if isinstance(value, list) else 0
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+_Positive = Annotated[float, Field(gt=0)]
+_Texts = Annotated[list[str], Field(max_length=MAX_ATOMS)]
+_Index = Annotated[int, Field(ge=0, le=MAX_ATOMS)]
+
+
+class _MoleculeEntries(_Strict):
+    """The types of the entry `molecule`."""
+
+    atom_names: _Texts
+    residue_names: _Texts
+    residue_indices: Annotated[list[_Index], Field(max_length=MAX_ATOMS)]
+    elements: _Texts
+    masses: Annotated[list[_Positive], Field(min_length=1, max_length=MAX_ATOMS)]
+    bonds: Annotated[
+        list[Annotated[list[_Index], Field(min_length=2, max_length=2)]],
+        Field(max_length=10 * MAX_ATOMS),
+    ]
+
+    # Models of earlier versions do not say what the structure file called its residues.
+    residue_ids: _Texts = []
+    insertion_codes: _Texts = []
+    chain_ids: _Texts = []
+
+    def to_molecule(self) -> Molecule:
+        lists = (self.atom_names, self.residue_names, self.residue_indices, self.elements)
+        labels = (self.residue_ids, self.insertion_codes, self.chain_ids)
+        if any(len(entries) != len(self.masses) for entries in (*lists, *filter(None, labels))):
+            raise ContractError("the molecule's lists must be of one length, the number of atoms")
+        if any(atom >= len(self.masses) for bond in self.bonds for atom in bond):
+            raise ContractError("a bond names an atom that does not exist")
+        return Molecule(
+            atom_names=tuple(self.atom_names),
+            residue_names=tuple(self.residue_names),
+            residue_indices=tuple(self.residue_indices),
+            elements=tuple(self.elements),
+            masses=tuple(self.masses),
+            bonds=tuple((a, b) for a, b in self.bonds),
+            residue_ids=tuple(self.residue_ids),
+            insertion_codes=tuple(self.insertion_codes),
+            chain_ids=tuple(self.chain_ids),
+        )
+
+
+class _Entries(_Strict):
+    """The types of all entries; `ModelMetadata` says what they mean, and checks their values."""
+
+    contract_version: int
+    molecule: _MoleculeEntries | None
+    noise_size: Annotated[int, Field(ge=0, le=MAX_NOISE_SIZE)]
+    temperature: _Positive
+    coordinates: str
+    lag_times: Annotated[list[_Positive | Literal["inf"]], Field(max_length=MAX_LAG_TIMES)]
+    lag_weights: Annotated[list[float], Field(max_length=MAX_LAG_TIMES)]
+    auxiliary_velocities: bool = True
+    precision: str = "single"
+    reference_positions: (
+        Annotated[
+            list[Annotated[list[float], Field(min_length=3, max_length=3)]],
+            Field(max_length=MAX_ATOMS),
+        ]
+        | None
+    ) = None
+    force_field: str | _Texts = []
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    licence: str = ""
+    package_version: str = ""
 
 
 def molecule_from_dict(content: dict[str, Any]) -> Molecule:
@@ -145,18 +257,9 @@ def molecule_from_dict(content: dict[str, Any]) -> Molecule:
         If an entry is missing or malformed.
     """
     try:
-        return Molecule(
-            atom_names=tuple(content["atom_names"]),
-            residue_names=tuple(content["residue_names"]),
-            residue_indices=tuple(content["residue_indices"]),
-            elements=tuple(content["elements"]),
-            masses=tuple(content["masses"]),
-            bonds=tuple((int(a), int(b)) for a, b in content["bonds"]),
-            # Models of earlier versions do not say what the structure file called its residues.
-            **{name: tuple(content.get(name, ())) for name in FILE_LABELS},
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ContractError(f"the metadata's molecule is malformed: {error!r}") from error
+        return _MoleculeEntries.model_validate(content).to_molecule()
+    except ValidationError as error:
+        raise ContractError(f"of the molecule, {_first_error(error)}") from error
 
 
 def read_metadata(path: str | Path) -> ModelMetadata:
@@ -174,14 +277,30 @@ def read_metadata(path: str | Path) -> ModelMetadata:
         raise FileNotFoundError(f"no model file at {path}")
     try:
         with zipfile.ZipFile(path) as archive:
-            # Members lie below one top folder that is named after the saved file.
-            names = [n for n in archive.namelist() if n.endswith(f"/extra/{METADATA_FILE}")]
-            if not names:
-                raise ContractError(
-                    f"{path} holds no {METADATA_FILE}; export it with "
-                    "timewarp_openmm.flows.export_model"
-                )
-            text = archive.read(names[0]).decode()
-    except zipfile.BadZipFile as error:
-        raise ContractError(f"{path} is not a TorchScript file: {error}") from error
-    return ModelMetadata.from_json(text)
+            text = archive.read(_find_metadata(archive, path)).decode()
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, UnicodeDecodeError) as error:
+        raise ContractError(f"{path} is not a TorchScript file, or is damaged: {error}") from error
+    try:
+        return ModelMetadata.from_json(text)
+    except ContractError as error:
+        raise ContractError(f"the metadata of {path} cannot be used: {error}") from error
+
+
+def _find_metadata(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
+    """Return the one member that every reader takes for the metadata; torch ignores capitals."""
+    members = archive.infolist()
+    names = [member.filename.lower() for member in members]
+    folders = {name.split("/")[0] for name in names}
+    if len(folders) > 1 or len(set(names)) < len(names) or archive.comment:
+        raise ContractError(
+            f"{path} is not as torch.jit.save writes it: it has members of one name or in several "
+            "folders, so that programs may read different ones; export the model again"
+        )
+    found = [m for m in members if m.filename.endswith(f"/extra/{METADATA_FILE}")]
+    if not found or found[0].filename.count("/") != 2:
+        raise ContractError(
+            f"{path} holds no {METADATA_FILE}; export it with timewarp_openmm.flows.export_model"
+        )
+    if found[0].compress_type != zipfile.ZIP_STORED or found[0].file_size > MAX_METADATA:
+        raise ContractError(f"the metadata of {path} are compressed or too long")
+    return found[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -58,11 +59,16 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
     positions : array or Quantity [N, 3], optional
         Of the topology's atoms (nm). Equivalent atoms that names do not tell apart, such as those
         of an isopropyl group, are then told apart by the chirality of the centre they are on.
+    trust : bool
+        Let the model use any operator of TorchScript, also those that reach files and other
+        processes. By default it may only compute, and a file that does more is refused before
+        anything of it runs. The file stays trusted in this process, as `trust` describes.
 
     Raises
     ------
     openmm.OpenMMException
-        If the model is missing, damaged or does not honour the contract. A System that the model
+        If the model is missing, damaged, does more than arithmetic without being trusted, or does
+        not honour the contract. A System that the model
         does not fit is refused in the same way when the Context is created.
     ValueError
         If the topology does not hold the model's molecule, or holds several and `particles` does
@@ -77,7 +83,10 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         embedModel: bool = False,
         particles: Sequence[int] | None = None,
         positions: NDArray[np.floating] | unit.Quantity | None = None,
+        trust: bool = False,
     ) -> None:
+        if trust:
+            _trust_content(Path(model).read_bytes())
         # The C++ object must come with openmm's own SWIG wrapper, and the serializer makes one.
         path = os.path.abspath(os.fsdecode(model))
         check_utf8(path)
@@ -91,6 +100,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
             self.setTemperature(temperature)
         if topology is not None:
             self.setParticles(match_atoms(self.getModelPath(), topology, particles, positions))
+            _plugin.set_topology_size(self._address(), topology.getNumAtoms())
         elif particles is not None or positions is not None:
             raise ValueError(
                 "particles= and positions= are about the atoms of topology=; pass it, too, or call "
@@ -252,6 +262,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         self,
         surrogate: torch.jit.ScriptModule | str | os.PathLike[str] | bytes | None,
         subchainLength: int | None = None,
+        trust: bool = False,
     ) -> None:
         """Set an approximate energy with which proposals are tested first, or None for none.
 
@@ -271,13 +282,19 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
             / kJ/mol in float64. Bytes are the content of a TorchScript file.
         subchainLength : int, optional
             As for `setSubchainLength`.
+        trust : bool
+            Let it use any operator of TorchScript, as for the model.
 
         Raises
         ------
         openmm.OpenMMException
-            If it is no TorchScript module, or there is a Context already.
+            If it is no TorchScript module, or does more than arithmetic without being trusted, or
+            there is a Context already.
         """
-        _plugin.set_surrogate(self._address(), _script_content(surrogate))
+        content = _script_content(surrogate)
+        if trust:
+            _trust_content(content)
+        _plugin.set_surrogate(self._address(), content)
         if subchainLength is not None:
             self.setSubchainLength(subchainLength)
 
@@ -319,6 +336,32 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
     def getAcceptanceRate(self) -> float:
         """Get the fraction of steps that have moved the state; 0 before the first."""
         return float(_plugin.get_acceptance_rate(self._address()))
+
+
+def trust(sha256: str) -> None:
+    """Let a file use any operator of TorchScript, in this process.
+
+    A model or surrogate may write files, start programs or send data while it is read. A file that
+    could is refused, whether it comes by its path or inside the XML of an Integrator,
+    unless it is trusted: by ``trust=True`` where a path is given, by this function, or by the
+    environment variable ``TIMEWARP_TRUSTED_FILES``, which holds digests separated by commas and
+    is also for the command line and for child processes.
+
+    Parameters
+    ----------
+    sha256 : str
+        Digest of the file's content, as ``sha256sum`` prints it and as the refusal names it.
+
+    Raises
+    ------
+    openmm.OpenMMException
+        If it is not a digest.
+    """
+    _plugin.trust_file(sha256)
+
+
+def _trust_content(content: bytes) -> None:
+    trust(hashlib.sha256(content).hexdigest())
 
 
 def _script_content(

@@ -147,6 +147,16 @@ public:
      */
     void setParticles(const std::vector<int>& particles);
     /**
+     * Get how many particles the System must have, or 0 if that was not said.  See setTopologySize().
+     */
+    int getTopologySize() const;
+    /**
+     * Say how many particles the System has that the indices given to setParticles() are about.  A Context of
+     * another System is refused, in which other particles, or a copy of the molecule, would be meant.
+     * setParticles() forgets it.
+     */
+    void setTopologySize(int size);
+    /**
      * Get whether the model's work is recorded as a CUDA graph.  See setUseCudaGraphs() for details.
      */
     bool getUseCudaGraphs() const;
@@ -224,9 +234,26 @@ public:
      */
     void step(int steps) override;
     /**
+     * Let a model or surrogate use any operator of TorchScript, also those that reach files or other
+     * processes. Without this, such a file is refused when it is read, whether it comes by its path, by its
+     * content or by the XML of an Integrator.  The same is done for the files that the environment variable
+     * TIMEWARP_TRUSTED_FILES names, separated by commas.
+     *
+     * @param sha256   the SHA-256 digest of the file, as 64 hexadecimal digits
+     */
+    static void trustFile(const std::string& sha256);
+    /**
+     * Throw an exception if a TorchScript file would be refused: if it is damaged, or is not trusted and does
+     * more than arithmetic.
+     *
+     * @param name      what to call it in messages
+     * @param content   the bytes of the file
+     */
+    static void checkFile(const std::string& name, const std::string& content);
+    /**
      * Set a function that step() of every integrator asks about ten times a second whether to stop.  If it
-     * returns true, step(n) ends after the step that it is at.  It is called by the thread that called
-     * step().
+     * returns true, step(n) ends after the step that it is at, or at once if that is in a loop of the model's
+     * code.  It is called by the thread that called step().
      *
      * @param check   the function, or NULL (the default) for none
      */
@@ -248,8 +275,9 @@ private:
     const ProposalChain& requireChain() const;
     void chooseDevice(OpenMM::ContextImpl& context, TimewarpStateKernel& kernel);
     ChainSurroundings findSurroundings(OpenMM::ContextImpl& context);
-    KeptMotions keptByOthers(OpenMM::ContextImpl& context, const DeviceLoan& loan) const;
-    KeptMotions keptBy(OpenMM::ContextImpl& context, const DeviceLoan& loan,
+    KeptMotions keptByOthers(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions,
+                             const DeviceLoan& loan) const;
+    KeptMotions keptBy(const std::vector<OpenMM::Vec3>& positions, const DeviceLoan& loan,
                        const std::vector<int>& of) const;
     ChainIdentity getIdentity() const;
     void setChainState(const ChainState& state);
@@ -262,6 +290,7 @@ private:
     long long numProposed, numAccepted, numNonFinite;
     double surrogateAcceptanceRate;
     std::vector<int> particles;
+    int topologySize;
     // Of the Context that the integrator is bound to: its System, and the particles that are moved.
     std::string systemSha256;
     std::vector<int> moved;

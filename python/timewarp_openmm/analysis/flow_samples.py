@@ -62,9 +62,11 @@ def draw_proposals(
     """
     import torch
 
+    from ..flows.loading import load_module
+
     metadata = read_metadata(str(model))
     dtype = torch.float64 if metadata.precision == "double" else torch.float32
-    flow = torch.jit.load(str(model), map_location="cpu")  # type: ignore[no-untyped-call]
+    flow = load_module(model)
     columns = np.array(order)
     rng = np.random.default_rng(seed)
     positions = np.empty((len(states) * per_state, *states.shape[1:]), dtype=np.float32)

@@ -205,7 +205,9 @@ class _Rounds:
         self._first, self._first_file = first, run / BEST_FILE
         self._out, self._settings, self._record, self._report = out, settings, record, report
         self._deadline = time.monotonic() + 60 * settings.minutes
-        self._measuring = 0.0
+        # Seconds of a measurement, and of what a training takes beside its steps; the first
+        # measurement, which starts processes and draws as a training does, stands in for that.
+        self._measuring, self._overhead = 0.0, math.nan
         self._workshop = _Workshop(first, settings, record.populations)
 
     def run(self) -> RefineRecord:
@@ -239,6 +241,8 @@ class _Rounds:
         began = time.monotonic()
         found = self._workshop.measure(self._source(number), number)
         self._measuring = time.monotonic() - began
+        if math.isnan(self._overhead):
+            self._overhead = self._measuring
         return found
 
     def _prepare(self, number: int, draws: Draws) -> None:
@@ -264,12 +268,15 @@ class _Rounds:
             if self._report is not None:
                 self._report((number - 1 + done) / self._settings.rounds, number, progress)
 
-        train(config, folder, report=show, initial=source.weights)
+        began = time.monotonic()
+        progress = train(config, folder, report=show, initial=source.weights)
+        self._overhead = time.monotonic() - began - (progress.seconds - earlier)
 
     def _minutes(self, number: int) -> float:
         """Return the time of a round, so that all that remain and their measurements fit."""
         rounds = self._settings.rounds - number + 1
-        left = self._deadline - time.monotonic() - rounds * self._measuring
+        overhead = 0.0 if math.isnan(self._overhead) else self._overhead
+        left = self._deadline - time.monotonic() - rounds * (self._measuring + overhead)
         return max(_SHORTEST_ROUND, left / rounds / 60)
 
 

@@ -140,6 +140,14 @@ def test_its_name_leads_to_it_through_a_configuration_file(flow: type[Flow]) -> 
     assert len(DEFAULTS) == len(FLOWS), "two flows have the same name"
 
 
+def test_a_flow_that_is_not_registered_is_named() -> None:
+    class UnknownConfig(FlowConfig):
+        coordinates: str = "unknown"
+
+    with pytest.raises(ValueError, match="no flow is registered for UnknownConfig; add it"):
+        build_flow(UnknownConfig(), make(SMILES)[0])
+
+
 @each_flow
 def test_inverse(name: str) -> None:
     case = make_case(name)

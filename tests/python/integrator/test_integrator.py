@@ -200,7 +200,7 @@ def test_other_atom_order_is_matched_through_the_topology(
     ("content", "message"),
     [
         (None, "cannot open the model file"),
-        (b"not a model", "not a TorchScript model"),
+        (b"not a model", "not a TorchScript module"),
     ],
 )
 def test_missing_or_corrupt_model(tmp_path: Path, content: bytes | None, message: str) -> None:

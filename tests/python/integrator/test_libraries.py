@@ -5,14 +5,17 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import openmm
 import pytest
 import torch
+from packaging.requirements import Requirement
 from reference_models import write_all
 
 import timewarp_openmm
+from timewarp_openmm import _libraries
 from timewarp_openmm._libraries import load_plugin
 
 
@@ -41,6 +44,35 @@ def test_the_package_may_lie_in_another_folder_than_torch_and_openmm(tmp_path: P
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(str(copy.parent))
+
+
+def test_every_version_that_pip_may_install_is_one_that_a_build_serves() -> None:
+    """Otherwise an upgrade that the requirements allow ends in an ImportError."""
+    text = (Path(__file__).parents[3] / "pyproject.toml").read_text()
+    required = [Requirement(r) for r in tomllib.loads(text)["project"]["dependencies"]]
+    specifiers = {r.name: r.specifier for r in required}
+    candidates = {
+        "torch": ["2.12.1", "2.13.0", "2.13.1", "2.14.0"],
+        "openmm": ["8.5.1", "8.6.0", "8.6.1", "8.7.0"],
+    }
+    for package, versions in candidates.items():
+        allowed = set(specifiers[package].filter(versions))
+        assert allowed
+        served = {v for v in versions if is_served(package, v, built=min(allowed))}
+        assert allowed == served
+
+
+def is_served(package: str, installed: str, built: str) -> bool:
+    """Does a build of one version serve another?"""
+    versions = {"torch": "2.13.0", "openmm": "8.6.1"}
+    built_with = {**versions, package: built}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_libraries, "version", {**versions, package: installed}.__getitem__)
+        try:
+            _libraries.check_versions(built_with["torch"], built_with["openmm"])
+        except ImportError:
+            return False
+    return True
 
 
 def symbols(library: Path, which: str) -> set[str]:

@@ -138,7 +138,7 @@ def test_frame_weights_give_each_basin_its_share(alanine: MolecularSystem, basin
         ({"walkers": 0}, "walkers must be from 1"),
         ({"temperatures": ()}, "at least one temperature"),
         ({"length": -1.0}, "length must be above 0"),
-        ({"length": 1.0, "interval": 2.0}, "must not exceed"),
+        ({"length": 1.0, "interval": 1.5}, "must not exceed"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, object], message: str) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import openmm
 import pytest
 from altered_systems import charges_scaled
+from openmm import app
 
 from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.molecule.stereochemistry import Stereochemistry, backbone_torsions, torsion
@@ -276,9 +277,6 @@ def test_bad_molecules_are_refused(alanine: MolecularSystem, tmp_path: Path) -> 
         build_system(alanine.topology, ["nowhere.xml"])
     with pytest.raises(ValueError, match="does not fit the molecule"):
         build_system(alanine.topology, ["tip3p.xml"])
-    # charmm36 merges residues, and finds a patched and an unpatched one alike.
-    with pytest.raises(ValueError, match=r"Multiple .* templates .*residueTemplates=.*--system"):
-        build_system(alanine.topology, ["charmm36.xml"])
     with pytest.raises(FileNotFoundError, match="no structure file"):
         load_structure(tmp_path / "none.pdb")
     constrained = openmm.System()
@@ -289,6 +287,29 @@ def test_bad_molecules_are_refused(alanine: MolecularSystem, tmp_path: Path) -> 
     pdb = str(structure_file("alanine-dipeptide"))
     with pytest.raises(ValueError, match=r"1 constraints .* constraints=None"):
         load_molecule(pdb, system_xml=tmp_path / "s.xml")
+
+
+TWO_TEMPLATES = """
+<ForceField>
+ <AtomTypes>
+  <Type name="a" class="a" element="O" mass="16"/><Type name="b" class="b" element="O" mass="16"/>
+ </AtomTypes>
+ <Residues>
+  <Residue name="ONE"><Atom name="O" type="a"/></Residue>
+  <Residue name="TWO"><Atom name="O" type="b"/></Residue>
+ </Residues>
+</ForceField>
+"""
+
+
+def test_two_templates_for_a_residue_are_one_message_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "two.xml").write_text(TWO_TEMPLATES)
+    topology = app.Topology()
+    residue = topology.addResidue("LIG", topology.addChain())
+    topology.addAtom("O", app.Element.getBySymbol("O"), residue)
+    message = r"templates found for residue .*: ONE, TWO\. .*residueTemplates=.*--system"
+    with pytest.raises(ValueError, match=message):
+        build_system(topology, [str(tmp_path / "two.xml")])
 
 
 def test_multiples_allow_for_rounding() -> None:

@@ -203,16 +203,18 @@ def test_rounds_measure_keep_the_best_and_export(trained: Path, tmp_path: Path) 
 def test_an_interrupted_refinement_goes_on_and_is_never_mistaken_for_a_finished_one(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    settings = RefineSettings(minutes=0.05, rounds=1, draws=200, chains=4, evaluation_interval=5)
+    settings = RefineSettings(minutes=2.0, rounds=1, draws=200, chains=4, evaluation_interval=2)
     folder = tmp_path / "refined"
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     def stop_in_round(done: float, number: int, progress: Progress) -> None:
-        if progress.step == 7:
+        if progress.step == 3:
             raise KeyboardInterrupt
 
+    if place == "measuring":
+        settings = replace(settings, minutes=0.02)
     with monkeypatch.context() as patch:
         if place == "preparing":
             patch.setattr(refine_module, "save_independent", stop)
@@ -227,10 +229,11 @@ def test_an_interrupted_refinement_goes_on_and_is_never_mistaken_for_a_finished_
             refine(trained, folder, settings, stop_in_round if place == "training" else None)
     assert isinstance(refine_standing(trained, folder, settings), Partial)
     steps: list[int] = []
+    settings = replace(settings, minutes=0.02)
     result = refine(trained, folder, settings, lambda _, __, p: steps.append(p.step))
     assert len(result.measurements) == 2
     assert (steps == []) == (place == "measuring")
-    assert place != "training" or steps[0] == 6
+    assert place != "training" or steps[0] == 3
     last = load_checkpoint(folder / "round-1" / "last.ckpt", LastCheckpoint)
     assert last["progress"]["finished"]
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
+import openmm
 import pytest
 import torch
+from altered_systems import charges_scaled
 from training_data import TINY_CARTESIAN
 
 import timewarp_openmm.training.loop as trainer_module
@@ -19,7 +22,8 @@ from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.molecule.stereochemistry import Stereochemistry
 from timewarp_openmm.simulation.protocol import Protocol, preset, with_settings
 from timewarp_openmm.simulation.run import simulate
-from timewarp_openmm.simulation.systems import named_molecule
+from timewarp_openmm.simulation.systems import load_system_xml, named_molecule
+from timewarp_openmm.stages import Conflict, Done, Missing, Partial
 from timewarp_openmm.training.augmentation import (
     HydrogenPermutation,
     permute_atoms,
@@ -34,7 +38,7 @@ from timewarp_openmm.training.checkpoints import (
 from timewarp_openmm.training.config import TrainingConfig, load_config, parse_config
 from timewarp_openmm.training.data import prepare_data
 from timewarp_openmm.training.export import export_run
-from timewarp_openmm.training.loop import Progress, learning_rate, train
+from timewarp_openmm.training.loop import Progress, learning_rate, train, training_standing
 from timewarp_openmm.training.rigid_motion import small_rigid_motion
 from timewarp_openmm.trajectories.pairs import load_trajectories
 
@@ -247,6 +251,35 @@ def test_training_learns_resumes_bit_for_bit_and_exports(data_folder: Path, tmp_
         export_run(tmp_path / "whole", path)
     with pytest.raises(FileNotFoundError, match=r"holds no best\.ckpt"):
         export_run(tmp_path, path)
+
+
+def test_a_training_says_where_it_stands_and_is_told_by_content(
+    data_folder: Path, tmp_path: Path
+) -> None:
+    data, run = shutil.copytree(data_folder, tmp_path / "data"), tmp_path / "run"
+    config = settings(data, max_steps=4, evaluation_interval=2)
+    assert training_standing(config, run) == Missing()
+
+    def stop(_: float, progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, run, report=stop)
+    assert isinstance(training_standing(config, run), Partial)
+    # Neither the workers, nor the time, nor where the same data lie make another training.
+    moved = shutil.copytree(data, tmp_path / "moved")
+    same = settings(moved, max_steps=4, evaluation_interval=2, energy_workers=7, max_minutes=5.0)
+    assert isinstance(training_standing(same, run), Partial)
+    train(same, run)
+    assert training_standing(config, run) == Done()
+    other = settings(data, max_steps=4, evaluation_interval=2, seed=2)
+    assert training_standing(other, run) == Conflict(("seed",))
+    changed = charges_scaled(load_system_xml(data / "system.xml"), 0.9)
+    (data / "system.xml").write_text(openmm.XmlSerializer.serialize(changed))
+    assert training_standing(config, run) == Conflict(("the data themselves",))
+    with pytest.raises(FileExistsError, match="different: the data themselves"):
+        train(config, run)
 
 
 def test_patience_stops_early_and_keeps_the_best(

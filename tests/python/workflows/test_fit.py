@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +29,8 @@ from timewarp_openmm.simulation.systems import (
 from timewarp_openmm.stored import read_document, write_document
 from timewarp_openmm.training.checkpoints import LastCheckpoint, load_checkpoint, save_checkpoint
 from timewarp_openmm.trajectories.pairs import load_trajectories
-from timewarp_openmm.workflows.budget import FitBudget
+from timewarp_openmm.workflows import fit as fit_module
+from timewarp_openmm.workflows.budget import Costs, FitBudget
 from timewarp_openmm.workflows.fit import Validation, fit
 from timewarp_openmm.workflows.record import FitContent
 from timewarp_openmm.workflows.settings import FitSettings
@@ -46,17 +47,25 @@ QUICK = FitBudget(
     most_basins=3,
     equilibration=0.5,
     shortest=2.0,
-    speed_seconds=0.2,
     least_steps=1,
     least_draws=200,
     most_draws=400,
     chains=3,
     iterations=50,
     relaxation=0.5,
-    export_seconds=0.0,
+    export_starts=0.0,
     least_acceptance=0.0,
 )
 SETTINGS = FitSettings(minutes=0.25, seed=3, workers=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def known_costs() -> Iterator[None]:
+    """Plans that do not depend on how busy the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        costs = Costs(10.0, seconds_per_draw=2e-5, seconds_per_step=0.01, seconds_to_start=0.1)
+        patch.setattr(fit_module, "measure_costs", lambda *_: costs)
+        yield
 
 
 class Record:
@@ -92,7 +101,7 @@ class Finished:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(known_costs: None, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("fit")
     out, work, molecule = folder / "model.pt", folder / "work", load_molecule(PDB)
     kept: dict[str, bytes] = {}
@@ -149,7 +158,7 @@ def test_a_finished_fit_is_given_more_time_without_losing_what_it_has(
     before = {name: (work / name).read_bytes() for name in names}
     frames = {t.name: t.positions for t in load_trajectories(work / "data").trajectories}
     spent = sum(json.loads((work / "fit.json").read_text())["seconds"].values()) / 60
-    longer = replace(SETTINGS, minutes=max(spent, SETTINGS.minutes) + 0.25, target=0.95)
+    longer = replace(SETTINGS, minutes=max(spent, SETTINGS.minutes) + 0.1, target=0.95)
     with pytest.raises(KeyboardInterrupt):
         fit(
             finished.molecule,
