@@ -19,7 +19,7 @@ def rotatable_torsions(molecule: Molecule) -> list[TorsionAtoms]:
         If the molecule has no Z-matrix.
     """
     zmatrix = build_zmatrix(molecule)
-    equivalent = {atom for group in zmatrix.symmetric_rotors for atom in group}
+    equivalent = {atom for group in zmatrix.symmetric_torsions for atom in group}
     return [
         (placed.atom, *placed.references)
         for placed in zmatrix.placed

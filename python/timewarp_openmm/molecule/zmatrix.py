@@ -35,12 +35,12 @@ class CoordinateKind(Enum):
     """How a torsion is distributed, which decides how a flow transforms it."""
 
     #: About a bond that turns: anywhere on the circle.
-    ROTOR = "rotor"
+    ROTATABLE = "rotatable"
     #: About a bond of a ring that flips between shapes: several peaks on the circle.
     PUCKER = "pucker"
     #: Offset at an atom that turns inside out, such as an amine: two peaks on the circle.
     INVERSION = "inversion"
-    #: In a flat or small ring, about a double or amide bond, or offset from a sibling: one narrow
+    #: In a flat or small ring, about a double or amide bond, or offset from a sibling: one stiff
     #: peak.
     IMPROPER = "improper"
 
@@ -106,7 +106,7 @@ class ZMatrix:
         Atoms a, b, c; b and c are bonded to a.
     placed : tuple of PlacedAtom, length N - 3
         In order of their level.
-    symmetric_rotors : tuple of tuple of int
+    symmetric_torsions : tuple of tuple of int
         Groups of 2 to 4 equivalent atoms that carry nothing else and turn together (the hydrogens
         of a methyl group, the fluorines around an SF5 group); the first one of each group has the
         torsion.
@@ -116,7 +116,7 @@ class ZMatrix:
     num_atoms: int
     roots: tuple[int, int, int]
     placed: tuple[PlacedAtom, ...]
-    symmetric_rotors: tuple[tuple[int, ...], ...]
+    symmetric_torsions: tuple[tuple[int, ...], ...]
     octahedra: tuple[Octahedron, ...]
 
     @property
@@ -151,7 +151,7 @@ def build_zmatrix(molecule: Molecule) -> ZMatrix:
     roots = _choose_roots(molecule, graph)
     placement = _Placement(molecule, graph, roots)
     placed = placement.atoms()
-    symmetric = _symmetric_rotors(molecule, graph, placed)
+    symmetric = _symmetric_torsions(molecule, graph, placed)
     return ZMatrix(molecule.num_atoms, roots, placed, symmetric, placement.octahedra)
 
 
@@ -357,7 +357,7 @@ class _Placement:
             return CoordinateKind.INVERSION if inverts else CoordinateKind.IMPROPER
         if bond in self._puckering:
             return CoordinateKind.PUCKER
-        return CoordinateKind.IMPROPER if bond in self._stiff else CoordinateKind.ROTOR
+        return CoordinateKind.IMPROPER if bond in self._stiff else CoordinateKind.ROTATABLE
 
 
 def _subtree_sizes(parent: dict[int, int]) -> dict[int, int]:
@@ -378,14 +378,14 @@ def _stiff_bonds(molecule: Molecule) -> set[frozenset[int]]:
     return stiff
 
 
-def _symmetric_rotors(
+def _symmetric_torsions(
     molecule: Molecule, graph: nx.Graph, placed: tuple[PlacedAtom, ...]
 ) -> tuple[tuple[int, ...], ...]:
     groups = []
     # Exchanging two atoms at a centre that does not turn inside out mirrors it.
     centres = {centre.atom for centre in chirality_centres(molecule)}
     for first in placed:
-        if first.kind is not CoordinateKind.ROTOR:
+        if first.kind is not CoordinateKind.ROTATABLE:
             continue
         siblings = [p.atom for p in placed if p.sibling == first.atom]
         group = (first.atom, *siblings)

@@ -118,7 +118,7 @@ def sampling_section(
                 # Like hydrogens: the angle within one of `fold` equal wells.
                 found[torsion.name] = circular_quality(chains * torsion.fold)
         if slow is not None:
-            parts = [slow.project(t[:, study.rotors]) for t in sample.torsions]
+            parts = [slow.project(t[:, study.rotatable]) for t in sample.torsions]
             for k in range(parts[0].shape[1]):
                 with section.attempt(f"TIC {k + 1} of {label}"):
                     found[f"TIC {k + 1}"] = sampling_quality(stack_chains([p[:, k] for p in parts]))

@@ -202,7 +202,7 @@ def typical_conformations(
     if states is None or study.reference is None:
         return subject.positions[None].astype(np.float32), ["topology file"]
     frames = study.reference.frames()
-    torsions = folded_torsions(frames, [subject.torsions[c] for c in study.rotors])
+    torsions = folded_torsions(frames, [subject.torsions[c] for c in study.rotatable])
     cluster, distance = nearest_centre(torsion_features(torsions), states.centres)
     chosen, names = [], []
     for s, name in enumerate(states.names):

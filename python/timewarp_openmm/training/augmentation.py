@@ -46,7 +46,7 @@ class HydrogenPermutation:
     """Turns the labels of equivalent hydrogens at random.
 
     Only cyclic permutations, which a rotation of the group by 120 degrees also brings about: an
-    odd permutation would change the handedness of the group.
+    odd permutation would change the chirality of the group.
 
     Parameters
     ----------

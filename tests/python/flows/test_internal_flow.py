@@ -42,7 +42,7 @@ def test_tails_of_the_noise_survive() -> None:
     """Rotor noise far out, where the normal distribution function is flat."""
     flow, x = trained_like("ala")
     noise = draw(flow, 64)
-    noise[:, : flow.num_rotors] = torch.linspace(-5.5, 5.5, 64)[:, None]
+    noise[:, : flow.num_rotatable] = torch.linspace(-5.5, 5.5, 64)[:, None]
     lag = torch.full((64,), INF)
     y, w, log_q = flow.sample(x[0], noise, lag)
     back, _, _ = flow.sample(x[0], flow.invert(y, w, x[:1], lag), lag)
@@ -52,7 +52,7 @@ def test_tails_of_the_noise_survive() -> None:
 
 @pytest.mark.parametrize("transform", ["spline", "affine"])
 def test_density_is_that_of_the_noise_by_autodiff(transform: str) -> None:
-    flow, x = trained_like("C[C@H](F)O", narrow_transform=transform, lag_times=(2.0, INF))
+    flow, x = trained_like("C[C@H](F)O", stiff_transform=transform, lag_times=(2.0, INF))
     flow = flow.double()
     frame = x[:1].double()
     size = flow.num_shape
@@ -227,7 +227,7 @@ def test_weights_count_frames() -> None:
 
 
 @pytest.mark.parametrize("name", ["adamantane", "ethane", "trp", "disulfide"])
-def test_molecules_with_few_or_many_rotors(name: str) -> None:
+def test_molecules_with_few_or_many_rotatable_torsions(name: str) -> None:
     flow, x = trained_like(name)
     lag = torch.full((16,), INF)
     y, w, log_q = flow.sample(x[0], draw(flow, 16), lag)

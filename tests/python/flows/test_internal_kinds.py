@@ -35,16 +35,16 @@ class Both(torch.nn.Module):
         self.chart = chart
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        rotors, sectors, narrow, _ = self.chart.to_shape(x)
-        return self.chart.to_positions(rotors, sectors, narrow, x)
+        rotatable, sectors, stiff, _ = self.chart.to_shape(x)
+        return self.chart.to_positions(rotatable, sectors, stiff, x)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_frames_of_dynamics_are_inside_and_come_back(kind: str) -> None:
     molecule, chart, x = fitted(kind)
     assert not check_support(chart, molecule, x).any()
-    rotors, sectors, narrow, log_volume = chart.to_shape(x)
-    y, log_volume_back = chart.to_positions(rotors, sectors, narrow, x)
+    rotatable, sectors, stiff, log_volume = chart.to_shape(x)
+    y, log_volume_back = chart.to_positions(rotatable, sectors, stiff, x)
     assert (y - x).abs().max() < 1e-11
     assert (log_volume_back - log_volume).abs().max() < 1e-9
 
@@ -52,24 +52,24 @@ def test_frames_of_dynamics_are_inside_and_come_back(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_volume_element_is_the_determinant_by_autodiff(kind: str) -> None:
     _, chart, x = fitted(kind)
-    rotors, sectors, narrow, log_volume = chart.to_shape(x[:1])
+    rotatable, sectors, stiff, log_volume = chart.to_shape(x[:1])
     a, b, c = chart.internal.order[:3].tolist()
     others = chart.internal.order[3:]
     axes = chart.frame_axes(x[:1])[0]
 
     def local(flat: Tensor) -> Tensor:
         """What varies of the positions in the frame of the roots."""
-        split = flat.split([chart.num_rotors, chart.num_narrow])
+        split = flat.split([chart.num_rotatable, chart.num_stiff])
         placed = chart.to_positions(split[0][None], sectors, split[1][None], x[:1])[0][0]
         placed = (placed - x[0, a]) @ axes.T
         return torch.cat([placed[b, :1], placed[c, :2], placed[others].flatten()])
 
     jacobian = torch.autograd.functional.jacobian(
-        local, torch.cat([rotors[0], narrow[0]]), vectorize=True
+        local, torch.cat([rotatable[0], stiff[0]]), vectorize=True
     )
     u, v = x[0, b] - x[0, a], x[0, c] - x[0, a]
     turning = torch.log(u.norm() * torch.linalg.cross(u, v).norm())  # r_ab^2 r_ac sin(bac)
-    # A symmetric rotor is the fold times the torsion, and each sector has its share.
+    # A symmetric rotatable torsion is the fold times the torsion, and each sector has its share.
     expected = torch.linalg.slogdet(jacobian).logabsdet + turning + chart.fold.log().sum()
     assert abs(float(expected - log_volume[0])) < 1e-8
 
@@ -89,28 +89,28 @@ def test_labels_of_equivalent_atoms_do_not_matter(kind: str) -> None:
     """Exchanged where dynamics cannot tell: at a centre, or in a group that turns."""
     molecule, chart, x = fitted(kind)
     centres = {centre.atom for centre in chirality_centres(molecule)}
-    turning = [set(group) for group in build_zmatrix(molecule).symmetric_rotors]
-    rotors, _, narrow, log_volume = chart.to_shape(x)
+    turning = [set(group) for group in build_zmatrix(molecule).symmetric_torsions]
+    rotatable, _, stiff, log_volume = chart.to_shape(x)
     graph = molecule.graph()
     for group in equivalent_leaves(molecule):
         if next(iter(graph[group[0]])) not in centres and set(group) not in turning:
             continue
         exchanged = x.clone()
         exchanged[:, group[:2]] = x[:, [group[1], group[0]]]
-        other, _, other_narrow, other_volume = chart.to_shape(exchanged)
-        assert (torch.cos(other - rotors) > 1 - 1e-12).all()
-        assert (other_narrow - narrow).abs().max() < 1e-6
+        other, _, other_stiff, other_volume = chart.to_shape(exchanged)
+        assert (torch.cos(other - rotatable) > 1 - 1e-12).all()
+        assert (other_stiff - stiff).abs().max() < 1e-6
         assert (other_volume - log_volume).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.inversions])
 def test_atoms_that_invert_do_so_on_the_circle(kind: str) -> None:
-    """Both arrangements are one rotor's two angles, as far from each other as they are."""
+    """Both arrangements are two angles of one torsion, as far from each other as they are."""
     molecule, positions = make_kind(kind)
     chart = ShapeChart(molecule)
     kinds = build_zmatrix(molecule).torsion_kinds
     columns = [i for i, k in enumerate(kinds) if k is CoordinateKind.INVERSION]
-    assert set(columns) <= set(chart.rotor_index.tolist())
+    assert set(columns) <= set(chart.rotatable_index.tolist())
     x = torch.tensor(positions)
     _, _, torsions = chart.internal.to_internal(torch.cat([x, x * MIRROR]))
     offset = torsions[:, columns]

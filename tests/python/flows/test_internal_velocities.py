@@ -119,10 +119,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = InternalFlowConfig(
         lag_times=(1.0, INF),
         velocities=True,
-        rotor_layers=1,
-        rotor_hidden=8,
-        narrow_layers=4,
-        narrow_hidden=16,
+        rotatable_layers=1,
+        rotatable_hidden=8,
+        stiff_layers=4,
+        stiff_hidden=16,
     )
     flow = InternalFlow(config, PEROXIDE)
     flow.fit_normalisation(x)

@@ -45,7 +45,7 @@ def test_every_atom_is_placed_from_bonded_atoms_above_it(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_bond_has_at_most_one_torsion_of_its_own(kind: str) -> None:
     placed = build_zmatrix(make_kind(kind)[0]).placed
-    turning = (CoordinateKind.ROTOR, CoordinateKind.PUCKER)
+    turning = (CoordinateKind.ROTATABLE, CoordinateKind.PUCKER)
     bonds = [frozenset(p.references[:2]) for p in placed if p.kind in turning]
     assert len(bonds) == len(set(bonds))
 

@@ -9,8 +9,10 @@ from timewarp_openmm.molecule import Molecule
 from timewarp_openmm.molecule.zmatrix import CoordinateKind, ZMatrix, build_zmatrix
 
 
-def rotor_bonds(zmatrix: ZMatrix) -> list[frozenset[int]]:
-    return [frozenset(p.references[:2]) for p in zmatrix.placed if p.kind is CoordinateKind.ROTOR]
+def rotatable_bonds(zmatrix: ZMatrix) -> list[frozenset[int]]:
+    return [
+        frozenset(p.references[:2]) for p in zmatrix.placed if p.kind is CoordinateKind.ROTATABLE
+    ]
 
 
 @pytest.mark.parametrize(
@@ -26,9 +28,9 @@ def rotor_bonds(zmatrix: ZMatrix) -> list[frozenset[int]]:
         ("ibuprofen", 8),  # three methyls; acid, hydroxyl, ring on both sides, isobutyl
     ],
 )
-def test_rotors_are_the_bonds_that_turn(name: str, count: int) -> None:
+def test_rotatable_torsions_are_about_bonds_that_turn(name: str, count: int) -> None:
     molecule, _ = make(name)
-    assert len(rotor_bonds(build_zmatrix(molecule))) == count
+    assert len(rotatable_bonds(build_zmatrix(molecule))) == count
 
 
 @pytest.mark.parametrize(
@@ -48,8 +50,8 @@ def test_rings_that_flip_have_torsions_of_their_own(name: str, count: int) -> No
     assert kinds.count(CoordinateKind.PUCKER) == count
 
 
-def test_rotors_agree_with_rotatable_bonds_of_rdkit() -> None:
-    """Heavy-atom rotors of imatinib, less the amide bonds."""
+def test_rotatable_torsions_agree_with_rotatable_bonds_of_rdkit() -> None:
+    """Heavy-atom rotatable torsions of imatinib, less the amide bonds."""
     mol = Chem.AddHs(Chem.MolFromSmiles(SMILES["imatinib"]))
     pattern = Chem.MolFromSmarts("[!$([D1])&!$([CH3])]-&!@[!$([D1])&!$([CH3])]")
     amide = Chem.MolFromSmarts("C(=O)-&!@N")
@@ -57,7 +59,7 @@ def test_rotors_agree_with_rotatable_bonds_of_rdkit() -> None:
     expected -= {frozenset((c, n)) for c, _, n in mol.GetSubstructMatches(amide)}
     found = {
         bond
-        for bond in rotor_bonds(build_zmatrix(from_rdkit(mol)))
+        for bond in rotatable_bonds(build_zmatrix(from_rdkit(mol)))
         if all(mol.GetAtomWithIdx(i).GetTotalNumHs(includeNeighbors=True) < 3 for i in bond)
     }
     assert found == expected
@@ -69,22 +71,22 @@ def test_alanine_dipeptide_is_placed_in_three_levels_around_the_alpha_carbon() -
     graph = molecule.graph()
     assert zmatrix.num_levels == 3
     assert sorted(molecule.elements[i] for i in graph[zmatrix.roots[0]]) == ["C", "C", "H", "N"]
-    assert len(zmatrix.symmetric_rotors) == 3
+    assert len(zmatrix.symmetric_torsions) == 3
 
 
-def test_macrocycle_keeps_its_rotors() -> None:
+def test_macrocycle_keeps_its_rotatable_torsions() -> None:
     molecule, _ = make("cystine_ring")
     sulfurs = frozenset(i for i, e in enumerate(molecule.elements) if e == "S")
     ring = nx.minimum_cycle_basis(molecule.graph())[0]
-    rotors_in_ring = [b for b in rotor_bonds(build_zmatrix(molecule)) if b <= set(ring)]
+    rotatable_in_ring = [b for b in rotatable_bonds(build_zmatrix(molecule)) if b <= set(ring)]
     assert len(ring) > 7
-    assert len(rotors_in_ring) >= 4
+    assert len(rotatable_in_ring) >= 4
     assert sulfurs <= set(ring)
 
 
 def test_ammonium_and_carboxylate_turn_as_symmetric_groups() -> None:
     molecule, _ = make("zwitterion")
-    groups = build_zmatrix(molecule).symmetric_rotors
+    groups = build_zmatrix(molecule).symmetric_torsions
     elements = sorted("".join(molecule.elements[i] for i in group) for group in groups)
     assert elements == ["HHH", "HHH", "OO", "OO"]
 
@@ -103,7 +105,7 @@ def test_ammonium_and_carboxylate_turn_as_symmetric_groups() -> None:
 )
 def test_groups_that_are_symmetric(smiles: str, expected: list[str]) -> None:
     molecule, _ = make(smiles)
-    groups = build_zmatrix(molecule).symmetric_rotors
+    groups = build_zmatrix(molecule).symmetric_torsions
     assert sorted("".join(molecule.elements[i] for i in group) for group in groups) == expected
 
 

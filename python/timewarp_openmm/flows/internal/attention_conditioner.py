@@ -21,7 +21,7 @@ from ..networks.atom_transformer import AtomTransformer
 from ..networks.kernel_attention import kernel_of_squares, squared_distances
 from .conditioners import Condition, Place, Wiring, log_of_finite, may_hold, take
 from .config import AttentionConfig
-from .coordinate_places import ROTOR_SLOTS, TORSION, CoordinatePlaces
+from .coordinate_places import ROTATABLE_SLOTS, TORSION, CoordinatePlaces
 
 #: nm per bond, in place of a distance where there are no positions.
 BOND_LENGTH = 0.13
@@ -60,7 +60,7 @@ class AttentionContext(nn.Module):
         super().__init__()
         self.num_atoms = molecule.num_atoms
         self.size = 2 if looks_at_x else 0
-        self.known_size = TORSION + 1 + ROTOR_SLOTS if looks_at_x else 0
+        self.known_size = TORSION + 1 + ROTATABLE_SLOTS if looks_at_x else 0
         self.state_size = config.embedding_size + self.known_size
         self.embedding = nn.Parameter(torch.randn(self.num_atoms, config.embedding_size))
         scales = torch.tensor(config.length_scales, dtype=torch.float64)

@@ -1,20 +1,21 @@
-"""Shape coordinates: a conformation as rotors on the circle and whitened narrow numbers.
+"""Shape coordinates: a conformation as rotatable torsions on the circle and whitened stiff numbers.
 
 The chart covers every conformation of the right chirality. Torsions that may be anywhere (about
 bonds that turn, in rings that flip, at atoms that invert) stay on the whole circle, which is
 stretched where the peaks of a ring lie near each other; the chart of all others is cut opposite of
-where they lie. What a narrow coordinate is on average depends on the rotors, most of all in rings
-that flip, so the best linear guess from them is taken off before the rest is whitened.
+where they lie. What a stiff coordinate is on average depends on the rotatable torsions, most
+of all in rings that flip, so the best linear guess from them is taken off before the rest is
+whitened.
 
 Equivalent atoms that turn together, such as the hydrogens of a methyl group, are relabelled
 cyclically until their mean torsion lies in one sector of the circle, and the angle within the
-sector, times the fold, is the rotor. What a flow says about the relabelled molecule is then the
-same for all labellings: its density has the exact symmetry.
+sector, times the fold, is the rotatable torsion. What a flow says about the relabelled molecule
+is then the same for all labellings: its density has the exact symmetry.
 
 With offsets delta_i (0 <= delta_i < 2 pi, ascending) of n such atoms from the first one's torsion
 t, the mean torsion tau = t + sum_i delta_i / n grows by exactly 2 pi / n when the labels move on by
-one. So the n sectors of tau hold one labelling each. The fold's factor n from tau to the rotor and
-the probability 1/n of each sector cancel.
+one. So the n sectors of tau hold one labelling each. The fold's factor n from tau to the rotatable
+torsion and the probability 1/n of each sector cancel.
 """
 
 import math
@@ -31,8 +32,8 @@ from .coordinates import InternalCoordinates, wrap
 
 #: Least eigenvalue of the correlation matrix that whitening scales up fully.
 _LEAST_EIGENVALUE = 1e-4
-#: Added to the variances of the rotors' features, of order 1, so that a linear guess from a rotor
-#: that hardly moves does not follow noise.
+#: Added to the variances of the torsions' features, of order 1, so that a linear guess from a
+#: torsion that hardly moves does not follow noise.
 _RIDGE = 1e-2
 #: How many times farther from each other the peaks of a ring's torsion are put.
 _PUCKER_STRETCH = 2.5
@@ -56,26 +57,26 @@ class Float64Buffers(nn.Module):
         return self
 
 
-class SymmetricRotors(Float64Buffers):
-    """Rotors of one fold n: the relabelling of their atoms, and its undoing.
+class SymmetricTorsions(Float64Buffers):
+    """Rotatable torsions of one fold n: the relabelling of their atoms, and its undoing.
 
     Parameters
     ----------
     members : list of G lists of n int
         Places of the atoms in the Z-matrix's order.
-    rotors : list of G int
-        Their places among all rotors.
+    rotatable : list of G int
+        Their places among all rotatable torsions.
     """
 
     members: Tensor
-    rotors: Tensor
+    rotatable: Tensor
     centre: Tensor
 
-    def __init__(self, members: list[list[int]], rotors: list[int]) -> None:
+    def __init__(self, members: list[list[int]], rotatable: list[int]) -> None:
         super().__init__()
         self.fold = len(members[0])
         self.register_buffer("members", torch.tensor(members))
-        self.register_buffer("rotors", torch.tensor(rotors), persistent=False)
+        self.register_buffer("rotatable", torch.tensor(rotatable), persistent=False)
         # Rotor angle / rad in the middle of the sectors.
         self.register_buffer("centre", torch.zeros(len(members), dtype=torch.float64))
 
@@ -121,16 +122,16 @@ class SymmetricRotors(Float64Buffers):
     def to_sector(
         self, bonds: Tensor, angles: Tensor, torsions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the coordinates relabelled, the first torsion replaced by the rotor angle, and
-        the sectors [B, G]."""
+        """Return the coordinates relabelled, the first torsion replaced by the rotatable
+        torsion, and the sectors [B, G]."""
         absolute = self._absolute(torsions)
         turned = self.fold * self._mean_torsion(absolute) - self.centre
         turns = torch.floor((turned + math.pi) / (2 * math.pi))
-        rotor = turned - (2 * math.pi) * turns
+        rotatable = turned - (2 * math.pi) * turns
         sector = torch.remainder(turns, self.fold).long()
         absolute = self._relabel(absolute, -sector)
         offsets = wrap(absolute[:, :, 1:] - absolute[:, :, :1])
-        torsions = self._put(torsions, 0, torch.cat([rotor.unsqueeze(2), offsets], dim=2))
+        torsions = self._put(torsions, 0, torch.cat([rotatable.unsqueeze(2), offsets], dim=2))
         bonds = self._put(bonds, 2, self._relabel(self._take(bonds, 2), -sector))
         angles = self._put(angles, 1, self._relabel(self._take(angles, 1), -sector))
         return bonds, angles, torsions, sector
@@ -163,37 +164,39 @@ class Puckers(Float64Buffers):
 
     Parameters
     ----------
-    rotors : list of P int
-        Their places among all rotors.
+    rotatable : list of P int
+        Their places among all rotatable torsions.
     """
 
-    rotors: Tensor
+    rotatable: Tensor
     centre: Tensor
 
-    def __init__(self, rotors: list[int]) -> None:
+    def __init__(self, rotatable: list[int]) -> None:
         super().__init__()
         self.stretch = _PUCKER_STRETCH
-        self.register_buffer("rotors", torch.tensor(rotors, dtype=torch.long), persistent=False)
-        self.register_buffer("centre", torch.zeros(len(rotors), dtype=torch.float64))
+        self.register_buffer(
+            "rotatable", torch.tensor(rotatable, dtype=torch.long), persistent=False
+        )
+        self.register_buffer("centre", torch.zeros(len(rotatable), dtype=torch.float64))
 
-    def fit(self, rotors: Tensor) -> None:
-        """Put the middle where it leaves most room on both sides of all frames' rotors [F, R]."""
-        angles = rotors[:, self.rotors]
+    def fit(self, rotatable: Tensor) -> None:
+        """Put the middle where it leaves most room on both sides of all frames' torsions [F, R]."""
+        angles = rotatable[:, self.rotatable]
         mean = torch.atan2(torch.sin(angles).mean(0), torch.cos(angles).mean(0))
         away = wrap(angles - mean)
         self.centre.copy_(wrap(mean + 0.5 * (away.amin(0) + away.amax(0))))
 
-    def to_circle(self, rotors: Tensor) -> tuple[Tensor, Tensor]:
-        """Return rotors [B, R] stretched, and the log-determinant [B]."""
+    def to_circle(self, rotatable: Tensor) -> tuple[Tensor, Tensor]:
+        """Return rotatable torsions [B, R] stretched, and the log-determinant [B]."""
         away, log_slope = _stretched(
-            wrap(rotors.index_select(1, self.rotors) - self.centre), self.stretch
+            wrap(rotatable.index_select(1, self.rotatable) - self.centre), self.stretch
         )
-        return rotors.index_copy(1, self.rotors, away), log_slope
+        return rotatable.index_copy(1, self.rotatable, away), log_slope
 
-    def from_circle(self, rotors: Tensor) -> tuple[Tensor, Tensor]:
+    def from_circle(self, rotatable: Tensor) -> tuple[Tensor, Tensor]:
         """Undo `to_circle`; the log-determinant is that of the way back."""
-        away, log_slope = _stretched(rotors.index_select(1, self.rotors), 1 / self.stretch)
-        return rotors.index_copy(1, self.rotors, wrap(away + self.centre)), log_slope
+        away, log_slope = _stretched(rotatable.index_select(1, self.rotatable), 1 / self.stretch)
+        return rotatable.index_copy(1, self.rotatable, wrap(away + self.centre)), log_slope
 
 
 def _stretched(angle: Tensor, factor: float) -> tuple[Tensor, Tensor]:
@@ -207,12 +210,12 @@ class ShapeChart(Float64Buffers):
 
     Attributes
     ----------
-    num_rotors, num_narrow : int
+    num_rotatable, num_stiff : int
         R and M, with R + M = 3N - 6.
     """
 
-    rotor_index: Tensor
-    narrow_index: Tensor
+    rotatable_index: Tensor
+    stiff_index: Tensor
     fold: Tensor
     centre: Tensor
     mean: Tensor
@@ -228,35 +231,35 @@ class ShapeChart(Float64Buffers):
         self.internal = InternalCoordinates(zmatrix)
         self.chirality = Chirality(molecule)
         kinds = zmatrix.torsion_kinds
-        rotors = [i for i, kind in enumerate(kinds) if kind.is_circular]
-        narrow = [i for i, kind in enumerate(kinds) if not kind.is_circular]
-        self.num_rotors = len(rotors)
-        self.num_narrow = 3 * zmatrix.num_atoms - 6 - len(rotors)
-        symmetric = _symmetric_rotors(zmatrix, rotors)
+        rotatable = [i for i, kind in enumerate(kinds) if kind.is_circular]
+        stiff = [i for i, kind in enumerate(kinds) if not kind.is_circular]
+        self.num_rotatable = len(rotatable)
+        self.num_stiff = 3 * zmatrix.num_atoms - 6 - len(rotatable)
+        symmetric = _symmetric_torsions(zmatrix, rotatable)
         self.symmetric = nn.ModuleList(symmetric)
-        flips = [i for i in rotors if kinds[i] is CoordinateKind.PUCKER]
-        self.puckers = Puckers([rotors.index(i) for i in flips])
-        fold = torch.ones(len(rotors), dtype=torch.float64)
+        flips = [i for i in rotatable if kinds[i] is CoordinateKind.PUCKER]
+        self.puckers = Puckers([rotatable.index(i) for i in flips])
+        fold = torch.ones(len(rotatable), dtype=torch.float64)
         for group in symmetric:
-            fold[group.rotors] = group.fold
-        size = self.num_narrow
+            fold[group.rotatable] = group.fold
+        size = self.num_stiff
         for name, buffer in (
-            ("centre", torch.zeros(len(narrow), dtype=torch.float64)),
+            ("centre", torch.zeros(len(stiff), dtype=torch.float64)),
             ("mean", torch.zeros(size, dtype=torch.float64)),
-            ("slope", torch.zeros((3 * len(rotors), size), dtype=torch.float64)),
+            ("slope", torch.zeros((3 * len(rotatable), size), dtype=torch.float64)),
             ("whiten", torch.eye(size, dtype=torch.float64)),
             ("unwhiten", torch.eye(size, dtype=torch.float64)),
             ("log_scale", torch.zeros((), dtype=torch.float64)),
             ("fitted", torch.tensor(False)),
         ):
             self.register_buffer(name, buffer)
-        for name, indices in (("rotor_index", rotors), ("narrow_index", narrow)):
+        for name, indices in (("rotatable_index", rotatable), ("stiff_index", stiff)):
             self.register_buffer(name, torch.tensor(indices, dtype=torch.long), persistent=False)
         self.register_buffer("fold", fold, persistent=False)
 
     @torch.no_grad()
     def fit(self, positions: Tensor, weights: Tensor, full: bool) -> None:
-        """Measure where narrow coordinates lie, how they follow the rotors and how they vary.
+        """Measure where stiff coordinates lie, how they follow the torsions and how they vary.
 
         Parameters
         ----------
@@ -278,21 +281,21 @@ class ShapeChart(Float64Buffers):
         for group in self.symmetric:
             group.fit(torsions, weights)  # type: ignore[operator]
         bonds, angles, torsions, _ = self._to_sectors(bonds, angles, torsions)
-        narrow = torsions[:, self.narrow_index]
+        stiff = torsions[:, self.stiff_index]
         # The chart of each is cut opposite of its mean, where it never comes.
-        sine = (weights[:, None] * torch.sin(narrow)).sum(0)
-        cosine = (weights[:, None] * torch.cos(narrow)).sum(0)
+        sine = (weights[:, None] * torch.sin(stiff)).sum(0)
+        cosine = (weights[:, None] * torch.cos(stiff)).sum(0)
         self.centre.copy_(torch.atan2(sine, cosine))
-        raw = torch.cat([bonds, angles, wrap(narrow - self.centre)], dim=1)
-        self.puckers.fit(torsions[:, self.rotor_index])
-        rotors, _ = self.puckers.to_circle(torsions[:, self.rotor_index])
-        self._fit_slope(self.rotor_features(rotors), raw, weights)
-        rest = raw - self._guess(rotors)
+        raw = torch.cat([bonds, angles, wrap(stiff - self.centre)], dim=1)
+        self.puckers.fit(torsions[:, self.rotatable_index])
+        rotatable, _ = self.puckers.to_circle(torsions[:, self.rotatable_index])
+        self._fit_slope(self.rotatable_features(rotatable), raw, weights)
+        rest = raw - self._guess(rotatable)
         self._fit_whitening(rest.T @ (weights[:, None] * rest), full)
         self.fitted.fill_(True)
 
     def _fit_slope(self, features: Tensor, raw: Tensor, weights: Tensor) -> None:
-        """Find the best linear guess of the narrow coordinates from the rotors' features."""
+        """Find the best linear guess of the stiff coordinates from the torsions' features."""
         mean, known = (weights @ raw), (weights @ features)
         centred = features - known
         covariance = centred.T @ (weights[:, None] * centred)
@@ -317,24 +320,24 @@ class ShapeChart(Float64Buffers):
         self.whiten.copy_(torch.linalg.inv(unwhiten))
         self.log_scale.copy_(torch.linalg.slogdet(unwhiten).logabsdet)
 
-    def rotor_features(self, rotors: Tensor) -> Tensor:
-        """Return what is known of the rotors [B, R], as [B, 3 R]."""
-        # At the ends of a sector labels change, which symmetric rotors' own angles tell.
-        symmetric = torch.where(self.fold > 1, rotors / math.pi, torch.zeros_like(rotors))
-        return torch.cat([torch.cos(rotors), torch.sin(rotors), symmetric], dim=1)
+    def rotatable_features(self, rotatable: Tensor) -> Tensor:
+        """Return what is known of the rotatable torsions [B, R], as [B, 3 R]."""
+        # At the ends of a sector labels change, which symmetric torsions' own angles tell.
+        symmetric = torch.where(self.fold > 1, rotatable / math.pi, torch.zeros_like(rotatable))
+        return torch.cat([torch.cos(rotatable), torch.sin(rotatable), symmetric], dim=1)
 
-    def _guess(self, rotors: Tensor) -> Tensor:
-        return self.mean + self.rotor_features(rotors) @ self.slope
+    def _guess(self, rotatable: Tensor) -> Tensor:
+        return self.mean + self.rotatable_features(rotatable) @ self.slope
 
     def _to_sectors(
         self, bonds: Tensor, angles: Tensor, torsions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         sectors = torch.zeros(
-            (bonds.size(0), self.num_rotors), dtype=torch.long, device=bonds.device
+            (bonds.size(0), self.num_rotatable), dtype=torch.long, device=bonds.device
         )
         for group in self.symmetric:
             bonds, angles, torsions, sector = group.to_sector(bonds, angles, torsions)  # type: ignore[operator]
-            sectors = sectors.index_copy(1, group.rotors, sector)  # type: ignore[arg-type]
+            sectors = sectors.index_copy(1, group.rotatable, sector)  # type: ignore[arg-type]
         return bonds, angles, torsions, sectors
 
     def to_shape(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -346,49 +349,51 @@ class ShapeChart(Float64Buffers):
 
         Returns
         -------
-        rotors : Tensor [B, R], rad, in [-pi, pi)
+        rotatable : Tensor [B, R], rad, in [-pi, pi)
         sectors : Tensor [B, R], int64
-            Sector of each symmetric rotor; 0 for the others.
-        narrow : Tensor [B, M]
+            Sector of each symmetric rotatable torsion; 0 for the others.
+        stiff : Tensor [B, M]
             Whitened.
         log_volume : Tensor [B]
-            Log of the shape's volume element per volume of (rotors, narrow), in logs of nm; the
-            density of positions is that of (rotors, sectors, narrow) divided by it. inf outside
+            Log of the shape's volume element per volume of (rotatable, stiff), in logs of nm; the
+            density of positions is that of (rotatable, sectors, stiff) divided by it. inf outside
             of the chart, where the density is zero.
         """
         self._check_fitted()
         positions = self.chirality.relabel(positions, self.chirality.mirrored(positions))
         bonds, angles, torsions = self.internal.to_internal(positions)
         bonds, angles, torsions, sectors = self._to_sectors(bonds, angles, torsions)
-        rotors, log_stretch = self.puckers.to_circle(torsions.index_select(1, self.rotor_index))
-        torsion = wrap(torsions.index_select(1, self.narrow_index) - self.centre)
+        rotatable, log_stretch = self.puckers.to_circle(
+            torsions.index_select(1, self.rotatable_index)
+        )
+        torsion = wrap(torsions.index_select(1, self.stiff_index) - self.centre)
         inside = self._inside(bonds, angles, torsion, torsions)
         inside = inside & ~self.chirality.inverted(positions).any(1)
         raw = torch.cat([bonds, angles, torsion], dim=1)
         log_volume = self._log_volume(bonds, angles) - log_stretch
         log_volume = torch.where(inside, log_volume, torch.full_like(log_volume, math.inf))
-        return rotors, sectors, (raw - self._guess(rotors)) @ self.whiten, log_volume
+        return rotatable, sectors, (raw - self._guess(rotatable)) @ self.whiten, log_volume
 
     def to_positions(
-        self, rotors: Tensor, sectors: Tensor, narrow: Tensor, frame: Tensor
+        self, rotatable: Tensor, sectors: Tensor, stiff: Tensor, frame: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return positions [B, N, 3] / nm in float64 and the log volume element [B] as `to_shape`
         has it. The positions are in the frame of `frame` [B or 1, N, 3] and keep the chirality of
         its labels. Outside of the chart both are NaN."""
         self._check_fitted()
-        raw = narrow @ self.unwhiten + self._guess(rotors)
+        raw = stiff @ self.unwhiten + self._guess(rotatable)
         num_bonds, num_angles = self.internal.num_atoms - 1, self.internal.num_atoms - 2
         bonds = raw[:, :num_bonds]
         angles = raw[:, num_bonds : num_bonds + num_angles]
         torsion = raw[:, num_bonds + num_angles :]
         torsions = torch.empty((raw.size(0), num_bonds - 2), dtype=raw.dtype, device=raw.device)
-        relaxed, log_stretch = self.puckers.from_circle(rotors)
-        torsions = torsions.index_copy(1, self.rotor_index, relaxed)
-        torsions = torsions.index_copy(1, self.narrow_index, torsion + self.centre)
+        relaxed, log_stretch = self.puckers.from_circle(rotatable)
+        torsions = torsions.index_copy(1, self.rotatable_index, relaxed)
+        torsions = torsions.index_copy(1, self.stiff_index, torsion + self.centre)
         inside = self._inside(bonds, angles, torsion, torsions)
         log_volume = self._log_volume(bonds, angles) + log_stretch
         for group in self.symmetric:
-            sector = sectors.index_select(1, group.rotors)  # type: ignore[arg-type]
+            sector = sectors.index_select(1, group.rotatable)  # type: ignore[arg-type]
             bonds, angles, torsions = group.from_sector(bonds, angles, torsions, sector)  # type: ignore[operator]
         mirrored = self.chirality.mirrored(frame)
         frame = self.chirality.relabel(frame, mirrored)
@@ -423,12 +428,12 @@ class ShapeChart(Float64Buffers):
             raise RuntimeError("call fit_normalisation with training positions first")
 
 
-def _symmetric_rotors(zmatrix: ZMatrix, rotors: Sequence[int]) -> list[SymmetricRotors]:
+def _symmetric_torsions(zmatrix: ZMatrix, rotatable: Sequence[int]) -> list[SymmetricTorsions]:
     place = {p.atom: i for i, p in enumerate(zmatrix.placed)}
-    groups = [[place[atom] for atom in group] for group in zmatrix.symmetric_rotors]
+    groups = [[place[atom] for atom in group] for group in zmatrix.symmetric_torsions]
     modules = []
     for fold in (2, 3, 4):
         alike = [group for group in groups if len(group) == fold]
         if alike:
-            modules.append(SymmetricRotors(alike, [rotors.index(group[0]) for group in alike]))
+            modules.append(SymmetricTorsions(alike, [rotatable.index(group[0]) for group in alike]))
     return modules
