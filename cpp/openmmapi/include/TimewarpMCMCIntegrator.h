@@ -107,7 +107,7 @@ public:
      */
     int getBatchSize() const;
     /**
-     * Set the number of proposals that are computed together.  A batch is look-ahead: it holds the proposals
+     * Set the number of proposals that are computed together.  A batch is prefetched: it holds the proposals
      * of the coming iterations for the case that those before them are rejected.  The sampled chain does not
      * depend on it, apart from rounding in matrix products.
      *

@@ -454,7 +454,7 @@ void TimewarpMCMCIntegrator::deserializeParameters(const SerializationNode& node
 
     // A State that was saved with another integrator has parameters of that one, or none.
 
-    if (!node.hasProperty("lookAheadStart"))
+    if (!node.hasProperty("modelSha256"))
         return;
     ChainState state = readNode(node, getIdentity());
     ChainCounters& counters = state.counters;
@@ -465,6 +465,6 @@ void TimewarpMCMCIntegrator::deserializeParameters(const SerializationNode& node
     }
     counters.replica = replicas->choose(counters.seed, replica, counters.iteration);
     if (counters.seed != seed || counters.replica != replica)
-        state.discardLookAhead();
+        state.discardPrefetched();
     setChainState(state);
 }

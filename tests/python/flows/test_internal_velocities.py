@@ -184,7 +184,7 @@ def test_velocities_that_take_part_cannot_be_denied(model: Path, tmp_path: Path)
 
 
 def test_every_lag_comes_with_its_own_way_back(model: Path) -> None:
-    """Seeds repeat, and the chain does not depend on the look-ahead."""
+    """Seeds repeat, and the chain does not depend on prefetching."""
     energies = []
     for batch_size in (1, 7):
         integrator = TimewarpMCMCIntegrator(model)
