@@ -34,11 +34,11 @@ static bool beginsWith(const string& text, const string& prefix) {
  * as the formats of old versions, would be read by other code.
  */
 static bool isKnownMember(const string& name) {
-    for (const char* known : {"data.pkl", "constants.pkl", "version", "byteorder", ".format_version",
-                              ".storage_alignment", ".data/serialization_id"})
+    for (const char* known : {"data.pkl", "constants.pkl", "traced_inputs.pkl", "version", "byteorder",
+                              ".format_version", ".storage_alignment", ".data/serialization_id"})
         if (name == known)
             return true;
-    for (const char* folder : {"code/", "data/", "constants/", "extra/"})
+    for (const char* folder : {"code/", "data/", "constants/", "traced_inputs/", "extra/"})
         if (beginsWith(name, folder))
             return true;
     return false;
@@ -57,7 +57,7 @@ static void checkMembers(const map<string, string>& members) {
         if (!isKnownMember(name))
             throw OpenMMException("it holds a member " + name + ", which torch.jit.save does not write");
         if (isPickle(name))
-            checkPickle(content, name == "constants.pkl" ? "constants/" : "data/", members);
+            checkPickle(content, name.substr(0, name.rfind('.')) + "/", members);
     }
 }
 
