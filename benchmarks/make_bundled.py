@@ -10,17 +10,15 @@ integrator's own chain, started in different basins.
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from timewarp_openmm import read_metadata
+from timewarp_openmm.curves import METRICS_FILE, read_metrics
 from timewarp_openmm.files import write_bytes_atomically
-from timewarp_openmm.simulation.explore import BASINS_FILE
+from timewarp_openmm.simulation.explore import BASINS_FILE, read_basins
 from timewarp_openmm.simulation.systems import named_molecule
-from timewarp_openmm.training.checkpoints import METRICS_FILE, load_trained
+from timewarp_openmm.training.checkpoints import load_trained
 from timewarp_openmm.training.export import export_trained
 from timewarp_openmm.training.refine import RefineSettings, describe, refine
 from timewarp_openmm.workflows.fit import FitSettings, fit, validate, write_card
@@ -31,8 +29,8 @@ REFINEMENTS = (RefineSettings(minutes=28, rounds=3, target=0.9), RefineSettings(
 
 def training_seconds(folder: Path) -> float:
     """Return how long the rounds of a refinement trained."""
-    last = [path.read_text().splitlines()[-1] for path in sorted(folder.glob(f"*/{METRICS_FILE}"))]
-    return float(sum(json.loads(line)["seconds"] for line in last))
+    rounds = sorted(path.parent for path in folder.glob(f"*/{METRICS_FILE}"))
+    return sum(read_metrics(each)[-1]["seconds"] for each in rounds)
 
 
 def main() -> None:
@@ -58,8 +56,8 @@ def main() -> None:
     made["total_minutes"] = round(sum(made["seconds"].values()) / 60, 2)
     trained = load_trained(run)
     export_trained(trained, options.out, {"fit": made}, overwrite=True)
-    with np.load(data / BASINS_FILE) as basins:
-        made["measured"] = asdict(validate(options.out, molecule, basins["positions"], seed=1))
+    basins = read_basins(data / BASINS_FILE).basins
+    made["measured"] = asdict(validate(options.out, molecule, basins.positions, seed=1))
     export_trained(trained, options.out, {"fit": made}, overwrite=True)
     card = write_card(options.out, trained, {"fit": made})
     write_bytes_atomically(options.out.with_suffix(".md"), card.encode())

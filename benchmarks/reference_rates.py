@@ -13,7 +13,6 @@ stopped after nine trajectories of 3 ns; --topology gives the atoms and bonds.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from timewarp_openmm.benchmark.rates import Crossings, ReferenceRates, SlowSplit
 from timewarp_openmm.files import sha256_of
 from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.molecule.structure_files import load_structure
+from timewarp_openmm.simulation.record import read_run
 from timewarp_openmm.simulation.systems import structure_file
 from timewarp_openmm.trajectories.frames import open_frames, reader_topology
 
@@ -43,7 +43,9 @@ def main() -> None:
     if options.torsion not in torsions:
         parser.error(f"no torsion {options.torsion!r}; there are: {', '.join(torsions)}")
     split = SlowSplit(torsions[options.torsion].atoms, *options.window)
-    run = json.loads((options.folder / "run.json").read_text())
+    run = read_run(options.folder)
+    if run is None:
+        parser.error(f"{options.folder} holds no run.json")
     interval = run["protocol"]["interval"] / 1000
     total = Crossings(0, 0, 0.0, 0.0)
     files = {}

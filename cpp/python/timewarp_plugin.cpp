@@ -102,6 +102,7 @@ PYBIND11_MODULE(_plugin, module) {
     module.def("set_random_number_seed", bindSetter(&TimewarpMCMCIntegrator::setRandomNumberSeed));
     module.def("get_particles", bindGetter(&TimewarpMCMCIntegrator::getParticles));
     module.def("set_particles", bindSetter(&TimewarpMCMCIntegrator::setParticles));
+    module.def("set_topology_size", bindSetter(&TimewarpMCMCIntegrator::setTopologySize));
     // The content is bytes in Python, which a string of C++ would not become by itself.
     module.def("get_surrogate",
                [](std::uintptr_t address) { return py::bytes(integratorAt(address).getSurrogate()); });

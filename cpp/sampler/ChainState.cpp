@@ -16,7 +16,7 @@ static const string CHECKPOINT_MAGIC = "TWMCMC04";
 static const size_t DIGEST_SIZE = 64;
 static const int NODE_VERSION = 3;
 // More than anybody computes ahead; a larger number is a damaged one.
-static const int64_t MAX_LOOK_AHEAD = 1 << 20;
+static const int64_t MAX_PREFETCHED = 1 << 20;
 
 string TimewarpPlugin::digestOfPositions(const vector<Vec3>& positions) {
     return sha256(positions.data(), positions.size() * sizeof(Vec3));
@@ -43,16 +43,16 @@ static void checkState(const ChainState& state, const ChainIdentity& identity) {
     bool counts = within(c.numAccepted, c.numSteps) && within(c.numSteps, c.iteration) &&
                   within(c.numNonFinite, c.iteration) && within(c.numSurrogateAccepted, c.iteration) &&
                   c.numDiscarded >= 0 && c.replica >= 0;
-    bool lookAhead = c.lookAheadSize >= 0 && c.lookAheadSize <= MAX_LOOK_AHEAD && c.lookAheadStart >= 0 &&
-                     c.lookAheadStart <= c.iteration &&
-                     state.lookAheadPositions.size() == (c.lookAheadSize > 0 ? identity.numAtoms : 0);
+    bool prefetched = c.prefetchSize >= 0 && c.prefetchSize <= MAX_PREFETCHED && c.prefetchStart >= 0 &&
+                      c.prefetchStart <= c.iteration &&
+                      state.prefetchPositions.size() == (c.prefetchSize > 0 ? identity.numAtoms : 0);
     auto finite = [](double value) { return isfinite(value); };
     bool weights = state.lagWeights.size() == identity.numLags &&
                    all_of(state.lagWeights.begin(), state.lagWeights.end(),
                           [](double weight) { return isfinite(weight) && weight >= 0; }) &&
                    any_of(state.lagWeights.begin(), state.lagWeights.end(),
                           [](double weight) { return weight > 0; });
-    if (!counts || !lookAhead || !weights || !all_of(c.origin, c.origin + 3, finite))
+    if (!counts || !prefetched || !weights || !all_of(c.origin, c.origin + 3, finite))
         throw OpenMMException("Timewarp: the checkpoint is damaged: it holds impossible numbers; use an "
                               "older checkpoint");
 }
@@ -85,12 +85,12 @@ static size_t bodySize(size_t numLags, size_t numPositions) {
 void TimewarpPlugin::writeCheckpoint(ostream& stream, const ChainState& state,
                                      const ChainIdentity& identity) {
     string bytes = identity.modelSha256 + identity.particlesSha256 + identity.systemSha256;
-    int64_t numPositions = state.lookAheadPositions.size();
+    int64_t numPositions = state.prefetchPositions.size();
     append(bytes, &numPositions, 1);
     visitCounters(state.counters, [&](const char*, const auto& value) { append(bytes, &value, 1); });
     append(bytes, state.lagWeights.data(), state.lagWeights.size());
     bytes += state.positionsDigest + state.surrogateDigest;
-    append(bytes, state.lookAheadPositions.data(), state.lookAheadPositions.size());
+    append(bytes, state.prefetchPositions.data(), state.prefetchPositions.size());
     stream << CHECKPOINT_MAGIC << bytes << sha256(bytes);
 }
 
@@ -118,11 +118,11 @@ ChainState TimewarpPlugin::readCheckpoint(istream& stream, const ChainIdentity& 
         *text = body.substr(offset, DIGEST_SIZE);
         offset += DIGEST_SIZE;
     }
-    state.lookAheadPositions.resize(numPositions);
-    extract(body, offset, state.lookAheadPositions.data(), numPositions);
+    state.prefetchPositions.resize(numPositions);
+    extract(body, offset, state.prefetchPositions.data(), numPositions);
     checkState(state, identity);
     if (digest(2) != identity.systemSha256)
-        state.discardLookAhead();
+        state.discardPrefetched();
     return state;
 }
 
@@ -155,8 +155,8 @@ void TimewarpPlugin::writeNode(SerializationNode& node, const ChainState& state,
     SerializationNode& weights = node.createChildNode("LagWeights");
     for (double weight : state.lagWeights)
         weights.createChildNode("Lag").setDoubleProperty("weight", weight);
-    SerializationNode& positions = node.createChildNode("LookAheadPositions");
-    for (const Vec3& p : state.lookAheadPositions)
+    SerializationNode& positions = node.createChildNode("PrefetchPositions");
+    for (const Vec3& p : state.prefetchPositions)
         positions.createChildNode("Position")
                 .setDoubleProperty("x", p[0])
                 .setDoubleProperty("y", p[1])
@@ -177,11 +177,11 @@ ChainState TimewarpPlugin::readNode(const SerializationNode& node, const ChainId
     visitCounters(state.counters, [&](const char* name, auto& value) { readValue(node, name, value); });
     for (const SerializationNode& lag : node.getChildNode("LagWeights").getChildren())
         state.lagWeights.push_back(lag.getDoubleProperty("weight"));
-    for (const SerializationNode& p : node.getChildNode("LookAheadPositions").getChildren())
-        state.lookAheadPositions.emplace_back(p.getDoubleProperty("x"), p.getDoubleProperty("y"),
-                                              p.getDoubleProperty("z"));
+    for (const SerializationNode& p : node.getChildNode("PrefetchPositions").getChildren())
+        state.prefetchPositions.emplace_back(p.getDoubleProperty("x"), p.getDoubleProperty("y"),
+                                             p.getDoubleProperty("z"));
     checkState(state, identity);
     if (node.getStringProperty("systemSha256") != identity.systemSha256)
-        state.discardLookAhead();
+        state.discardPrefetched();
     return state;
 }

@@ -32,12 +32,13 @@ struct ChainCounters {
     std::int64_t numSurrogateAccepted = 0;
     /** Iterations in which model or surrogate returned what is not finite. */
     std::int64_t numNonFinite = 0;
-    /** Times that an acceptance made the look-ahead worthless; the batch size adapts to their frequency. */
+    /** Times that an acceptance made the prefetched proposals worthless; the batch size adapts to their
+     * frequency. */
     std::int64_t numDiscarded = 0;
-    /** First iteration and size of the look-ahead; size 0 if there is none. */
-    std::int64_t lookAheadStart = 0;
-    std::int64_t lookAheadSize = 0;
-    /** 1 if an independent draw has been accepted since the look-ahead was made, so that only its other
+    /** First iteration and size of the prefetched batch; size 0 if there is none. */
+    std::int64_t prefetchStart = 0;
+    std::int64_t prefetchSize = 0;
+    /** 1 if an independent draw has been accepted since the batch was prefetched, so that only its other
      * independent draws hold. */
     std::int64_t positionsMoved = 0;
     /** 1 if stateLogDensity is that of the current positions. */
@@ -67,8 +68,8 @@ template <class Counters, class Function> void visitCounters(Counters&& counters
     visit("numSurrogateAccepted", counters.numSurrogateAccepted);
     visit("numNonFinite", counters.numNonFinite);
     visit("numDiscarded", counters.numDiscarded);
-    visit("lookAheadStart", counters.lookAheadStart);
-    visit("lookAheadSize", counters.lookAheadSize);
+    visit("prefetchStart", counters.prefetchStart);
+    visit("prefetchSize", counters.prefetchSize);
     visit("positionsMoved", counters.positionsMoved);
     visit("stateLogDensityKnown", counters.stateLogDensityKnown);
     visit("stateLogDensity", counters.stateLogDensity);
@@ -88,16 +89,16 @@ struct ChainState {
     ChainCounters counters;
     /** How often each of the model's lag times is picked. */
     std::vector<double> lagWeights;
-    /** Positions (nm) that the look-ahead was made from; empty if there is none. */
-    std::vector<OpenMM::Vec3> lookAheadPositions;
+    /** Positions (nm) that proposals were prefetched from; empty if there is none. */
+    std::vector<OpenMM::Vec3> prefetchPositions;
     /** Tells whether the Context has the positions that this state belongs to. */
     std::string positionsDigest;
     /** Tells whether stateSurrogate is of the surrogate that there is. */
     std::string surrogateDigest;
 
-    void discardLookAhead() {
-        counters.lookAheadSize = 0;
-        lookAheadPositions.clear();
+    void discardPrefetched() {
+        counters.prefetchSize = 0;
+        prefetchPositions.clear();
     }
 };
 

@@ -70,8 +70,8 @@ void ProposalChain::chooseRandomNumbers(ContextImpl& context, const ChainSetting
     uint64_t current = TimewarpPlugin::thermodynamicState(settings.temperature, settings.forceGroups,
                                                           context.getParameters());
     if (thermodynamicStateIsKnown && current != thermodynamicState &&
-        counters.iteration < counters.lookAheadStart + counters.lookAheadSize) {
-        discardLookAhead();
+        counters.iteration < counters.prefetchStart + counters.prefetchSize) {
+        discardPrefetched();
         counters.numDiscarded++;
     }
     thermodynamicState = current;
@@ -122,7 +122,7 @@ void ProposalChain::takePositions(ContextImpl& context) {
     statePositions.swap(positions);
     numAtoms = statePositions.size();
     state(kernel).savePositions(context);
-    discardLookAhead();
+    discardPrefetched();
     counters.stateLogDensityKnown = counters.stateSurrogateKnown = 0;
 }
 
@@ -144,9 +144,11 @@ void ProposalChain::chooseOrigin() {
 }
 
 void ProposalChain::guardRigidMotion(ContextImpl& context, const ChainSettings& settings) {
+    vector<Vec3> all;
     if (!rigidMotion.isKnown()) {
+        context.getPositions(all);
         DeviceLoan loan(state(kernel), context);
-        KeptMotions kept = surroundings.keptByOthers(context, loan);
+        KeptMotions kept = surroundings.keptByOthers(context, all, loan);
         if (kept.any())
             kept.join(model.findKeptMotions(loan, shifted(statePositions), lagWeights));
         rigidMotion.setKept(kept);
@@ -154,7 +156,7 @@ void ProposalChain::guardRigidMotion(ContextImpl& context, const ChainSettings& 
     vector<vector<Vec3>> copies = rigidMotion.movedCopies(statePositions);
     if (copies.empty())
         return;
-    vector<Vec3> all, forces;
+    vector<Vec3> forces;
     computeEnergy(context, settings, true);
     context.getForces(all);
     for (int particle : surroundings.particles)
@@ -170,7 +172,7 @@ vector<double> ProposalChain::energiesOf(ContextImpl& context, const ChainSettin
                                          const vector<vector<Vec3>>& states) {
     // They take the place of the proposals that the platform holds; what is ahead is computed again.
 
-    lookAheadIsComputed = false;
+    prefetchIsComputed = false;
     vector<double> positions, energies;
     for (const vector<Vec3>& copy : states)
         for (const Vec3& p : copy)
@@ -219,20 +221,20 @@ void ProposalChain::tryNextProposal(ContextImpl& context, const ChainSettings& s
 }
 
 int64_t ProposalChain::nextEntry(ContextImpl& context, const ChainSettings& settings, Subchain* subchain) {
-    if (counters.lookAheadSize > 0 && !lookAheadIsComputed)
-        makeLookAhead(context, counters.lookAheadStart, counters.lookAheadSize, false);
-    int64_t entry = counters.iteration - counters.lookAheadStart;
+    if (counters.prefetchSize > 0 && !prefetchIsComputed)
+        prefetch(context, counters.prefetchStart, counters.prefetchSize, false);
+    int64_t entry = counters.iteration - counters.prefetchStart;
     if (entryIsUsable(entry))
         return entry;
-    if (entry < counters.lookAheadSize)
+    if (entry < counters.prefetchSize)
         counters.numDiscarded++;
     if (subchainMoved) {
         bringToContext(context, *subchain);
-        state(kernel).getPositions(context, lookAheadPositions);
+        state(kernel).getPositions(context, prefetchPositions);
     }
     else
-        lookAheadPositions = statePositions;
-    makeLookAhead(context, counters.iteration, chooseBatchSize(settings), true);
+        prefetchPositions = statePositions;
+    prefetch(context, counters.iteration, chooseBatchSize(settings), true);
     counters.positionsMoved = 0;
     return 0;
 }
@@ -315,7 +317,7 @@ bool ProposalChain::acceptsSubchain(ContextImpl& context, const ChainSettings& s
 }
 
 void ProposalChain::bringToContext(ContextImpl& context, Subchain& subchain) {
-    // Only the last one accepted, and before the look-ahead that holds it is replaced.
+    // Only the last one accepted, and before the batch that holds it is replaced.
 
     if (subchain.pending >= 0)
         state(kernel).applyProposal(context, subchain.pending);
@@ -330,11 +332,11 @@ void ProposalChain::undoSubchain(ContextImpl& context, const Subchain& subchain)
     counters.stateLogDensityKnown = subchain.startLogDensityKnown;
     counters.stateLogDensity = subchain.startLogDensity;
 
-    // Look-ahead that was made in another frame is not that of the state to which the chain returns.
+    // Proposals prefetched in another frame are not those of the state to which the chain returns.
 
     if (subchain.leftFrame)
-        discardLookAhead();
-    counters.positionsMoved = (counters.lookAheadSize > 0 && lookAheadPositions != statePositions);
+        discardPrefetched();
+    counters.positionsMoved = (counters.prefetchSize > 0 && prefetchPositions != statePositions);
 }
 
 void ProposalChain::noteVelocities(int64_t entry, bool accepted) {
@@ -356,14 +358,14 @@ void ProposalChain::fetchVelocities(ContextImpl& context) {
 }
 
 bool ProposalChain::entryIsUsable(int64_t entry) const {
-    if (entry < 0 || entry >= counters.lookAheadSize)
+    if (entry < 0 || entry >= counters.prefetchSize)
         return false;
     return !counters.positionsMoved || model.isIndependentDraw(draws.lags[entry]);
 }
 
-void ProposalChain::discardLookAhead() {
-    counters.lookAheadSize = 0;
-    lookAheadPositions.clear();
+void ProposalChain::discardPrefetched() {
+    counters.prefetchSize = 0;
+    prefetchPositions.clear();
 }
 
 void ProposalChain::setSurrogate(SurrogateEnergy* newSurrogate) {
@@ -375,7 +377,7 @@ void ProposalChain::setLagWeights(const vector<double>& weights) {
     if (weights == lagWeights)
         return;
     lagWeights = weights;
-    discardLookAhead();
+    discardPrefetched();
     rigidMotion.reset();
 }
 
@@ -391,7 +393,7 @@ int ProposalChain::chooseBatchSize(const ChainSettings& settings) const {
     if (settings.batchSize > 0)
         return settings.batchSize;
 
-    // With a chance p per iteration that the look-ahead becomes worthless, a batch of B serves about
+    // With a chance p per iteration that the prefetched proposals become worthless, a batch of B serves about
     // (1-(1-p)^B)/p iterations and costs CALL_COST+B.  For small p the best B is near sqrt(2 CALL_COST/p).
 
     double p = (counters.numDiscarded + 1.0) / (counters.iteration + 2.0);
@@ -428,20 +430,20 @@ void ProposalChain::makeInputs(ContextImpl& context, int64_t start, int64_t size
         DeviceLoan loan(state(kernel), context);
         inputs = model.prepareInputs(loan, size, numAtoms);
 
-        // Look-ahead that a checkpoint asks for may have been made before the state moved on.
+        // Proposals that a checkpoint asks for may have been prefetched before the state moved on.
 
         if (!fromContext)
-            model.setState(loan, shifted(lookAheadPositions));
+            model.setState(loan, shifted(prefetchPositions));
     }
     draw(context, start, inputs, draws);
     if (fromContext)
         state(kernel).writeState(context, inputs, origin());
 }
 
-void ProposalChain::makeLookAhead(ContextImpl& context, int64_t start, int64_t size, bool fromContext) {
+void ProposalChain::prefetch(ContextImpl& context, int64_t start, int64_t size, bool fromContext) {
     // Until it is whole there is none, in case the model fails.
 
-    counters.lookAheadSize = 0;
+    counters.prefetchSize = 0;
     if (lastAccepted >= 0)
         fetchVelocities(context);
     makeInputs(context, start, size, fromContext);
@@ -455,9 +457,9 @@ void ProposalChain::makeLookAhead(ContextImpl& context, int64_t start, int64_t s
         state(kernel).setProposals(context, batch.positions, origin());
     else
         state(kernel).setDeviceProposals(context, batch.onDevice.address, batch.size, origin());
-    counters.lookAheadStart = start;
-    counters.lookAheadSize = size;
-    lookAheadIsComputed = true;
+    counters.prefetchStart = start;
+    counters.prefetchSize = size;
+    prefetchIsComputed = true;
 }
 
 bool ProposalChain::proposalIsFinite(int64_t entry) const {
@@ -470,10 +472,10 @@ bool ProposalChain::proposalIsFinite(int64_t entry) const {
 
 double ProposalChain::independentLogDensity(ContextImpl& context) {
     if (!counters.stateLogDensityKnown) {
-        // In a subchain it is unknown after a move of a finite lag time, and then look-ahead has been made
-        // anew from where that led.
+        // In a subchain it is unknown after a move of a finite lag time, and then proposals have been
+        // prefetched anew from where that led.
 
-        const vector<Vec3>& positions = (subchainMoved ? lookAheadPositions : statePositions);
+        const vector<Vec3>& positions = (subchainMoved ? prefetchPositions : statePositions);
         DeviceLoan loan(state(kernel), context);
         counters.stateLogDensity = model.independentLogDensity(loan, shifted(positions));
         counters.stateLogDensityKnown = 1;
@@ -553,7 +555,7 @@ void ProposalChain::leaveStateFor(int64_t entry) {
     }
     else {
         counters.numDiscarded++;
-        discardLookAhead();
+        discardPrefetched();
     }
 }
 
@@ -595,22 +597,22 @@ void ProposalChain::finishRun(ContextImpl& context, const ChainSettings& setting
 }
 
 ChainState ProposalChain::getState(ContextImpl& context) const {
-    ChainState current{counters, lagWeights, lookAheadPositions, digestOfPositions(statePositions),
+    ChainState current{counters, lagWeights, prefetchPositions, digestOfPositions(statePositions),
                        surrogateDigest()};
     if (!state(kernel).positionsAreSaved(context)) {
-        current.counters.lookAheadSize = 0;
+        current.counters.prefetchSize = 0;
         current.counters.stateLogDensityKnown = current.counters.stateSurrogateKnown = 0;
     }
-    if (current.counters.lookAheadSize == 0)
-        current.lookAheadPositions.clear();
+    if (current.counters.prefetchSize == 0)
+        current.prefetchPositions.clear();
     return current;
 }
 
 void ProposalChain::setState(ContextImpl& context, const ChainState& newState) {
     setLagWeights(newState.lagWeights);
     counters = newState.counters;
-    lookAheadPositions = newState.lookAheadPositions;
-    lookAheadIsComputed = false;
+    prefetchPositions = newState.prefetchPositions;
+    prefetchIsComputed = false;
     thermodynamicStateIsKnown = false;
     stateIsLoaded = true;
     state(kernel).getPositions(context, statePositions);
@@ -621,7 +623,7 @@ void ProposalChain::setState(ContextImpl& context, const ChainState& newState) {
     if (all_of(statePositions.begin(), statePositions.end(), isFinite))
         state(kernel).savePositions(context);
     if (digestOfPositions(statePositions) != newState.positionsDigest) {
-        discardLookAhead();
+        discardPrefetched();
         counters.stateLogDensityKnown = counters.stateSurrogateKnown = 0;
     }
     if (newState.surrogateDigest != surrogateDigest())
@@ -637,7 +639,7 @@ void ProposalChain::setSeed(int64_t seed, bool isSet) {
     if (seed == counters.seed)
         return;
     counters.seed = seed;
-    discardLookAhead();
+    discardPrefetched();
 }
 
 double ProposalChain::computeKineticEnergy(ContextImpl& context) {

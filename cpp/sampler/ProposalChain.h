@@ -49,16 +49,19 @@ struct ChainSurroundings {
     std::vector<int> particles;
     PeriodicImages images;
     CenterOfMass centerOfMass;
-    /** Which rigid motions of its particles the other integrators of the Context never make, either. */
-    std::function<KeptMotions(OpenMM::ContextImpl&, const DeviceLoan&)> keptByOthers =
-            [](OpenMM::ContextImpl&, const DeviceLoan&) { return KeptMotions(); };
+    /** Which rigid motions of its particles the other integrators of the Context never make, either, given
+     * the positions of all particles (nm). */
+    std::function<KeptMotions(OpenMM::ContextImpl&, const std::vector<OpenMM::Vec3>&, const DeviceLoan&)>
+            keptByOthers = [](OpenMM::ContextImpl&, const std::vector<OpenMM::Vec3>&, const DeviceLoan&) {
+                return KeptMotions();
+            };
 };
 
 /**
  * The Metropolis-Hastings chain, the same on all platforms.  Its target is
  * exp(-U(x)/kT) N(v; 0, I), and v is drawn anew before every single proposal.
  *
- * Proposals are computed in batches.  A batch is look-ahead: entry k is the proposal of iteration start+k, to
+ * Proposals are computed in batches.  A batch is prefetched: entry k is the proposal of iteration start+k, to
  * be used if the state it was made from is still the current one.  The first acceptance throws the rest away.
  * Only where it accepts an independent draw (infinite lag time) do the other independent draws hold, which do
  * not depend on the state: a flow of shapes places all of them in one and the same frame.
@@ -91,8 +94,8 @@ public:
      */
     void run(OpenMM::ContextImpl& context, const ChainSettings& settings, int iterations);
     /**
-     * Set how often each of the model's lag times is picked.  Look-ahead with lag times that were picked
-     * otherwise is thrown away, so that the chain does not depend on how far it reached.
+     * Set how often each of the model's lag times is picked.  Proposals prefetched with lag times that were
+     * picked otherwise are thrown away, so that the chain does not depend on how far it reached.
      */
     void setLagWeights(const std::vector<double>& weights);
     /**
@@ -110,7 +113,7 @@ public:
      */
     void setState(OpenMM::ContextImpl& context, const ChainState& state);
     /**
-     * Get the counters as they are, whether or not the look-ahead still holds.
+     * Get the counters as they are, whether or not the prefetched proposals still hold.
      */
     const ChainCounters& getCounters() const {
         return counters;
@@ -187,8 +190,8 @@ private:
     std::int64_t nextEntry(OpenMM::ContextImpl& context, const ChainSettings& settings, Subchain* subchain);
     void refreshState(OpenMM::ContextImpl& context, const ChainSettings& settings, bool changedByForces);
     bool entryIsUsable(std::int64_t entry) const;
-    void makeLookAhead(OpenMM::ContextImpl& context, std::int64_t start, std::int64_t size, bool fromContext);
-    void discardLookAhead();
+    void prefetch(OpenMM::ContextImpl& context, std::int64_t start, std::int64_t size, bool fromContext);
+    void discardPrefetched();
     bool drawsOnlyIndependently() const;
     int chooseBatchSize(const ChainSettings& settings) const;
     double independentLogDensity(OpenMM::ContextImpl& context);
@@ -218,9 +221,9 @@ private:
     int numAtoms;
     ChainCounters counters;
     std::vector<double> lagWeights;
-    std::vector<OpenMM::Vec3> lookAheadPositions;
-    bool lookAheadIsComputed = false;
-    /** The number of the current thermodynamic state, and whether the look-ahead is of it. */
+    std::vector<OpenMM::Vec3> prefetchPositions;
+    bool prefetchIsComputed = false;
+    /** The number of the current thermodynamic state, and whether the prefetched proposals are of it. */
     std::uint64_t thermodynamicState = 0;
     bool thermodynamicStateIsKnown = false;
     ProposalBatch batch;

@@ -206,7 +206,8 @@ class _MoleculeEntries(_Strict):
     def to_molecule(self) -> Molecule:
         lists = (self.atom_names, self.residue_names, self.residue_indices, self.elements)
         labels = (self.residue_ids, self.insertion_codes, self.chain_ids)
-        if any(len(entries) != len(self.masses) for entries in (*lists, *filter(None, labels))):
+        lengths = {len(entries) for entries in lists} | {len(entries) for entries in labels} - {0}
+        if lengths != {len(self.masses)}:
             raise ContractError("the molecule's lists must be of one length, the number of atoms")
         if any(atom >= len(self.masses) for bond in self.bonds for atom in bond):
             raise ContractError("a bond names an atom that does not exist")

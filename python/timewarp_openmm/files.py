@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,7 +33,9 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """
     temporary = _temporary(path)
     try:
-        with naming(path):
+        with naming(path, instead_of=temporary):
+            # A killed process may have left its own.
+            temporary.unlink(missing_ok=True)
             write(temporary)
             with open(temporary, "rb") as handle:
                 os.fsync(handle.fileno())
@@ -46,8 +49,14 @@ def _temporary(path: Path) -> Path:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path, instead_of: Path | None = None) -> Iterator[None]:
     """Let an OSError say which file it is about: that of a write to a full disk does not.
+
+    Parameters
+    ----------
+    path : Path
+    instead_of : Path, optional
+        An unfinished file, of which nobody outside needs to know.
 
     Raises
     ------
@@ -57,9 +66,9 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename is not None:
+        if error.errno is None or error.filename not in (None, str(instead_of)):
             raise
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
@@ -135,21 +144,26 @@ def open_exclusively(path: Path) -> Iterator[BinaryIO]:
         Naming `path`, if it cannot be written, for instance because the disk is full.
     """
     with naming(path), open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FileExistsError(
-                f"another process is writing to {path}; wait for it, stop it, or name another "
-                "output"
-            ) from error
-        except OSError as error:
-            warnings.warn(
-                f"{path} is on a disk without locks ({error.strerror}): let nothing else write to "
-                "it while this runs",
-                stacklevel=3,
-            )
-        handle.truncate(0)
+        # Of devices, such as /dev/null, there is nothing to keep.
+        if stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+            _lock_output(path, handle)
+            handle.truncate(0)
         yield handle
+
+
+def _lock_output(path: Path, handle: BinaryIO) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FileExistsError(
+            f"another process is writing to {path}; wait for it, stop it, or name another output"
+        ) from error
+    except OSError as error:
+        warnings.warn(
+            f"{path} is on a disk without locks ({error.strerror}): let nothing else write to it "
+            "while this runs",
+            stacklevel=4,
+        )
 
 
 @contextmanager

@@ -100,6 +100,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
             self.setTemperature(temperature)
         if topology is not None:
             self.setParticles(match_atoms(self.getModelPath(), topology, particles, positions))
+            _plugin.set_topology_size(self._address(), topology.getNumAtoms())
         elif particles is not None or positions is not None:
             raise ValueError(
                 "particles= and positions= are about the atoms of topology=; pass it, too, or call "
@@ -240,7 +241,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
     def setBatchSize(self, size: int) -> None:
         """Set how many proposals are computed together; 0 (the default) adapts.
 
-        A batch is look-ahead for the case that proposals are rejected. The sampled chain does not
+        A batch is prefetched for the case that proposals are rejected. The sampled chain does not
         depend on it, apart from rounding in matrix products.
         """
         _plugin.set_batch_size(self._address(), size)

@@ -215,7 +215,7 @@ inline double residentMemory() {
 }
 
 /**
- * 1e5 iterations, with acceptances and look-ahead of changing size, need no more memory than a few.
+ * 1e5 iterations, with acceptances and batches of changing size, need no more memory than a few.
  */
 void testMemoryDoesNotGrow(Platform& platform) {
     AnharmonicWell well(4);

@@ -1,7 +1,7 @@
 /*
  * Memory that a step allocates.  Counted is what this project's libraries and the test itself ask operator
  * new for, in the thread that steps (see AllocationCounter).  Not counted is what libtorch allocates to run
- * the model, which it does once per look-ahead, and what OpenMM allocates to compute energies.
+ * the model, which it does once per prefetched batch, and what OpenMM allocates to compute energies.
  */
 #include "AllocationCounter.h"
 #include "Base64.h"
@@ -9,9 +9,9 @@
 #include "TimewarpTestTargets.h"
 
 const int BATCH = 64;
-// TorchScript takes over the list of arguments of each call; a look-ahead is one of sample and one of
+// TorchScript takes over the list of arguments of each call; a prefetched batch is one of sample and one of
 // log_prob.
-const int LISTS_PER_LOOK_AHEAD = 2;
+const int LISTS_PER_PREFETCH = 2;
 
 /**
  * A chain with a planted fault: it allocates for each acceptance ratio.
@@ -134,43 +134,43 @@ void testAcceptancesDoNotAllocate(Platform& platform) {
 /**
  * A chain that counts how often it computes ahead.
  */
-class LookAheadCountingChain : public ProposalChain {
+class PrefetchCountingChain : public ProposalChain {
 public:
     using ProposalChain::ProposalChain;
-    int numLookAheads = 0;
+    int numPrefetches = 0;
 
 protected:
     void draw(ContextImpl& context, std::int64_t start, const ProposalInputs& inputs, Draws& draws) override {
-        numLookAheads++;
+        numPrefetches++;
         ProposalChain::draw(context, start, inputs, draws);
     }
 };
 
 /**
- * From one look-ahead to the next all memory is used again: nothing is allocated but the lists of arguments
- * of the model's calls, which are those two and, where there are independent draws, the density of each new
- * state.
+ * From one prefetched batch to the next all memory is used again: nothing is allocated but the lists of
+ * arguments of the model's calls, which are those two and, where there are independent draws, the density of
+ * each new state.
  */
-void testLookAheadReusesMemory(Platform& platform) {
+void testPrefetchingReusesMemory(Platform& platform) {
     AnharmonicWell well(4);
     auto system = well.createSystem();
     for (const char* name : {"affine", "random", "lags", "framed"}) {
-        ChainIntegrator<LookAheadCountingChain> integrator(modelPath(name, 4), BATCH, 5);
+        ChainIntegrator<PrefetchCountingChain> integrator(modelPath(name, 4), BATCH, 5);
         Context context(*system, integrator, platform);
         context.setPositions(std::vector<Vec3>(4));
         integrator.step(1000);
-        LookAheadCountingChain& chain = integrator.getChain();
-        int lookAheads = chain.numLookAheads;
+        PrefetchCountingChain& chain = integrator.getChain();
+        int prefetches = chain.numPrefetches;
         long long accepted = chain.getCounters().numAccepted;
         AllocationCounter counter;
         for (int i = 0; i < 100; i++)
             integrator.step(10);
         long found = counter.get();
-        lookAheads = chain.numLookAheads - lookAheads;
+        prefetches = chain.numPrefetches - prefetches;
         accepted = chain.getCounters().numAccepted - accepted;
-        ASSERT(lookAheads >= 1000 / BATCH && accepted > 10);
+        ASSERT(prefetches >= 1000 / BATCH && accepted > 10);
         bool drawsIndependently = !integrator.getModel().getMetadata().auxiliaryVelocities;
-        ASSERT(found <= LISTS_PER_LOOK_AHEAD * lookAheads + (drawsIndependently ? accepted : 0));
+        ASSERT(found <= LISTS_PER_PREFETCH * prefetches + (drawsIndependently ? accepted : 0));
     }
 }
 
@@ -178,5 +178,5 @@ void runTests(Platform& platform) {
     testAllocationsAreCounted(platform);
     testRejectionsDoNotAllocate(platform);
     testAcceptancesDoNotAllocate(platform);
-    testLookAheadReusesMemory(platform);
+    testPrefetchingReusesMemory(platform);
 }

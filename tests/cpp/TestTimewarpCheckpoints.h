@@ -38,7 +38,7 @@ struct Run {
 
 /**
  * In the same Context and in another, from a checkpoint and from a State that went through XML; after few
- * steps and many, so that look-ahead is in all its stages.
+ * steps and many, so that prefetching is in all its stages.
  */
 void testResume(Platform& platform) {
     for (const char* model : {"tilted", "lags", "framed"}) {
@@ -181,7 +181,7 @@ void testImpossibleState(Platform& platform) {
     for (auto& change :
          std::vector<std::pair<std::string, std::string>>{{"iteration=\"20\"", "iteration=\"-5\""},
                                                           {"numAccepted=\"", "numAccepted=\"9999"},
-                                                          {"lookAheadSize=\"", "lookAheadSize=\"99999999"},
+                                                          {"prefetchSize=\"", "prefetchSize=\"99999999"},
                                                           {"weight=\"", "weight=\"-"}}) {
         std::string xml = stream.str();
         size_t place = xml.find(change.first);
@@ -212,11 +212,11 @@ void testCountersAreListed(Platform& platform) {
 /**
  * Get how many proposals a saved State says that there are ahead.
  */
-std::string saysOfLookAhead(Context& context) {
+std::string numPrefetched(Context& context) {
     State state = context.getState(State::IntegratorParameters);
     std::stringstream stream;
     XmlSerializer::serialize(&state, "State", stream);
-    const std::string xml = stream.str(), name = "lookAheadSize=\"";
+    const std::string xml = stream.str(), name = "prefetchSize=\"";
     size_t place = xml.find(name) + name.size();
     return xml.substr(place, xml.find('"', place) - place);
 }
@@ -259,13 +259,13 @@ void testAnotherSystem(Platform& platform) {
             context1.setPositions(std::vector<Vec3>(4, Vec3(0.1, 0, 0)));
             do
                 first.step(1);
-            while (first.getNumProposed() < 30 || saysOfLookAhead(context1) == "0");
+            while (first.getNumProposed() < 30 || numPrefetched(context1) == "0");
             State state = context1.getState(types);
             context2.setState(state);
             const long long numProposed = first.getNumProposed();
             ASSERT_EQUAL(numProposed, second.getNumProposed());
             ASSERT_EQUAL(first.getNumAccepted(), second.getNumAccepted());
-            ASSERT_EQUAL("0", saysOfLookAhead(context2));
+            ASSERT_EQUAL("0", numPrefetched(context2));
             ASSERT(state.getPositions() == context2.getState(types).getPositions());
             second.step(30);
             ASSERT_EQUAL(numProposed + 30, second.getNumProposed());

@@ -95,7 +95,7 @@ void testNoStaleForces(Platform& platform) {
 }
 
 /**
- * Dynamics moves the particles while look-ahead is pending; the chain goes on from where they are.
+ * Dynamics moves the particles while prefetched proposals are pending; the chain goes on from where they are.
  */
 void testSamplesWithDynamicsBetween(Platform& platform) {
     AnharmonicWell well(4);

@@ -119,10 +119,11 @@ void testHostGraphs(Platform& platform) {
             int numRecorded = 0, numReplayed = 0;
             for (bool graphs : {false, true}) {
                 ChainIntegrator<ProposalChain> integrator(modelPath(name, 4), batchSize, 5);
+                Context context(*system, integrator, platform);
                 if (graphs)
                     integrator.getModel().setGraphRecorder(
+                            integrator.lendDevice(),
                             std::make_unique<HostRecorder>(numRecorded, numReplayed));
-                Context context(*system, integrator, platform);
                 paths.push_back(
                         walk(context, 300, [&] { return integrator.getChain().getCounters().numAccepted; }));
             }
@@ -145,9 +146,9 @@ void testWrongGraphs(Platform& platform) {
         ChainIntegrator<ProposalChain> integrator(modelPath(name, 4), 8, 5);
         Context context(*system, integrator, platform);
         context.setPositions(std::vector<Vec3>(4));
-        integrator.getModel().setGraphRecorder(std::make_unique<FrozenRecorder>());
+        integrator.getModel().setGraphRecorder(integrator.lendDevice(), std::make_unique<FrozenRecorder>());
         assertThrows([&] { integrator.step(1); }, "gives other results than the model itself: y by");
-        integrator.getModel().setGraphRecorder(std::make_unique<FailingRecorder>());
+        integrator.getModel().setGraphRecorder(integrator.lendDevice(), std::make_unique<FailingRecorder>());
         assertThrows([&] { integrator.step(1); }, std::string(name) + "_4.pt cannot be recorded");
         assertThrows([&] { integrator.step(1); }, "setUseCudaGraphs(False)");
         assertThrows([&] { integrator.step(1); }, "when stream is capturing");
@@ -155,7 +156,7 @@ void testWrongGraphs(Platform& platform) {
         // The chain is as it was, and goes on without them.
 
         ASSERT_EQUAL(0, integrator.getChain().getCounters().iteration);
-        integrator.getModel().setGraphRecorder(nullptr);
+        integrator.getModel().setGraphRecorder(integrator.lendDevice(), nullptr);
         integrator.step(10);
         ASSERT_EQUAL(10, integrator.getChain().getCounters().iteration);
     }

@@ -45,7 +45,7 @@ void testLagTimesArePickedAsSet(Platform& platform) {
         return sum / steps;
     };
 
-    // 500 steps of 12 coordinates: the mean square is known to 1.8 %, five times that is allowed. Look-ahead
+    // 500 steps of 12 coordinates: the mean square is known to 1.8 %, five times that is allowed. Prefetching
     // for the old distribution is pending at every change.
 
     ASSERT_EQUAL_TOL(1.0, meanSquareStep(500) / 0.0025, 0.09);

@@ -228,7 +228,8 @@ void testBoltzmannHistogram(Platform& platform) {
 }
 
 /**
- * Forces may change positions and parameters once in every step, before the proposal; look-ahead is pending.
+ * Forces may change positions and parameters once in every step, before the proposal; prefetched proposals
+ * are pending.
  */
 void testUpdateContextState(Platform& platform) {
     AnharmonicWell well(4);

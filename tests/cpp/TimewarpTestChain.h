@@ -56,7 +56,9 @@ protected:
         ChainSurroundings surroundings;
         surroundings.particles.resize(contextRef.getSystem().getNumParticles());
         std::iota(surroundings.particles.begin(), surroundings.particles.end(), 0);
-        surroundings.keptByOthers = [](ContextImpl&, const DeviceLoan&) { return KeptMotions{false, false}; };
+        surroundings.keptByOthers = [](ContextImpl&, const std::vector<Vec3>&, const DeviceLoan&) {
+            return KeptMotions{false, false};
+        };
         kernel = wrapped(contextRef.getPlatform().createKernel(TimewarpStateKernel::Name(), contextRef));
         kernel.getAs<TimewarpStateKernel>().initialize(contextRef.getSystem(), surroundings.particles);
         chain = std::make_unique<Chain>(model, kernel, seed, surroundings);

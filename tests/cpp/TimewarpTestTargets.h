@@ -217,6 +217,7 @@ inline std::unique_ptr<System> createSystemFor(const Target& target, const std::
         return target.createSystem();
     CoupledOscillators untethered(target.numParticles);
     untethered.k = 0;
+    untethered.coupling = 60;
     return untethered.createSystem();
 }
 

@@ -11,11 +11,11 @@ from timewarp_openmm.flows.internal.flow import InternalFlow
 
 INF = math.inf
 SMALL = {
-    "rotor_layers": 2,
-    "rotor_hidden": 16,
-    "narrow_layers": 2,
-    "narrow_hidden": 32,
-    "narrow_transform": "spline",
+    "rotatable_layers": 2,
+    "rotatable_hidden": 16,
+    "stiff_layers": 2,
+    "stiff_hidden": 32,
+    "stiff_transform": "spline",
 }
 
 

@@ -27,10 +27,10 @@ TINY_CARTESIAN = {
 }
 TINY_INTERNAL = {
     "coordinates": "internal",
-    "rotor_layers": 2,
-    "rotor_hidden": 8,
-    "narrow_layers": 2,
-    "narrow_hidden": 16,
+    "rotatable_layers": 2,
+    "rotatable_hidden": 8,
+    "stiff_layers": 2,
+    "stiff_hidden": 16,
 }
 #: nm; of each atom, about what bonds allow.
 WIDTH = 0.003

@@ -107,7 +107,7 @@ public:
      */
     int getBatchSize() const;
     /**
-     * Set the number of proposals that are computed together.  A batch is look-ahead: it holds the proposals
+     * Set the number of proposals that are computed together.  A batch is prefetched: it holds the proposals
      * of the coming iterations for the case that those before them are rejected.  The sampled chain does not
      * depend on it, apart from rounding in matrix products.
      *
@@ -146,6 +146,16 @@ public:
      * means that atom i is particle i.  This must be called before a Context is created.
      */
     void setParticles(const std::vector<int>& particles);
+    /**
+     * Get how many particles the System must have, or 0 if that was not said.  See setTopologySize().
+     */
+    int getTopologySize() const;
+    /**
+     * Say how many particles the System has that the indices given to setParticles() are about.  A Context of
+     * another System is refused, in which other particles, or a copy of the molecule, would be meant.
+     * setParticles() forgets it.
+     */
+    void setTopologySize(int size);
     /**
      * Get whether the model's work is recorded as a CUDA graph.  See setUseCudaGraphs() for details.
      */
@@ -265,8 +275,9 @@ private:
     const ProposalChain& requireChain() const;
     void chooseDevice(OpenMM::ContextImpl& context, TimewarpStateKernel& kernel);
     ChainSurroundings findSurroundings(OpenMM::ContextImpl& context);
-    KeptMotions keptByOthers(OpenMM::ContextImpl& context, const DeviceLoan& loan) const;
-    KeptMotions keptBy(OpenMM::ContextImpl& context, const DeviceLoan& loan,
+    KeptMotions keptByOthers(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions,
+                             const DeviceLoan& loan) const;
+    KeptMotions keptBy(const std::vector<OpenMM::Vec3>& positions, const DeviceLoan& loan,
                        const std::vector<int>& of) const;
     ChainIdentity getIdentity() const;
     void setChainState(const ChainState& state);
@@ -279,6 +290,7 @@ private:
     long long numProposed, numAccepted, numNonFinite;
     double surrogateAcceptanceRate;
     std::vector<int> particles;
+    int topologySize;
     // Of the Context that the integrator is bound to: its System, and the particles that are moved.
     std::string systemSha256;
     std::vector<int> moved;

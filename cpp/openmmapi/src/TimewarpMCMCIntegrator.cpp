@@ -90,7 +90,7 @@ TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath, const st
 TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath, unique_ptr<ProposalModel> newModel,
                                                bool embed)
         : modelPath(modelPath), numProposed(0), numAccepted(0), numNonFinite(0), surrogateAcceptanceRate(0),
-          model(std::move(newModel)) {
+          topologySize(0), model(std::move(newModel)) {
     setEmbedModel(embed);
     setTemperature(model->getMetadata().temperature);
     setLagWeights(model->getMetadata().lagWeights);
@@ -203,6 +203,18 @@ void TimewarpMCMCIntegrator::setParticles(const vector<int>& newParticles) {
     if (context != NULL)
         throw OpenMMException("setParticles() cannot be called after the Integrator is bound to a context");
     particles = newParticles;
+    topologySize = 0;
+}
+
+int TimewarpMCMCIntegrator::getTopologySize() const {
+    return topologySize;
+}
+
+void TimewarpMCMCIntegrator::setTopologySize(int size) {
+    if (context != NULL)
+        throw OpenMMException(
+                "setTopologySize() cannot be called after the Integrator is bound to a context");
+    topologySize = size;
 }
 
 const string& TimewarpMCMCIntegrator::getSurrogate() const {
@@ -263,6 +275,11 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     // Check the System before binding to the Context, so that a refused integrator can be used with another.
 
     const System& system = contextRef.getSystem();
+    if (topologySize != 0 && topologySize != system.getNumParticles())
+        throw OpenMMException("Timewarp: the topology has " + to_string(topologySize) +
+                              " atoms but the System has " + to_string(system.getNumParticles()) +
+                              " particles, so that it does not say which of them the model moves; pass "
+                              "topology= of the whole System");
     vector<int> newMoved = particles;
     if (newMoved.empty()) {
         newMoved.resize(system.getNumParticles());
@@ -299,13 +316,15 @@ ChainSurroundings TimewarpMCMCIntegrator::findSurroundings(ContextImpl& contextR
     surroundings.particles = moved;
     surroundings.images = PeriodicImages(contextRef, moved);
     surroundings.centerOfMass = CenterOfMass(contextRef, moved);
-    surroundings.keptByOthers = [this](ContextImpl& context, const DeviceLoan& loan) {
-        return keptByOthers(context, loan);
+    surroundings.keptByOthers = [this](ContextImpl& context, const vector<Vec3>& positions,
+                                       const DeviceLoan& loan) {
+        return keptByOthers(context, positions, loan);
     };
     return surroundings;
 }
 
-KeptMotions TimewarpMCMCIntegrator::keptByOthers(ContextImpl& contextRef, const DeviceLoan& loan) const {
+KeptMotions TimewarpMCMCIntegrator::keptByOthers(ContextImpl& contextRef, const vector<Vec3>& positions,
+                                                 const DeviceLoan& loan) const {
     // Dynamics turn and move all that has mass.
 
     KeptMotions kept;
@@ -314,21 +333,20 @@ KeptMotions TimewarpMCMCIntegrator::keptByOthers(ContextImpl& contextRef, const 
         if (other == NULL)
             kept.join({false, false});
         else if (other != this)
-            kept.join(other->keptBy(contextRef, loan, moved));
+            kept.join(other->keptBy(positions, loan, moved));
     }
     return kept;
 }
 
-KeptMotions TimewarpMCMCIntegrator::keptBy(ContextImpl& contextRef, const DeviceLoan& loan,
+KeptMotions TimewarpMCMCIntegrator::keptBy(const vector<Vec3>& positions, const DeviceLoan& loan,
                                            const vector<int>& of) const {
     set<int> theirs(of.begin(), of.end());
     if (none_of(moved.begin(), moved.end(), [&](int particle) { return theirs.count(particle) > 0; }))
         return KeptMotions();
-    vector<Vec3> all, positions;
-    contextRef.getPositions(all);
+    vector<Vec3> ofMoved;
     for (int particle : moved)
-        positions.push_back(all[particle]);
-    return model->findKeptMotions(loan, positions, lagWeights);
+        ofMoved.push_back(positions[particle]);
+    return model->findKeptMotions(loan, ofMoved, lagWeights);
 }
 
 void TimewarpMCMCIntegrator::chooseDevice(ContextImpl& contextRef, TimewarpStateKernel& kernel) {
@@ -436,7 +454,7 @@ void TimewarpMCMCIntegrator::deserializeParameters(const SerializationNode& node
 
     // A State that was saved with another integrator has parameters of that one, or none.
 
-    if (!node.hasProperty("lookAheadStart"))
+    if (!node.hasProperty("modelSha256"))
         return;
     ChainState state = readNode(node, getIdentity());
     ChainCounters& counters = state.counters;
@@ -447,6 +465,6 @@ void TimewarpMCMCIntegrator::deserializeParameters(const SerializationNode& node
     }
     counters.replica = replicas->choose(counters.seed, replica, counters.iteration);
     if (counters.seed != seed || counters.replica != replica)
-        state.discardLookAhead();
+        state.discardPrefetched();
     setChainState(state);
 }

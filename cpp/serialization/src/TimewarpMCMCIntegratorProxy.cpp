@@ -33,6 +33,7 @@ void TimewarpMCMCIntegratorProxy::serialize(const void* object, SerializationNod
     SerializationNode& lags = node.createChildNode("LagWeights");
     for (double weight : integrator.getLagWeights())
         lags.createChildNode("Lag").setDoubleProperty("weight", weight);
+    node.setIntProperty("topologySize", integrator.getTopologySize());
     SerializationNode& particles = node.createChildNode("Particles");
     for (int particle : integrator.getParticles())
         particles.createChildNode("Particle").setIntProperty("index", particle);
@@ -93,6 +94,7 @@ void* TimewarpMCMCIntegratorProxy::deserialize(const SerializationNode& node) co
                 weights.push_back(lag.getDoubleProperty("weight"));
     }
     integrator->setParticles(particles);
+    integrator->setTopologySize(node.getIntProperty("topologySize", 0));
     if (!weights.empty())
         integrator->setLagWeights(weights);
     return integrator.release();

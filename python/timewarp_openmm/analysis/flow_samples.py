@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,7 +67,7 @@ def draw_proposals(
 
     metadata = read_metadata(str(model))
     dtype = torch.float64 if metadata.precision == "double" else torch.float32
-    flow = load_module(model)
+    flow = load_module(Path(model))
     columns = np.array(order)
     rng = np.random.default_rng(seed)
     positions = np.empty((len(states) * per_state, *states.shape[1:]), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Are the molecules intact? Bonds, angles, handedness, amide bonds and clashes over frames."""
+"""Are the molecules intact? Bonds, angles, chirality, amide bonds and clashes over frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..molecule.graph import Molecule
-from ..molecule.stereochemistry import amide_torsions, stereocentres
+from ..molecule.stereochemistry import Stereochemistry
 from .series import BlockHistograms
 
 #: Two atoms four or more bonds apart clash when nearer than this share of the sum of their
@@ -111,49 +111,39 @@ def divergence_floor(
 
 
 class IntegrityCheck:
-    """Counts frames in which handedness or amide bonds differ from a reference, or atoms clash.
+    """Counts frames in which chirality or cis/trans bonds differ from a reference, or atoms clash.
 
     Parameters
     ----------
     molecule : Molecule
     reference : array [N, 3], nm
-        Sets the handedness and the amides.
+        Sets the chirality and the cis/trans bonds.
     """
 
     def __init__(self, molecule: Molecule, reference: NDArray[np.floating]) -> None:
         label = [molecule.atom_label(i) for i in range(molecule.num_atoms)]
         graph = molecule.graph()
-        centres = stereocentres(molecule)
-        self._centres = np.array(centres, dtype=int).reshape(-1, 4)
+        self._stereochemistry = Stereochemistry(molecule, np.asarray(reference))
+        centres = [centre.atom for centre in self._stereochemistry.centres]
         #: True where two hydrogens are on the centre, so that a flip only relabels them.
-        self.relabels = [sum(molecule.elements[i] == "H" for i in graph[c[0]]) > 1 for c in centres]
-        self.centre_names = [label[c[0]] for c in centres]
-        amides = amide_torsions(molecule)
-        self._amides = np.array(amides, dtype=int).reshape(-1, 4)
-        self.amide_names = [f"{label[a[1]]}-{label[a[2]]}" for a in amides]
+        self.relabels = [sum(molecule.elements[i] == "H" for i in graph[c]) > 1 for c in centres]
+        self.centre_names = [label[c] for c in centres]
+        self.amide_names = [f"{label[a[1]]}-{label[a[2]]}" for a in self._stereochemistry.fixed]
         self._pairs, self._limits = _clash_pairs(molecule, graph)
-        topology_free = np.asarray(reference, dtype=np.float32)[None]
-        self._hands = np.sign(self._volumes(topology_free))[0]
         self.frames = 0
         self.flips = np.zeros(len(centres), dtype=np.int64)
-        self.turned = np.zeros(len(amides), dtype=np.int64)
+        self.turned = np.zeros(len(self.amide_names), dtype=np.int64)
         self.clashes = 0
         self.closest = np.inf
         self.closest_pair = ""
         self._label = label
-        self._reference = topology_free
-        self._trans: NDArray[np.bool_] | None = None
 
     def append(self, trajectory: mdtraj.Trajectory) -> None:
         """Look at more frames."""
         self.frames += trajectory.n_frames
-        hands = np.sign(self._volumes(trajectory.xyz))
-        self.flips += (hands != self._hands).sum(axis=0)
-        if len(self._amides):
-            if self._trans is None:
-                first = mdtraj.Trajectory(self._reference, trajectory.topology)
-                self._trans = self._is_trans(first)[0]
-            self.turned += (self._is_trans(trajectory) != self._trans).sum(axis=0)
+        flips, turned = self._stereochemistry.flipped(trajectory.xyz)
+        self.flips += flips.sum(axis=0)
+        self.turned += turned.sum(axis=0)
         if len(self._pairs):
             shares = mdtraj.compute_distances(trajectory, self._pairs, periodic=False)
             shares = shares / self._limits
@@ -163,15 +153,6 @@ class IntegrityCheck:
                 self.closest = float(nearest.min())
                 a, b = self._pairs[int(nearest.argmin())]
                 self.closest_pair = f"{self._label[a]}...{self._label[b]}"
-
-    def _volumes(self, positions: NDArray[np.float32]) -> NDArray[np.float32]:
-        middle = positions[:, self._centres[:, 0]]
-        a, b, c = (positions[:, self._centres[:, k]] - middle for k in (1, 2, 3))
-        return np.asarray(np.einsum("fij,fij->fi", a, np.cross(b, c)))
-
-    def _is_trans(self, trajectory: mdtraj.Trajectory) -> NDArray[np.bool_]:
-        angles = mdtraj.compute_dihedrals(trajectory, self._amides, periodic=False)
-        return np.asarray(np.abs(angles) > np.pi / 2)
 
 
 def implausible_bonds(

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..molecule.graph import Molecule
-from ..molecule.stereochemistry import amide_torsions, backbone_torsions
-from ..simulation.explore import measure_torsions
+from ..molecule.stereochemistry import amide_torsions
+from ..molecule.torsions import backbone_torsions, measure_torsions
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Torsion:
     atoms : tuple of 4 int
     kind : {"phi", "psi", "omega", "other"}
     fold : int
-        How many like hydrogens turn about the bond (3 for methyl), 1 for a true rotor. Rotations by
-        2 pi / fold only relabel them.
+        How many equivalent hydrogens turn about the bond (3 for methyl), 1 for a true rotatable
+        torsion. Rotations by 2 pi / fold only relabel them.
     """
 
     name: str
@@ -57,7 +57,7 @@ def proper_torsions(molecule: Molecule) -> list[Torsion]:
     return sorted(found, key=lambda t: (order.get(t.name, len(order)), t.fold, t.atoms[1:3]))
 
 
-def true_rotors(torsions: Sequence[Torsion]) -> list[Torsion]:
+def true_torsions(torsions: Sequence[Torsion]) -> list[Torsion]:
     """Return the torsions whose rotation does more than relabel like hydrogens."""
     return [torsion for torsion in torsions if torsion.fold == 1]
 

@@ -107,7 +107,7 @@ def measure(
     Parameters
     ----------
     angles : sequence of array [F, T], rad
-        Of true rotors, one array for each chain.
+        Of true rotatable torsions, one array for each chain.
     """
     crossings = on_side = None
     if split is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..analysis.tica import fit_slow_coordinates
-from ..analysis.torsions import proper_torsions, true_rotors
+from ..analysis.torsions import proper_torsions, true_torsions
 from ..molecule.graph import Molecule
 from .measure import (
     BreakEven,
@@ -66,8 +66,8 @@ def conclude(
     provenance : mapping
         Of the model, which says what it cost.
     """
-    rotors = true_rotors(proper_torsions(molecule))
-    angles = {k: chain_torsions(r, rotors) for k, r in recordings.items()}
+    rotatable = true_torsions(proper_torsions(molecule))
+    angles = {k: chain_torsions(r, rotatable) for k, r in recordings.items()}
     problems = []
     try:
         slow = fit_slow_coordinates(angles[REFERENCE_METHOD], lag=_TICA_LAG)
@@ -75,7 +75,7 @@ def conclude(
         problems.append(f"no slow coordinates: {error}")
         slow = None
     split, known = (None, None) if rates is None else (rates.split, rates.crossings)
-    results = [measure(k, recordings[k], angles[k], rotors, slow, split) for k in recordings]
+    results = [measure(k, recordings[k], angles[k], rotatable, slow, split) for k in recordings]
     comparisons = [compare(results[0], other, known) for other in results[1:]]
     cost = model_cost(provenance)
     total = sum(cost.values())

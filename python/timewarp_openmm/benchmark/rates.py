@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..simulation.record import ProtocolContent
+from ..stored import conform
+
 #: rad; a crossing counts once the torsion is so far on the other side, not when it touches it.
 MARGIN = 0.3
 
@@ -144,7 +147,7 @@ class ReferenceRates:
     split: SlowSplit
     crossings: Crossings
     nanoseconds: float
-    protocol: dict[str, object]
+    protocol: ProtocolContent
     atoms: list[str]
     files: dict[str, str]
 
@@ -161,12 +164,8 @@ class ReferenceRates:
             If it is something else.
         """
         try:
-            content = json.loads(text)
-            split = content["split"]
-            content["split"] = SlowSplit(tuple(split["atoms"]), split["low"], split["high"])
-            content["crossings"] = Crossings(**content["crossings"])
-            return ReferenceRates(**content)
-        except (TypeError, KeyError, json.JSONDecodeError) as error:
+            return conform(json.loads(text), ReferenceRates)
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"this is no reference of benchmarks/reference_rates.py: {error}"
             ) from error
@@ -199,4 +198,7 @@ def read_reference(path: Path) -> ReferenceRates:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no reference at {path}")
-    return ReferenceRates.from_json(path.read_text())
+    try:
+        return ReferenceRates.from_json(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

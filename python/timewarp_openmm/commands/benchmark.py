@@ -121,18 +121,18 @@ def _record(
     options: BenchmarkOptions, subject: Subject, atoms: Molecule, platform: str, minutes: float
 ) -> dict[str, list[Recording]]:
     """Run all methods on a platform."""
-    from ..analysis.torsions import proper_torsions, true_rotors
+    from ..analysis.torsions import proper_torsions, true_torsions
     from ..benchmark.run import find_starts, run_in_turns
     from ..benchmark.samplers import make_methods
     from ..simulation.systems import make_platform
     from .progress import counting
 
-    rotors = true_rotors(proper_torsions(atoms))
+    rotatable = true_torsions(proper_torsions(atoms))
     openmm_platform, _ = make_platform(platform)
     with counting("finding basins to start in", 100.0, "%") as show:
         starts = find_starts(
             subject.molecule,
-            rotors,
+            rotatable,
             options.chains,
             subject.thermostat,
             openmm_platform,

@@ -107,11 +107,12 @@ def _sweep_one(
     from ..analysis.lag_sweep import summarize_lag
     from ..molecule.graph import molecule_from_topology
     from ..molecule.matching import match_atoms
+    from ..molecule.rotatable_torsions import rotatable_torsions
+    from ..molecule.torsions import measure_torsions
     from ..simulation.chains import run_chains
-    from ..simulation.explore import measure_torsions, rotor_torsions
     from ..simulation.langevin import get_positions
 
-    quadruples = rotor_torsions(molecule_from_topology(molecule.topology, molecule.system))
+    quadruples = rotatable_torsions(molecule_from_topology(molecule.topology, molecule.system))
     frames = [[start] for start in starts]
 
     def observe(chain: int, _: openmm.Integrator, context: openmm.Context) -> None:

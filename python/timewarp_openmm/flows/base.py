@@ -6,6 +6,7 @@ what stands here beside them is for training. A flow enters by its line in `regi
 
 from typing import ClassVar
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
@@ -92,6 +93,17 @@ class Flow(nn.Module):
         ValueError
             If the flow cannot serve such data.
         """
+
+    def check_support(self, positions: Tensor) -> Tensor:
+        """Return which of the frames [F, N, 3] / nm have no density under the flow, whatever it
+        learns [F]; by default none.
+
+        Raises
+        ------
+        ValueError
+            If they are too many for the flow to sample the same distribution.
+        """
+        return positions.new_zeros(len(positions), dtype=torch.bool)
 
     def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Make one proposal of each row of noise.

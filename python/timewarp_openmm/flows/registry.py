@@ -31,10 +31,15 @@ def flow_class(config: FlowConfig) -> type[Flow]:
 
     Raises
     ------
-    KeyError
+    ValueError
         If no flow of `FLOWS` has it.
     """
-    return {flow.config_class: flow for flow in FLOWS}[type(config)]
+    for flow in FLOWS:
+        if flow.config_class is type(config):
+            return flow
+    raise ValueError(
+        f"no flow is registered for {type(config).__name__}; add it to FLOWS in flows/registry.py"
+    )
 
 
 def build_flow(config: FlowConfig, molecule: Molecule) -> Flow:

@@ -9,7 +9,7 @@ Colours (Weisfeiler and Lehman, NTI 2(9), 12 (1968)) tell most atoms apart befor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import networkx as nx
@@ -18,7 +18,8 @@ from networkx.algorithms.isomorphism import GraphMatcher
 from numpy.typing import NDArray
 
 from .graph import Molecule
-from .stereochemistry import amide_torsions, stereocentres, torsion
+from .stereochemistry import amide_torsions, chirality_centres
+from .torsions import torsion
 
 #: A colour for each core atom.
 Colours = dict[int, int]
@@ -37,15 +38,15 @@ class Core:
     centres : dict of int to tuple of int
         Stereocentres and their core neighbours, where these are three or four: two hydrogens on a
         centre can always be named so that its chirality is right.
-    amides : list of (int, int, int, int)
-        Torsions (O, C, N, substituent) among core atoms.
+    fixed : list of (int, int, int, int)
+        Torsions about bonds that are cis or trans, among core atoms.
     """
 
     molecule: Molecule
     graph: nx.Graph
     hydrogens: dict[int, list[int]]
     centres: dict[int, tuple[int, ...]]
-    amides: list[tuple[int, int, int, int]]
+    fixed: list[tuple[int, int, int, int]]
 
     @staticmethod
     def of(molecule: Molecule) -> Core:
@@ -60,7 +61,8 @@ class Core:
         for hydrogen, parent in parents.items():
             hydrogens[parent].append(hydrogen)
         core = graph.subgraph(hydrogens)
-        around = {c: tuple(sorted(core[c])) for c, *_ in stereocentres(molecule) if c in core}
+        centres = [centre.atom for centre in chirality_centres(molecule)]
+        around = {c: tuple(sorted(core[c])) for c in centres if c in core}
         return Core(
             molecule,
             core,
@@ -83,9 +85,9 @@ def find_isomorphism(
 ) -> list[int] | None:
     """Return the index in `found` for each atom of `wanted`, or None if their bonds differ.
 
-    Elements and bonds agree. Where that leaves a choice, the chirality of every centre and cis or
-    trans of every amide agree if positions are given; then names are kept where they tell atoms
-    apart, then the order.
+    Elements and bonds agree. Where that leaves a choice, the chirality of every centre agrees if
+    positions are given, and so does cis or trans of equivalent atoms about a bond that does not
+    turn (amides); then names are kept where they tell atoms apart, then the order.
 
     Raises
     ------
@@ -101,9 +103,10 @@ def find_isomorphism(
     colourings = [c for c in (_colour_by_name(ours, theirs, *plain), plain) if c is not None]
     if shapes is None:
         return _match_without_shapes(ours, theirs, colourings)
-    # An amide can be turned between cis and trans by heat, a centre cannot.
-    for amides in (True, False):
-        geometry = _Geometry(ours, shapes, amides)
+    # Cis or trans of two equivalent atoms is a matter of labels; of others it is what it is.
+    labels = [t for t in ours.fixed if _repeated(_around(ours, t), plain[0])]
+    for fixed in (labels, []):
+        geometry = _Geometry(ours, shapes, fixed)
         mapping = _keep_order(ours, found, geometry)
         for colours in colourings:
             mapping = mapping or _search_with_shapes(ours, theirs, colours, geometry)
@@ -155,16 +158,31 @@ def _refuse_ambiguity(core: Core, colours: Colours) -> None:
     """Refuse where the search has chosen by chance what positions would decide."""
     molecule = core.molecule
     choices = [*core.centres.values()]
-    choices += [tuple(i for i in core.graph[t[2]] if i != t[1]) for t in core.amides]
+    for torsion_atoms in core.fixed:
+        choices += _around(core, torsion_atoms)
     for atoms in choices:
-        repeated = Counter(colours[i] for i in atoms).most_common(1)
-        if repeated and repeated[0][1] > 1:
-            alike = [molecule.describe_atom(i) for i in atoms if colours[i] == repeated[0][0]]
+        if repeated := _repeated([atoms], colours):
+            alike = [molecule.describe_atom(i) for i in repeated]
             raise ValueError(
                 f"atom names do not tell which atoms of the topology are {' and '.join(alike)} of "
                 "the model: pass positions=, by whose chirality they are told apart, or give the "
                 f"topology the model's atom names: {' '.join(molecule.atom_names)}"
             )
+
+
+def _around(core: Core, torsion_atoms: tuple[int, int, int, int]) -> list[tuple[int, ...]]:
+    """Return the core atoms on either end of the bond in the middle of a torsion."""
+    _, b, c, _ = torsion_atoms
+    return [tuple(i for i in core.graph[x] if i != y) for x, y in ((b, c), (c, b))]
+
+
+def _repeated(groups: Sequence[tuple[int, ...]], colours: Colours) -> list[int]:
+    """Return the atoms of one colour in the first of the groups that has several of one."""
+    for atoms in groups:
+        for colour, count in Counter(colours[i] for i in atoms).items():
+            if count > 1:
+                return [i for i in atoms if colours[i] == colour]
+    return []
 
 
 def _constitution(core: Core) -> dict[int, Hashable]:
@@ -263,27 +281,35 @@ def _hand(positions: NDArray[np.floating], centre: int, atoms: list[int] | tuple
 
 @dataclass(frozen=True)
 class _Geometry:
-    """What positions ask of a mapping of the core, as soon as the atoms it is about are mapped."""
+    """What positions ask of a mapping of the core, as soon as the atoms it is about are mapped.
+
+    Attributes
+    ----------
+    core : Core
+    shapes : Shapes
+    fixed : list of (int, int, int, int)
+        Torsions that must be cis or trans as they are.
+    """
 
     core: Core
     shapes: Shapes
-    amides: bool
+    fixed: list[tuple[int, int, int, int]]
 
     def allows(self, mapping: Mapping[int, int], atom: int) -> bool:
-        """Tell whether a mapping, to which `atom` was added last, keeps chirality and amides."""
+        """Tell whether a mapping, to which `atom` was added last, keeps what it must."""
         near = (atom, *self.core.graph[atom])
         for centre in near:
             atoms = self.core.centres.get(centre, ())
             known = centre in mapping and all(i in mapping for i in atoms)
             if atoms and known and not _same_chirality(self.core, mapping, self.shapes, centre):
                 return False
-        return not self.amides or all(
-            self._same_amide(mapping, t)
-            for t in self.core.amides
+        return all(
+            self._same_side(mapping, t)
+            for t in self.fixed
             if atom in t and all(i in mapping for i in t)
         )
 
-    def _same_amide(self, mapping: Mapping[int, int], atoms: tuple[int, int, int, int]) -> bool:
+    def _same_side(self, mapping: Mapping[int, int], atoms: tuple[int, int, int, int]) -> bool:
         o, c, n, last = (mapping[i] for i in atoms)
         ours = torsion(self.shapes.wanted, atoms)
         theirs = torsion(self.shapes.found, (o, c, n, last))

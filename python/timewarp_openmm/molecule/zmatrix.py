@@ -2,9 +2,13 @@
 
 The atoms form a breadth-first tree whose root is a central atom *a*; two of its neighbours, *b* and
 *c*, fix the frame. Every other atom is placed by a bond length to its parent, the angle at the
-parent, and the torsion about the bond that leads to the parent, so that all atoms of one depth of
+parent, and a torsion about the bond that leads to the parent, so that all atoms of one depth of
 the tree can be placed together. Only the first child of an atom has a torsion of its own; its
-siblings have offsets from it, which stay narrow while the bond turns.
+siblings have offsets from it, which hardly change while the bond turns.
+
+A ring is a chain of such torsions whose last bond is left out of the tree. What else is bonded to
+an atom at a ring's open end is placed by its offset from the ring's other end, so that a ring of n
+atoms has n - 3 torsions of its own, as many as it has ways to pucker.
 """
 
 from __future__ import annotations
@@ -14,30 +18,36 @@ from enum import Enum
 
 import networkx as nx
 
+from .bonding import double_bonds, partial_double_bonds
 from .graph import Molecule
+from .rings import puckering_bonds, ring_bonds, smallest_rings
+from .stereochemistry import chirality_centres, inverting_atoms
+from .torsions import TorsionAtoms
 
 #: A bond in a ring of at most this many atoms does not turn freely.
 LARGEST_STIFF_RING = 7
-#: Smaller rings have no second shape to pucker to.
-SMALLEST_PUCKERED_RING = 5
-#: Bonds that the commonest neutral form of an element has, double bonds counted twice.
-_VALENCE = {"H": 1, "C": 4, "N": 3, "O": 2, "S": 2, "P": 3, "B": 3, "Si": 4, "Se": 2}
-#: Atoms with three neighbours that do not turn inside out at room temperature.
-_STABLE_PYRAMIDS = frozenset({"S", "P", "Se", "As"})
+#: Larger rings close too seldom when their torsions are drawn for a chain.
+LARGEST_RING = 12
 _REMEDY = "Restrict the moved atoms to one molecule without it, or use coordinates: cartesian."
 
 
 class CoordinateKind(Enum):
-    """How a coordinate is distributed, which decides how a flow transforms it."""
+    """How a torsion is distributed, which decides how a flow transforms it."""
 
-    BOND = "bond"
-    ANGLE = "angle"
-    #: Torsion about a bond that turns: lives on the whole circle.
-    ROTOR = "rotor"
-    #: Torsion about a single bond of a ring that flips between shapes: several narrow peaks.
+    #: About a bond that turns: anywhere on the circle.
+    ROTATABLE = "rotatable"
+    #: About a bond of a ring that flips between shapes: several peaks on the circle.
     PUCKER = "pucker"
-    #: Torsion in a flat ring, about a double or amide bond, or offset from a sibling: narrow.
+    #: Offset at an atom that turns inside out, such as an amine: two peaks on the circle.
+    INVERSION = "inversion"
+    #: In a flat or small ring, about a double or amide bond, or offset from a sibling: one stiff
+    #: peak.
     IMPROPER = "improper"
+
+    @property
+    def is_circular(self) -> bool:
+        """Whether it has to be transformed on the circle."""
+        return self is not CoordinateKind.IMPROPER
 
 
 @dataclass(frozen=True)
@@ -52,15 +62,9 @@ class PlacedAtom:
     level : int
         Depth in the tree of placements; all references have a lower level (roots: 0).
     kind : CoordinateKind
-        ROTOR, PUCKER or IMPROPER: the kind of its torsion.
+        Of its torsion.
     sibling : int or None
         Atom whose torsion this atom's torsion is an offset from; it has the same references.
-    offset : bool
-        Whether the torsion is measured from another neighbour of p, so that 0 would put two atoms
-        on one spot's side and never occurs. True for every atom with a sibling, and for the
-        neighbours of the first root.
-    handed : bool
-        Whether the sign of the offset is fixed because p cannot turn inside out.
     """
 
     atom: int
@@ -68,8 +72,26 @@ class PlacedAtom:
     level: int
     kind: CoordinateKind
     sibling: int | None
-    offset: bool
-    handed: bool
+
+
+@dataclass(frozen=True)
+class Octahedron:
+    """An atom with six neighbours, of which five are equivalent (SF5).
+
+    Which of the five lies opposite of the sixth, only positions can tell. It has to be placed
+    from one of the others, since its torsion about the bond to the sixth is undefined.
+
+    Attributes
+    ----------
+    centre, sixth : int
+    around : (int, int, int, int)
+    opposite : int
+    """
+
+    centre: int
+    sixth: int
+    around: tuple[int, ...]
+    opposite: int
 
 
 @dataclass(frozen=True)
@@ -84,15 +106,18 @@ class ZMatrix:
         Atoms a, b, c; b and c are bonded to a.
     placed : tuple of PlacedAtom, length N - 3
         In order of their level.
-    symmetric_rotors : tuple of tuple of int
-        Groups of 2 or 3 atoms that are alike, carry nothing else and turn together (the hydrogens
-        of a methyl group); the first one of each group has the torsion.
+    symmetric_torsions : tuple of tuple of int
+        Groups of 2 to 4 equivalent atoms that carry nothing else and turn together (the hydrogens
+        of a methyl group, the fluorines around an SF5 group); the first one of each group has the
+        torsion.
+    octahedra : tuple of Octahedron
     """
 
     num_atoms: int
     roots: tuple[int, int, int]
     placed: tuple[PlacedAtom, ...]
-    symmetric_rotors: tuple[tuple[int, ...], ...]
+    symmetric_torsions: tuple[tuple[int, ...], ...]
+    octahedra: tuple[Octahedron, ...]
 
     @property
     def num_levels(self) -> int:
@@ -103,7 +128,7 @@ class ZMatrix:
         return tuple(p.kind for p in self.placed)
 
     @property
-    def torsion_atoms(self) -> tuple[tuple[int, int, int, int], ...]:
+    def torsion_atoms(self) -> tuple[TorsionAtoms, ...]:
         return tuple((p.atom, *p.references) for p in self.placed)
 
 
@@ -113,16 +138,21 @@ def build_zmatrix(molecule: Molecule) -> ZMatrix:
     Raises
     ------
     ValueError
-        If there are fewer than four atoms, several molecules, or an atom whose neighbours lie on a
-        straight line (alkynes, nitriles, azides), about which a torsion is undefined. The message
-        names the atoms.
+        If there are fewer than four atoms, several molecules, a ring of more than `LARGEST_RING`
+        atoms, an atom with more than four neighbours, or one whose neighbours lie on a straight
+        line (alkynes, nitriles, azides), about which a torsion is undefined. The message names the
+        atoms.
     """
     graph = molecule.graph()
     _check_connected(molecule, graph)
     _check_not_linear(molecule, graph)
+    _check_not_hypervalent(molecule, graph)
+    _check_rings(molecule)
     roots = _choose_roots(molecule, graph)
-    placed = _place(molecule, graph, roots)
-    return ZMatrix(molecule.num_atoms, roots, placed, _symmetric_rotors(molecule, graph, placed))
+    placement = _Placement(molecule, graph, roots)
+    placed = placement.atoms()
+    symmetric = _symmetric_torsions(molecule, graph, placed)
+    return ZMatrix(molecule.num_atoms, roots, placed, symmetric, placement.octahedra)
 
 
 def _names(molecule: Molecule, atoms: list[int], most: int = 6) -> str:
@@ -170,6 +200,34 @@ def _check_not_linear(molecule: Molecule, graph: nx.Graph) -> None:
             )
 
 
+def _check_not_hypervalent(molecule: Molecule, graph: nx.Graph) -> None:
+    crowded = [i for i in graph if graph.degree(i) > 4 and not _is_octahedron(graph, i)]
+    if crowded:
+        raise ValueError(
+            f"{molecule.describe_atom(crowded[0])} has {graph.degree(crowded[0])} neighbours; two "
+            f"of them lie opposite each other, and a torsion about such a line is undefined. "
+            f"{_REMEDY}"
+        )
+
+
+def _is_octahedron(graph: nx.Graph, atom: int) -> bool:
+    """Whether five of the atom's six neighbours are equivalent and carry nothing else."""
+    leaves = [n for n in graph[atom] if graph.degree(n) == 1]
+    equivalent = len({graph.nodes[n]["element"] for n in leaves}) == 1
+    return len(graph[atom]) == 6 and len(leaves) == 5 and equivalent
+
+
+def _check_rings(molecule: Molecule) -> None:
+    rings = sorted(smallest_rings(molecule), key=len)
+    largest = list(rings[-1]) if rings else []
+    if len(largest) > LARGEST_RING:
+        raise ValueError(
+            f"the ring of {_names(molecule, largest)} has {len(largest)} atoms; rings of more than "
+            f"{LARGEST_RING} hardly ever close when their torsions are drawn one by one, so no "
+            f"proposal would be accepted. {_REMEDY}"
+        )
+
+
 def _choose_roots(molecule: Molecule, graph: nx.Graph) -> tuple[int, int, int]:
     """Choose the heavy atom in the middle, outside rings where that costs no depth, and its
     two neighbours that lead to most atoms."""
@@ -179,10 +237,11 @@ def _choose_roots(molecule: Molecule, graph: nx.Graph) -> tuple[int, int, int]:
     def heavy(atom: int) -> bool:
         return bool(graph.nodes[atom]["element"] != "H")
 
-    def rank(atom: int) -> tuple[bool, int, bool, int, int]:
+    def rank(atom: int) -> tuple[bool, bool, int, bool, int, int]:
         heavy_neighbours = sum(map(heavy, graph[atom]))
         too_few = min(heavy_neighbours, 2)
-        return -too_few, eccentricity[atom], atom in in_ring, -heavy_neighbours, atom  # type: ignore[return-value]
+        crowded = graph.degree(atom) > 4
+        return crowded, -too_few, eccentricity[atom], atom in in_ring, -heavy_neighbours, atom  # type: ignore[return-value]
 
     a = min((i for i in graph if graph.degree(i) >= 2), key=rank)
 
@@ -195,58 +254,110 @@ def _choose_roots(molecule: Molecule, graph: nx.Graph) -> tuple[int, int, int]:
     return a, b, c
 
 
-def _place(
-    molecule: Molecule, graph: nx.Graph, roots: tuple[int, int, int]
-) -> tuple[PlacedAtom, ...]:
-    a, b, c = roots
-    parent = dict(nx.bfs_predecessors(graph, a))
-    size = _subtree_sizes(parent)
-    stiff = _stiff_bonds(molecule, graph)
-    puckering = _puckering_bonds(graph)
-    children: dict[int, list[int]] = {i: [] for i in graph}
-    for atom, its_parent in parent.items():
-        if atom not in roots:
-            children[its_parent].append(atom)
+class _Placement:
+    """Finds the references and the kind of every atom that is not a root."""
 
-    level = dict.fromkeys(roots, 0)
-    placed: list[PlacedAtom] = []
-    wave: list[int] = [a, b, c]
-    while wave:
-        following: list[int] = []
-        for p in wave:
-            if p == a:
-                references = (a, b, c)
-            else:
-                q = parent[p]
-                r = parent[q] if q != a else (c if p == b else b)
-                references = (p, q, r)
-            # The child that leads to most atoms carries the torsion: heavy, and in a ring first.
-            order = sorted(children[p], key=lambda n: (-size[n], n))
-            depth = 1 + max(level[i] for i in references)
-            bond = frozenset(references[:2])
-            for rank, atom in enumerate(order):
-                offset = p == a or rank > 0
-                kind = CoordinateKind.ROTOR
-                if offset or bond in stiff:
-                    kind = CoordinateKind.IMPROPER
-                if not offset and bond in puckering:
-                    kind = CoordinateKind.PUCKER
-                placed.append(
-                    PlacedAtom(
-                        atom=atom,
-                        references=references,
-                        level=depth,
-                        kind=kind,
-                        sibling=order[0] if p != a and rank > 0 else None,
-                        offset=offset,
-                        handed=offset and _keeps_its_hand(graph, p),
-                    )
+    def __init__(self, molecule: Molecule, graph: nx.Graph, roots: tuple[int, int, int]) -> None:
+        self._graph, self._roots = graph, roots
+        a = roots[0]
+        self._parent: dict[int, int] = dict(nx.bfs_predecessors(graph, a))
+        self._depth: dict[int, int] = nx.single_source_shortest_path_length(graph, a)
+        self._size = _subtree_sizes(self._parent)
+        self._stiff = _stiff_bonds(molecule)
+        self._puckering = puckering_bonds(molecule, LARGEST_STIFF_RING)
+        self._inverting = inverting_atoms(molecule)
+        self._in_rings = set().union(*smallest_rings(molecule))
+        self._level = dict.fromkeys(roots, 0)
+        self.octahedra = tuple(
+            Octahedron(p, self._parent[p], tuple(children[:4]), children[4])
+            for p in sorted(graph)
+            if _is_octahedron(graph, p)
+            for children in [self._ordered(p)]
+        )
+        self._opposite = {octahedron.opposite: octahedron for octahedron in self.octahedra}
+        self._references = {atom: self._refer(atom) for atom in graph if atom not in roots}
+
+    def atoms(self) -> tuple[PlacedAtom, ...]:
+        """Return all placed atoms in the order of their levels."""
+        placed = [entry for p in self._parents() for entry in self._children(p)]
+        placed.sort(key=lambda entry: entry.level)
+        return tuple(placed)
+
+    def _parents(self) -> list[int]:
+        """Return the atoms with children in breadth-first order, siblings by size."""
+        wave, found = list(self._roots), []
+        while wave:
+            found += wave
+            wave = [child for p in wave for child in self._ordered(p)]
+        return found
+
+    def _ordered(self, p: int) -> list[int]:
+        """Return the children of p. The one that leads to most atoms carries the torsion: it is
+        heavy, and in a ring first."""
+        children = [n for n in self._graph[p] if self._parent.get(n) == p and n not in self._roots]
+        return sorted(children, key=lambda n: (-self._size[n], n))
+
+    def _children(self, p: int) -> list[PlacedAtom]:
+        entries: list[PlacedAtom] = []
+        turning: int | None = None
+        for atom in self._ordered(p):
+            references = self._references[atom]
+            # Bonded to p, r marks the third direction at p: the torsion is an offset from it.
+            from_neighbour = self._graph.has_edge(p, references[2])
+            sibling = None if from_neighbour else turning
+            if sibling is None and not from_neighbour:
+                turning = atom
+            entries.append(
+                PlacedAtom(
+                    atom,
+                    references,
+                    self._find_level(atom),
+                    self._kind(references, from_neighbour or sibling is not None),
+                    sibling,
                 )
-                level[atom] = depth
-            following.extend(order)
-        wave = following
-    placed.sort(key=lambda entry: entry.level)
-    return tuple(placed)
+            )
+        return entries
+
+    def _refer(self, atom: int) -> tuple[int, int, int]:
+        a, b, c = self._roots
+        p = self._parent[atom]
+        if p == a:
+            return a, b, c
+        q = self._parent[p]
+        if atom in self._opposite:
+            return p, self._opposite[atom].around[0], q
+        across = self._across(atom, p)
+        if across is not None:
+            return p, q, across
+        return p, q, self._parent[q] if q != a else (c if p == b else b)
+
+    def _across(self, atom: int, p: int) -> int | None:
+        """Return the neighbour of p at the other side of a ring's open bond, if `atom` can be
+        placed from it.
+
+        It can if it does not lead to that neighbour: if it lies deeper in the tree, or at the same
+        depth but in no ring.
+        """
+        reach = self._depth[p] + (0 if atom in self._in_rings else 1)
+        outside_tree = [
+            n for n in self._graph[p] if self._parent[p] != n and self._parent.get(n) != p
+        ]
+        found = [n for n in outside_tree if self._depth[n] <= reach]
+        return min(found, key=lambda n: (self._depth[n], n), default=None)
+
+    def _find_level(self, atom: int) -> int:
+        if atom not in self._level:
+            self._level[atom] = 1 + max(self._find_level(i) for i in self._references[atom])
+        return self._level[atom]
+
+    def _kind(self, references: tuple[int, int, int], offset: bool) -> CoordinateKind:
+        bond = frozenset(references[:2])
+        if offset:
+            inverts = references[0] in self._inverting
+            return CoordinateKind.INVERSION if inverts else CoordinateKind.IMPROPER
+        if bond in self._puckering:
+            return CoordinateKind.PUCKER
+        return CoordinateKind.IMPROPER if bond in self._stiff else CoordinateKind.ROTATABLE
 
 
 def _subtree_sizes(parent: dict[int, int]) -> dict[int, int]:
@@ -258,106 +369,32 @@ def _subtree_sizes(parent: dict[int, int]) -> dict[int, int]:
     return size
 
 
-def _keeps_its_hand(graph: nx.Graph, centre: int) -> bool:
-    degree = graph.degree(centre)
-    return degree == 4 or (degree == 3 and graph.nodes[centre]["element"] in _STABLE_PYRAMIDS)
-
-
-def _stiff_bonds(molecule: Molecule, graph: nx.Graph) -> set[frozenset[int]]:
+def _stiff_bonds(molecule: Molecule) -> set[frozenset[int]]:
     """Return the bonds that do not turn: in small rings, amides and their like, double bonds."""
-    unsaturated = [i for i in graph if _is_unsaturated(graph, i)]
-    conjugated = graph.subgraph(unsaturated)
-    doubles = len(nx.max_weight_matching(conjugated, maxcardinality=True))
-
-    def is_double(u: int, v: int) -> bool:
-        # In every assignment of double bonds there is one here.
-        if not conjugated.has_edge(u, v):
-            return False
-        without = nx.Graph(conjugated)
-        without.remove_edge(u, v)
-        return len(nx.max_weight_matching(without, maxcardinality=True)) < doubles
-
-    return {
-        frozenset((u, v))
-        for u, v in molecule.bonds
-        if _smallest_ring(graph, u, v) <= LARGEST_STIFF_RING
-        or _is_amide(graph, u, v)
-        or _is_amide(graph, v, u)
-        or is_double(u, v)
-    }
+    stiff = set(double_bonds(molecule) | partial_double_bonds(molecule))
+    for ring in smallest_rings(molecule):
+        if len(ring) <= LARGEST_STIFF_RING:
+            stiff |= ring_bonds(molecule, ring)
+    return stiff
 
 
-def _puckering_bonds(graph: nx.Graph) -> set[frozenset[int]]:
-    """Return the single bonds of rings that flip, as proline's or a cyclohexane's.
-
-    A bond of two rings is held by both, and so are all bonds of bridged rings (adamantane), which
-    share more than one.
-    """
-    rings = [_ring_bonds(graph, ring) for ring in nx.minimum_cycle_basis(graph)]
-    bonds: set[frozenset[int]] = set()
-    for ring in rings:
-        shared = [ring & other for other in rings if other is not ring]
-        size_fits = SMALLEST_PUCKERED_RING <= len(ring) <= LARGEST_STIFF_RING
-        if size_fits and all(len(common) <= 1 for common in shared):
-            bonds |= ring.difference(*shared)
-    return {bond for bond in bonds if all(_is_tetrahedral(graph, atom) for atom in bond)}
-
-
-def _ring_bonds(graph: nx.Graph, ring: list[int]) -> set[frozenset[int]]:
-    return {frozenset(bond) for bond in graph.subgraph(ring).edges}
-
-
-def _is_tetrahedral(graph: nx.Graph, atom: int) -> bool:
-    """Whether bonds to the atom are single and no neighbour conjugates with its lone pair."""
-    if graph.nodes[atom]["element"] in ("C", "Si"):
-        return bool(graph.degree(atom) == 4)
-    around = (atom, *graph[atom])
-    return not any(_is_unsaturated(graph, i) for i in around)
-
-
-def _is_unsaturated(graph: nx.Graph, atom: int) -> bool:
-    return bool(graph.degree(atom) < _VALENCE.get(graph.nodes[atom]["element"], 0))
-
-
-def _smallest_ring(graph: nx.Graph, u: int, v: int) -> float:
-    """Return the number of atoms of the smallest ring that holds the bond; inf if there is none."""
-    without = graph.copy()
-    without.remove_edge(u, v)
-    try:
-        return float(nx.shortest_path_length(without, u, v) + 1)
-    except nx.NetworkXNoPath:
-        return float("inf")
-
-
-def _is_amide(graph: nx.Graph, carbon: int, nitrogen: int) -> bool:
-    """Whether this is the C-N bond of an amide, urea, amidine, guanidine or thioamide."""
-    element = nx.get_node_attributes(graph, "element")
-    if element[carbon] != "C" or element[nitrogen] != "N":
-        return False
-    if graph.degree(carbon) != 3 or graph.degree(nitrogen) != 3:
-        return False
-    others = [n for n in graph[carbon] if n != nitrogen]
-    ends = [n for n in others if element[n] in ("O", "S") and graph.degree(n) == 1]
-    # In a ring it would be an aminopyridine or the like, whose amine turns.
-    nitrogens = [
-        n for n in others if element[n] == "N" and _smallest_ring(graph, carbon, n) == float("inf")
-    ]
-    return bool(ends or nitrogens)
-
-
-def _symmetric_rotors(
+def _symmetric_torsions(
     molecule: Molecule, graph: nx.Graph, placed: tuple[PlacedAtom, ...]
 ) -> tuple[tuple[int, ...], ...]:
     groups = []
+    # Exchanging two atoms at a centre that does not turn inside out mirrors it.
+    centres = {centre.atom for centre in chirality_centres(molecule)}
     for first in placed:
-        if first.kind is not CoordinateKind.ROTOR:
+        if first.kind is not CoordinateKind.ROTATABLE:
             continue
         siblings = [p.atom for p in placed if p.sibling == first.atom]
         group = (first.atom, *siblings)
         alike = len({molecule.elements[i] for i in group}) == 1
         ends = all(graph.degree(i) == 1 for i in group)
         # A third neighbour that is no sibling (ring closure) would break the symmetry.
-        complete = graph.degree(first.references[0]) == len(group) + 1
-        if alike and ends and complete and len(group) in (2, 3):
+        others = graph.degree(first.references[0]) - len(group)
+        complete = others == (2 if len(group) == 4 else 1)
+        mirrors = len(group) == 2 and first.references[0] in centres
+        if alike and ends and complete and not mirrors and len(group) in (2, 3, 4):
             groups.append(group)
     return tuple(groups)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,12 @@ from ..analysis.autocorrelation import (
 from ..analysis.chain import ChainWatch
 from ..analysis.normality import compare_with_normal
 from ..analysis.tica import SlowCoordinates
+from ..curves import METRICS_FILE, read_metrics
 from . import drawing
 from .findings import Picture, Section, columns, show
 from .study import FLOW, LONG, MD, SHORT, Study
 
 _RHAT_LIMIT = 1.05
-METRICS_FILE = "metrics.jsonl"
 
 
 def acceptance_section(study: Study, warnings: list[str]) -> Section:
@@ -119,7 +118,7 @@ def sampling_section(
                 # Like hydrogens: the angle within one of `fold` equal wells.
                 found[torsion.name] = circular_quality(chains * torsion.fold)
         if slow is not None:
-            parts = [slow.project(t[:, study.rotors]) for t in sample.torsions]
+            parts = [slow.project(t[:, study.rotatable]) for t in sample.torsions]
             for k in range(parts[0].shape[1]):
                 with section.attempt(f"TIC {k + 1} of {label}"):
                     found[f"TIC {k + 1}"] = sampling_quality(stack_chains([p[:, k] for p in parts]))
@@ -262,7 +261,7 @@ def training_section(folder: Path) -> Section:
 
 
 def read_curves(folder: Path) -> list[dict[str, float]]:
-    """Return the lines of a run folder's metrics.jsonl; one cut off by a kill is left out.
+    """Return the lines of a run folder's metrics.jsonl.
 
     Raises
     ------
@@ -272,7 +271,7 @@ def read_curves(folder: Path) -> list[dict[str, float]]:
     path = folder / METRICS_FILE
     if not path.is_file():
         raise ValueError(f"{folder} holds no {METRICS_FILE}; it is not a training run's folder")
-    entries = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    entries = read_metrics(folder)
     if not entries:
         raise ValueError(f"{path} is empty: the run has not reached its first test yet")
     return entries

@@ -107,7 +107,7 @@ def profile_section(study: Study) -> Section:
         "the autocorrelation time long, where the chain is long enough for such blocks.",
     )
     profiles: dict[str, dict[str, Profile]] = {}
-    for column in study.rotors:
+    for column in study.rotatable:
         name = study.torsions[column].name
         for label, sample in study.samples().items():
             if label == SHORT:
@@ -123,7 +123,7 @@ def profile_section(study: Study) -> Section:
                     "high": profile.high,
                     "blocks": profile.blocks,
                 }
-    if not study.rotors:
+    if not study.rotatable:
         section.problems.append("profiles: the molecule has no torsion that turns")
     if profiles:
         shown = dict(list(profiles.items())[:_MOST_PROFILES])
@@ -148,13 +148,13 @@ def tica_section(study: Study) -> tuple[Section, SlowCoordinates | None]:
         reference = study.samples().get(MD)
         if reference is None:
             raise ValueError("it is fitted on MD; give --reference")
-        parts = [t[:, study.rotors] for t in reference.torsions]
+        parts = [t[:, study.rotatable] for t in reference.torsions]
         slow = fit_slow_coordinates(parts, max(1, study.tica_lag // reference.stride))
         section.numbers["timescales_in_frames"] = slow.timescales * reference.stride
         section.numbers["lag_in_frames"] = slow.lag * reference.stride
         if len(slow.mean) < 2:
             raise ValueError("the molecule has only one slow coordinate; two make a map")
-        points = {k: slow.project(s.pooled[:, study.rotors]) for k, s in study.samples().items()}
+        points = {k: slow.project(s.pooled[:, study.rotatable]) for k, s in study.samples().items()}
         figure = drawing.draw_projection(points, "TICA of the MD", ("TIC 1", "TIC 2"))
         section.pictures.append(Picture("tica", "Samples on the MD's slow coordinates.", figure))
     return section, slow
@@ -174,8 +174,8 @@ def states_section(study: Study, warnings: list[str]) -> tuple[Section, Metastab
         samples = study.samples()
         if MD not in samples:
             raise ValueError("they are found in MD; give --reference")
-        names = [study.torsions[c].name for c in study.rotors]
-        parts = [t[:, study.rotors] for t in samples[MD].torsions]
+        names = [study.torsions[c].name for c in study.rotatable]
+        parts = [t[:, study.rotatable] for t in samples[MD].torsions]
         lag = max(1, study.state_lag // samples[MD].stride)
         states = find_states(parts, names, lag)
         if not states.connected:
@@ -190,7 +190,7 @@ def states_section(study: Study, warnings: list[str]) -> tuple[Section, Metastab
             )
         found = {
             k: occupation(
-                [states.assign(t[:, study.rotors]) for t in s.torsions], len(states.names)
+                [states.assign(t[:, study.rotatable]) for t in s.torsions], len(states.names)
             )
             for k, s in samples.items()
         }
@@ -289,12 +289,12 @@ def wasserstein_section(
     if MD not in samples:
         section.problems.append("Wasserstein distances: they are from MD; give --reference")
         return section
-    backbone = [i for i in study.rotors if study.torsions[i].kind in ("phi", "psi")]
-    backbone = backbone or study.rotors
+    backbone = [i for i in study.rotatable if study.torsions[i].kind in ("phi", "psi")]
+    backbone = backbone or study.rotatable
     points = {k: s.pooled[:, backbone] for k, s in samples.items()}
     projected = {}
     if slow is not None:
-        projected = {k: slow.project(s.pooled[:, study.rotors]) for k, s in samples.items()}
+        projected = {k: slow.project(s.pooled[:, study.rotatable]) for k, s in samples.items()}
     rows: dict[str, dict[str, float]] = {}
     halves = "MD, first half against second"
     for label in (*[k for k in samples if k != MD], halves):

@@ -24,12 +24,12 @@ _MOST_ENERGIES = 3000
 
 
 def structure_section(study: Study, warnings: list[str]) -> Section:
-    """Bonds and angles against MD, handedness, amide bonds, clashes."""
+    """Bonds and angles against MD, chirality, cis/trans bonds, clashes."""
     section = Section(
         "structure",
         "Structure checks",
         "Over all frames. The Jensen-Shannon divergence of each bond length and angle from MD is "
-        "put beside what random halves of the MD's blocks differ by. Handedness and amide bonds "
+        "put beside what random halves of the MD's blocks differ by. Chirality and cis/trans bonds "
         "are compared with the topology file; atoms four or more bonds apart clash when nearer "
         "than 0.6 of the sum of their van der Waals radii.",
     )
@@ -37,7 +37,7 @@ def structure_section(study: Study, warnings: list[str]) -> Section:
     rows = {}
     for label, survey in surveys.items():
         rows[label] = _integrity_row(section, label, survey, warnings)
-    header = ["sample", "frames", "not finite", "flipped centres", "turned amide bonds", "clashes",
+    header = ["sample", "frames", "not finite", "flipped centres", "turned bonds", "clashes",
               "closest contact / vdW"]  # fmt: skip
     section.tables.append(columns(header, rows, "Frames with ..."))
     with section.attempt("bond lengths and angles against MD"):
@@ -72,9 +72,9 @@ def _integrity_row(section: Section, label: str, survey: Survey, warnings: list[
         "closest_pair": check.closest_pair,
     }
     if label == LONG:
-        warnings.extend(f"{name} changed its handedness in {n} frames" for name, n in flips.items())
+        warnings.extend(f"{name} changed its chirality in {n} frames" for name, n in flips.items())
         warnings.extend(
-            f"the amide bond {name} turned between cis and trans in {n} frames"
+            f"the bond {name} turned between cis and trans in {n} frames"
             for name, n in turned.items()
         )
         if broken:
@@ -202,7 +202,7 @@ def typical_conformations(
     if states is None or study.reference is None:
         return subject.positions[None].astype(np.float32), ["topology file"]
     frames = study.reference.frames()
-    torsions = folded_torsions(frames, [subject.torsions[c] for c in study.rotors])
+    torsions = folded_torsions(frames, [subject.torsions[c] for c in study.rotatable])
     cluster, distance = nearest_centre(torsion_features(torsions), states.centres)
     chosen, names = [], []
     for s, name in enumerate(states.names):

@@ -96,7 +96,7 @@ class Study:
         return self.subject.torsions
 
     @property
-    def rotors(self) -> list[int]:
+    def rotatable(self) -> list[int]:
         """Columns of the torsions that are more than labels of hydrogens."""
         return [i for i, torsion in enumerate(self.torsions) if torsion.fold == 1]
 

@@ -30,7 +30,7 @@ class Subject:
     molecule : Molecule
     topology : mdtraj.Topology
     positions : array [N, 3], nm
-        Sets handedness and amides.
+        Sets chirality and amides.
     torsions : list of Torsion
     geometry : Geometry
     heavy : int array

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import openmm
@@ -29,11 +29,12 @@ from ..bounds import (
     TIMESTEP,
     WORKERS,
 )
-from ..files import replace_atomically
-from ..molecule.graph import Molecule, molecule_from_topology
+from ..molecule.graph import molecule_from_topology
+from ..molecule.rotatable_torsions import rotatable_torsions
 from ..molecule.stereochemistry import Stereochemistry
-from ..molecule.zmatrix import CoordinateKind, build_zmatrix
+from ..molecule.torsions import TorsionAtoms, measure_torsions
 from ..stages import Conflict, Done, Missing, Standing, compare, refuse
+from ..stored import DamagedFileError, conform, read_arrays, write_arrays
 from ..units import KILOJOULE_PER_MOLE, thermal_energy
 from .identity import content_of
 from .langevin import Langevin, default_platform, get_positions
@@ -41,6 +42,16 @@ from .start_checks import check_start
 from .systems import MolecularSystem, make_platform
 
 BASINS_FILE = "basins.npz"
+_SCHEMA = {
+    "identity": "str",
+    "positions": "float K N 3",
+    "energies": "float K",
+    "torsions": "float K R",
+    "visits": "int K",
+    "dropped": "int",
+    "found": "int",
+}
+_REMEDY = "remove it, so that the molecule is explored again"
 #: 1/ps; hot walkers only have to get about.
 HOT_FRICTION = 2.0
 #: kJ/mol/nm and iterations: enough to tell basins apart, not to find minima exactly.
@@ -92,7 +103,6 @@ class ExploreSettings:
         LENGTH.check("length", self.length)
         FRAME_INTERVAL.check("interval", self.interval)
         TIMESTEP.check("timestep", self.timestep)
-        FRAMES.check("frames of a walker", round(self.length / self.interval))
         if self.max_minutes is not None:
             MINUTES.check("max_minutes", self.max_minutes)
         for name in ("separation", "energy_window"):
@@ -103,6 +113,7 @@ class ExploreSettings:
                 f"the interval ({self.interval:g} ps) must not exceed the length of a walker "
                 f"({self.length:g} ps)"
             )
+        FRAMES.check("frames of a walker", round(self.length / self.interval))
 
 
 @dataclass(frozen=True)
@@ -120,7 +131,7 @@ class Basins:
     visits : int64 array [K]
         Frames of the walkers that led there.
     dropped : int
-        Frames left out because a centre or an amide bond had flipped.
+        Frames left out because a centre or a double or amide bond had flipped.
     found : int
         Basins before `max_basins` and the energy window cut them down.
     """
@@ -134,39 +145,6 @@ class Basins:
 
     def __len__(self) -> int:
         return len(self.positions)
-
-
-def rotor_torsions(molecule: Molecule) -> list[tuple[int, int, int, int]]:
-    """Return the torsion of each bond that turns or belongs to a ring that flips.
-
-    Bonds that only turn atoms alike (methyls) are left out.
-
-    Raises
-    ------
-    ValueError
-        If the molecule has no Z-matrix.
-    """
-    zmatrix = build_zmatrix(molecule)
-    alike = {group[0] for group in zmatrix.symmetric_rotors}
-    return [
-        (placed.atom, *placed.references)
-        for placed in zmatrix.placed
-        if placed.kind in (CoordinateKind.ROTOR, CoordinateKind.PUCKER) and placed.atom not in alike
-    ]
-
-
-def measure_torsions(
-    positions: NDArray[np.floating], torsions: Sequence[tuple[int, int, int, int]]
-) -> NDArray[np.float64]:
-    """Return torsions [F, R] in rad of conformations [F, N, 3]."""
-    index = np.array(torsions, dtype=int).reshape(-1, 4)
-    a, b, c, d = (np.asarray(positions, dtype=float)[:, index[:, k]] for k in range(4))
-    axis = (c - b) / np.linalg.norm(c - b, axis=-1, keepdims=True)
-    first = np.cross(axis, np.cross(a - b, axis))
-    last = np.cross(axis, np.cross(d - c, axis))
-    sine = (np.cross(first, last) * axis).sum(-1)
-    angles: NDArray[np.float64] = np.arctan2(sine, (first * last).sum(-1))
-    return angles
 
 
 def nearest_basin(torsions: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -196,7 +174,7 @@ def find_basins(
     Parameters
     ----------
     molecule : MolecularSystem
-        Its positions set the handedness and the amides to be kept.
+        Its positions set the chirality and the cis/trans bonds to be kept.
     settings : ExploreSettings
     seed : int
     workers : int
@@ -212,7 +190,7 @@ def find_basins(
     """
     check_start(molecule.topology, molecule.system, molecule.positions)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
-    torsions = rotor_torsions(atoms)
+    torsions = rotatable_torsions(atoms)
     began = time.monotonic()
     frames: list[NDArray[np.float64]] = []
     energies: list[float] = []
@@ -246,8 +224,8 @@ def find_basins(
     dropped = len(frames) - len(kept)
     if not kept:
         raise ValueError(
-            f"all {len(frames)} conformations of the exploration had flipped a centre or an amide "
-            "bond; explore at lower temperatures"
+            f"all {len(frames)} conformations of the exploration had flipped a centre or a double "
+            "or amide bond; explore at lower temperatures"
         )
     return _cluster(
         np.stack([frames[i] for i in kept]),
@@ -283,7 +261,7 @@ def _walk(
 def _cluster(
     positions: NDArray[np.float64],
     energies: NDArray[np.float64],
-    torsions: Sequence[tuple[int, int, int, int]],
+    torsions: Sequence[TorsionAtoms],
     settings: ExploreSettings,
     dropped: int,
 ) -> Basins:
@@ -320,9 +298,8 @@ def basins_standing(
     """Tell whether `folder` holds the basins of this molecule, for these settings."""
     if not (folder / BASINS_FILE).exists():
         return Missing()
-    stored = _read(folder / BASINS_FILE)
-    now = _identity(molecule, settings, seed)
-    if different := compare(json.loads(str(stored["identity"])), now):
+    there = read_basins(folder / BASINS_FILE).identity
+    if different := compare(there, _identity(molecule, settings, seed)):
         return Conflict(different)
     return Done()
 
@@ -348,28 +325,38 @@ def load_or_find_basins(
     if isinstance(standing, Conflict) and not force:
         raise refuse(folder, "basins of another exploration", standing.differences)
     if isinstance(standing, Done):
-        stored = _read(path)
-        del stored["identity"]
-        dropped, found = int(stored.pop("dropped")), int(stored.pop("found"))
-        return Basins(**stored, dropped=dropped, found=found)
+        return read_basins(path).basins
     basins = find_basins(molecule, settings, seed, workers, report)
     folder.mkdir(parents=True, exist_ok=True)
     identity = json.dumps(_identity(molecule, settings, seed))
-
-    def write(temporary: Path) -> None:
-        np.savez(temporary, identity=np.array(identity), **_shallow(basins))
-
-    replace_atomically(path, write)
+    write_arrays(path, {"identity": np.array(identity), **vars(basins)})
     return basins
 
 
-def _read(path: Path) -> dict[str, Any]:
-    with np.load(path) as content:
-        return dict(content)
+class StoredBasins(NamedTuple):
+    """Basins in a file, and what they were found with."""
+
+    identity: dict[str, object]
+    basins: Basins
 
 
-def _shallow(basins: Basins) -> dict[str, Any]:
-    return {name: np.asarray(value) for name, value in vars(basins).items()}
+def read_basins(path: Path) -> StoredBasins:
+    """Read the basins that `load_or_find_basins` wrote.
+
+    Raises
+    ------
+    FileNotFoundError, DamagedFileError
+        If there is no such file or it is not what was written.
+    """
+    stored = read_arrays(path, _SCHEMA, _REMEDY)
+    try:
+        identity = conform(json.loads(str(stored.pop("identity"))), dict[str, object])
+    except ValueError as error:
+        raise DamagedFileError(path, f"identity: {error}", _REMEDY) from error
+    dropped, found = int(stored.pop("dropped")), int(stored.pop("found"))
+    if len(stored["energies"]) == 0 or (stored["visits"] < 1).any() or dropped < 0:
+        raise DamagedFileError(path, "its counts are out of range", _REMEDY)
+    return StoredBasins(identity, Basins(**stored, dropped=dropped, found=found))
 
 
 def _identity(molecule: MolecularSystem, settings: ExploreSettings, seed: int) -> dict[str, object]:

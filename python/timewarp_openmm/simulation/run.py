@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from hashlib import sha256
 from multiprocessing.sharedctypes import SynchronizedArray
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -20,24 +21,33 @@ import mdtraj
 import numpy as np
 import openmm
 from numpy.typing import NDArray
+from pydantic import PositiveInt, with_config
+from typing_extensions import TypedDict
 
 from .. import __version__
 from ..bounds import WORKERS
 from ..files import exclusive_lock, refuse_existing, sha256_of, write_bytes_atomically
 from ..machine import usable_cpus
 from ..molecule.graph import Molecule, molecule_from_topology
-from ..molecule.stereochemistry import backbone_torsions, torsion
+from ..molecule.torsions import backbone_torsions, torsion
 from ..stages import Conflict, Done, Missing, Partial, Standing, compare, refuse
-from ..trajectories.writer import TrajectoryWriter, count_frames
+from ..stored import RECORD, Count, DamagedFileError, seal, unseal
+from ..trajectories.writer import TrajectoryWriter
 from .identity import content_of, structure_digest
 from .langevin import get_positions
 from .protocol import Protocol
+from .record import (
+    SYSTEM_FILE,
+    RunRecord,
+    TrajectoryRecord,
+    check_files,
+    read_run,
+    write_run,
+)
 from .start_checks import check_start
 from .starts import equilibrated_start
 from .systems import MolecularSystem, make_platform
 
-RUN_FILE = "run.json"
-SYSTEM_FILE = "system.xml"
 LOCK_FILE = ".lock"
 #: nm; no molecule diffuses so far, and float32 still holds it. NaN is not less than this either.
 FARTHEST = 1e6
@@ -86,7 +96,7 @@ def simulate(
     report: Callable[[int], None] | None = None,
     starts: NDArray[np.float64] | None = None,
     max_minutes: float = math.inf,
-) -> dict[str, Any]:
+) -> RunRecord:
     """Run a protocol into `folder`, or finish a run that was interrupted there.
 
     A run that differs in nothing but a smaller length is gone on with: its trajectories become
@@ -115,7 +125,7 @@ def simulate(
 
     Returns
     -------
-    run : dict
+    run : RunRecord
         The content of ``run.json``.
 
     Raises
@@ -140,16 +150,16 @@ def simulate(
         max_seconds = 60 * max_minutes * count / protocol.trajectories
         tasks = _make_tasks(folder, molecule, protocol, starts, checkpoint_seconds, max_seconds)
         began = time.monotonic()
-        earlier = float(run["wall_seconds"])
+        earlier = run["wall_seconds"]
 
-        def record(result: dict[str, Any]) -> None:
+        def record(result: TrajectoryRecord) -> None:
             run["trajectories"] = sorted(
-                [*run["trajectories"], result], key=lambda entry: str(entry["file"])
+                [*run["trajectories"], result], key=lambda entry: entry["file"]
             )
             run["dropped_starts"] += result["dropped_starts"]
             run["wall_seconds"] = round(earlier + time.monotonic() - began, 1)
             run["complete"] = len(run["trajectories"]) == protocol.trajectories
-            _write_json(folder / RUN_FILE, run)
+            write_run(folder, run)
 
         done = {entry["file"] for entry in run["trajectories"]}
         pending = [task for task in tasks if task.path.name not in done]
@@ -172,9 +182,9 @@ def run_standing(
     starts: NDArray[np.float64] | None = None,
 ) -> Standing:
     """Tell whether `folder` holds this run: of this System and these starts, by this protocol."""
-    if not (folder / RUN_FILE).exists():
+    run = read_run(folder)
+    if run is None:
         return Missing()
-    run = _read_run(folder)
     there = {**Protocol.identity_of(run["protocol"]), **run["inputs"]}
     differences = compare(there, {**protocol.identity(), **_inputs(molecule, starts)})
     length = float(run["protocol"]["length"])
@@ -193,18 +203,13 @@ def _inputs(molecule: MolecularSystem, starts: NDArray[np.float64] | None) -> di
     return {**content_of(molecule), "starts": structure_digest(molecule.topology, starts)}
 
 
-def _read_run(folder: Path) -> dict[str, Any]:
-    run: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
-    return run
-
-
 def _open_run(
     folder: Path,
     molecule: MolecularSystem,
     protocol: Protocol,
     starts: NDArray[np.float64],
     force: bool,
-) -> dict[str, Any]:
+) -> RunRecord:
     """Return the run of `folder`, made new where there is none (or `force`)."""
     standing: Standing = Missing() if force else run_standing(folder, molecule, protocol, starts)
     match standing:
@@ -213,14 +218,16 @@ def _open_run(
         case Done():
             raise FileExistsError(f"{folder} holds a complete run; pass --force to replace it")
         case Partial():
-            return _go_on(folder, protocol)
+            run = read_run(folder)
+            assert run is not None
+            return _go_on(folder, run, protocol)
         case Missing():
             return _new_run(folder, molecule, protocol, starts, force)
 
 
-def _go_on(folder: Path, protocol: Protocol) -> dict[str, Any]:
+def _go_on(folder: Path, run: RunRecord, protocol: Protocol) -> RunRecord:
     """Return an interrupted run, or a shorter one with all its trajectories open again."""
-    run = _read_run(folder)
+    check_files(folder, run)
     if run["protocol"]["length"] == protocol.length:
         return run
     lost = [e["file"] for e in run["trajectories"] if not _has_checkpoint(folder, e["file"])]
@@ -230,9 +237,9 @@ def _go_on(folder: Path, protocol: Protocol) -> dict[str, Any]:
             f"since the checkpoint of {lost[0]} is missing; name another folder, or pass --force "
             "to replace it"
         )
-    run.update(complete=False, trajectories=[], dropped_starts=0)
+    run |= {"complete": False, "trajectories": [], "dropped_starts": 0}
     run["protocol"]["length"] = protocol.length
-    _write_json(folder / RUN_FILE, run)
+    write_run(folder, run)
     return run
 
 
@@ -246,7 +253,7 @@ def _new_run(
     protocol: Protocol,
     starts: NDArray[np.float64],
     force: bool,
-) -> dict[str, Any]:
+) -> RunRecord:
     old = sorted(folder.glob("trajectory-*"))
     for file in old:
         refuse_existing(file, force)
@@ -254,9 +261,10 @@ def _new_run(
         file.unlink()
     system_xml = openmm.XmlSerializer.serialize(molecule.system)
     write_bytes_atomically(folder / SYSTEM_FILE, system_xml.encode())
-    run = {
+    run: RunRecord = {
         "protocol": protocol.to_dict(),
         "inputs": _inputs(molecule, starts),
+        "system_file_sha256": sha256(system_xml.encode()).hexdigest(),
         "versions": {
             "timewarp_openmm": __version__,
             "openmm": openmm.__version__,
@@ -267,7 +275,7 @@ def _new_run(
         "dropped_starts": 0,
         "trajectories": [],
     }
-    _write_json(folder / RUN_FILE, run)
+    write_run(folder, run)
     return run
 
 
@@ -301,7 +309,7 @@ def _make_tasks(
 
 def _run_here(
     tasks: list[TrajectoryTask],
-    record: Callable[[dict[str, Any]], None],
+    record: Callable[[TrajectoryRecord], None],
     report: Callable[[int], None] | None,
     finished: int,
 ) -> None:
@@ -319,7 +327,7 @@ def _run_here(
 def _run_in_processes(
     tasks: list[TrajectoryTask],
     workers: int,
-    record: Callable[[dict[str, Any]], None],
+    record: Callable[[TrajectoryRecord], None],
     report: Callable[[int], None] | None,
     finished: int,
 ) -> None:
@@ -366,7 +374,7 @@ def _leave_with_parent() -> None:
     os._exit(1)
 
 
-def _run_in_worker(task: TrajectoryTask) -> dict[str, Any]:
+def _run_in_worker(task: TrajectoryTask) -> TrajectoryRecord:
     frames, stop = _worker_frames, _worker_stop
     assert frames is not None
     assert stop is not None
@@ -379,12 +387,12 @@ def _run_in_worker(task: TrajectoryTask) -> dict[str, Any]:
     return run_trajectory(task, progress)
 
 
-def run_trajectory(task: TrajectoryTask, progress: Callable[[int], None]) -> dict[str, Any]:
+def run_trajectory(task: TrajectoryTask, progress: Callable[[int], None]) -> TrajectoryRecord:
     """Run, or finish, one trajectory.
 
     Returns
     -------
-    entry : dict
+    entry : TrajectoryRecord
         The trajectory's entry in ``run.json``.
 
     Raises
@@ -400,18 +408,18 @@ def run_trajectory(task: TrajectoryTask, progress: Callable[[int], None]) -> dic
     with exclusive_lock(task.path.with_suffix(".lock")):
         if checkpoint.exists():
             state = _load_checkpoint(checkpoint, context)
-            writer.truncate(state["frames"])
+            writer.resume(state["frames"], state["digest"])
         else:
             task.path.unlink(missing_ok=True)
             state = _start(task, context)
             writer.append(get_positions(context), 0.0)
             writer.flush()
-            _save_checkpoint(checkpoint, context, state)
+            _save_checkpoint(checkpoint, context, state, writer)
         _record_frames(task, context, writer, state, progress)
     return {
         "file": task.path.name,
         "sha256": sha256_of(task.path),
-        "frames": count_frames(task.path),
+        "frames": state["frames"],
         "seed": task.seed,
         "start": state["start"],
         "dropped_starts": state["dropped_starts"],
@@ -454,34 +462,56 @@ def _record_frames(
         progress(state["frames"])
         if time.monotonic() - last >= task.checkpoint_seconds:
             writer.flush()
-            _save_checkpoint(checkpoint, context, state)
+            _save_checkpoint(checkpoint, context, state, writer)
             last = time.monotonic()
     writer.flush()
-    _save_checkpoint(checkpoint, context, state)
+    _save_checkpoint(checkpoint, context, state, writer)
 
 
 def _is_finished(task: TrajectoryTask, frames: int, seconds: float) -> bool:
     return frames >= task.protocol.frames or (frames >= 2 and seconds >= task.max_seconds)
 
 
-def _save_checkpoint(path: Path, context: openmm.Context, state: dict[str, Any]) -> None:
-    """Write the frame count and OpenMM's checkpoint in one step: one JSON line, then the bytes."""
-    header = json.dumps({**state, "openmm": openmm.__version__}).encode()
-    write_bytes_atomically(path, header + b"\n" + context.createCheckpoint())
+@with_config(RECORD)
+class _Checkpoint(TypedDict):
+    """The header of a checkpoint: where a trajectory stands, and what it goes on from.
+
+    ``digest`` is that of the frames (`TrajectoryWriter.digest`), ``context`` the SHA-256 of what
+    OpenMM's own checkpoint holds, which follows the header.
+    """
+
+    frames: PositiveInt
+    dropped_starts: Count
+    start: dict[str, float]
+    openmm: str
+    digest: str
+    context: str
+
+
+def _save_checkpoint(
+    path: Path, context: openmm.Context, state: dict[str, Any], writer: TrajectoryWriter
+) -> None:
+    """Write header and OpenMM's checkpoint in one step: one JSON line, then the bytes."""
+    content = context.createCheckpoint()
+    state["digest"] = writer.digest()
+    header = {**state, "openmm": openmm.__version__, "context": sha256(content).hexdigest()}
+    write_bytes_atomically(path, json.dumps(seal(header)).encode() + b"\n" + content)
 
 
 def _load_checkpoint(path: Path, context: openmm.Context) -> dict[str, Any]:
-    header, _, content = path.read_bytes().partition(b"\n")
-    state: dict[str, Any] = json.loads(header)
-    written_by = state.pop("openmm")
-    if written_by != openmm.__version__:
+    remedy = "remove the folder of the run, or start again with --force"
+    text, _, content = path.read_bytes().partition(b"\n")
+    try:
+        header = unseal(text, _Checkpoint)
+    except ValueError as error:
+        raise DamagedFileError(path, str(error), remedy) from error
+    if sha256(content).hexdigest() != header["context"]:
+        raise DamagedFileError(path, "its checksum does not fit its content", remedy)
+    if header["openmm"] != openmm.__version__:
         raise ValueError(
-            f"{path} was written by OpenMM {written_by}, this is {openmm.__version__}, which may "
-            "not read it; resume with that version or start again with --force"
+            f"{path} was written by OpenMM {header['openmm']}, this is {openmm.__version__}, which "
+            "may not read it; resume with that version or start again with --force"
         )
     context.loadCheckpoint(content)
-    return state
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_bytes_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    names = ("frames", "dropped_starts", "start", "digest")
+    return {name: value for name, value in header.items() if name in names}

@@ -9,7 +9,8 @@ import openmm
 from numpy.typing import NDArray
 
 from ..molecule.graph import Molecule
-from ..molecule.stereochemistry import Stereochemistry, backbone_torsions, torsion
+from ..molecule.stereochemistry import Stereochemistry
+from ..molecule.torsions import backbone_torsions, torsion
 from .langevin import Langevin, get_positions
 from .protocol import BASINS, Protocol
 
@@ -39,14 +40,14 @@ def equilibrated_start(
     context : openmm.Context
         With the protocol's System and integrator.
     reference : array [N, 3], nm
-        Sets the handedness and the amides that a start must have.
+        Sets the chirality and the cis/trans bonds that a start must have.
     start : array [N, 3], nm
         Where the trajectory starts unless it is driven into a basin.
 
     Returns
     -------
     dropped : int
-        How many starts were dropped because a centre or an amide had flipped.
+        How many starts were dropped because a centre or a double or amide bond had flipped.
 
     Raises
     ------

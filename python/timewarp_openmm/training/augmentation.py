@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..molecule.equivalent_atoms import equivalent_leaves
 from ..molecule.graph import Molecule
 
 
@@ -32,21 +33,20 @@ def equivalent_hydrogens(molecule: Molecule) -> list[tuple[int, int, int]]:
     [(1, 2, 3)]
     """
     graph = molecule.graph()
-    groups = []
-    for centre in range(molecule.num_atoms):
-        hydrogens = sorted(
-            i for i in graph[centre] if molecule.elements[i] == "H" and len(graph[i]) == 1
-        )
-        if len(hydrogens) == 3 and len(graph[centre]) == 4:
-            groups.append((hydrogens[0], hydrogens[1], hydrogens[2]))
-    return groups
+    return [
+        (group[0], group[1], group[2])
+        for group in equivalent_leaves(molecule)
+        if len(group) == 3
+        and molecule.elements[group[0]] == "H"
+        and len(graph[next(iter(graph[group[0]]))]) == 4
+    ]
 
 
 class HydrogenPermutation:
     """Turns the labels of equivalent hydrogens at random.
 
     Only cyclic permutations, which a rotation of the group by 120 degrees also brings about: an
-    odd permutation would change the handedness of the group.
+    odd permutation would change the chirality of the group.
 
     Parameters
     ----------

@@ -41,6 +41,10 @@ class BatchSource:
         """Return all frames [F, N, 3] / nm and their weights [F] as of an infinite lag."""
         return self._pairs.frames, self._pairs.frame_weights
 
+    def leave_out(self, frames: torch.Tensor) -> None:
+        """Draw no pair of which one state is among these frames [F], bool."""
+        self._pairs.leave_out(frames)
+
     def draw(self, count: int, generator: torch.Generator) -> Batch:
         """Return a batch of `count` pairs; all randomness comes from `generator`."""
         x, y, lag = self._pairs.draw(count, generator)

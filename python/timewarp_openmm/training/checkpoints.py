@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import torch
+from pydantic import AfterValidator, ConfigDict, with_config
+from typing_extensions import TypedDict
 
-from ..contract import molecule_from_dict
-from ..files import replace_atomically, write_bytes_atomically
+from ..curves import read_metrics
+from ..files import replace_atomically
 from ..molecule.graph import Molecule
+from ..stored import RECORD, Count, DamagedFileError, check_archive, conform, write_archive
 from .config import TrainingConfig, parse_config
 
 LAST_FILE = "last.ckpt"
 BEST_FILE = "best.ckpt"
-METRICS_FILE = "metrics.jsonl"
 CONFIG_FILE = "config.yaml"
 CURVES_FILE = "curves.png"
 LOCK_FILE = ".lock"
+CHECKPOINT_REMEDY = "restore it from a copy, or remove the folder of the run and train again"
+_CHECKPOINT = ConfigDict(**RECORD, arbitrary_types_allowed=True)
 
 
 @dataclass(frozen=True)
@@ -52,15 +57,24 @@ class Provenance:
 
     @staticmethod
     def from_json(text: str) -> Provenance:
-        content = json.loads(text)
-        content["molecule"] = molecule_from_dict(content["molecule"])
-        content["force_field"] = tuple(content["force_field"])
-        return Provenance(**content)
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If it is something else.
+        """
+        return conform(json.loads(text), Provenance)
+
+
+def _fits_provenance(text: str) -> str:
+    Provenance.from_json(text)
+    return text
 
 
 @dataclass(frozen=True)
 class TrainedFlow:
-    """The best weights of a run and where they come from."""
+    """The best weights of a run, where they come from, and the file that holds them."""
 
     config: TrainingConfig
     provenance: Provenance
@@ -69,6 +83,7 @@ class TrainedFlow:
     seconds: float
     test_log_likelihood: float
     train_log_likelihood: float
+    path: Path
 
 
 def load_trained(folder: str | Path) -> TrainedFlow:
@@ -85,7 +100,7 @@ def load_trained(folder: str | Path) -> TrainedFlow:
             f"{folder} holds no {BEST_FILE}; it is not the folder of a training run, or the run "
             "has not reached its first test yet"
         )
-    content = load_checkpoint(path)
+    content = load_checkpoint(path, BestCheckpoint)
     return TrainedFlow(
         config=parse_config(content["config"], str(path)),
         provenance=Provenance.from_json(content["provenance"]),
@@ -94,7 +109,37 @@ def load_trained(folder: str | Path) -> TrainedFlow:
         seconds=content["seconds"],
         test_log_likelihood=content["test_log_likelihood"],
         train_log_likelihood=content["train_log_likelihood"],
+        path=path,
     )
+
+
+@with_config(_CHECKPOINT)
+class Checkpoint(TypedDict):
+    """What all checkpoints hold: the configuration and the provenance as text, and the weights."""
+
+    config: str
+    provenance: Annotated[str, AfterValidator(_fits_provenance)]
+    weights: dict[str, torch.Tensor]
+
+
+@with_config(_CHECKPOINT)
+class BestCheckpoint(Checkpoint):
+    """The best weights, and when they were reached."""
+
+    step: Count
+    seconds: float
+    test_log_likelihood: float
+    train_log_likelihood: float
+
+
+@with_config(_CHECKPOINT)
+class LastCheckpoint(Checkpoint):
+    """All that a run goes on from; ``progress`` is that of the training loop."""
+
+    flow: dict[str, Any]
+    optimizer: dict[str, Any]
+    generator: torch.Tensor
+    progress: dict[str, Any]
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -102,42 +147,47 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     # Through memory, since torch's own writer does not say that a disk is full.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_bytes_atomically(path, buffer.getvalue())
+    write_archive(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+C = TypeVar("C", bound=Checkpoint)
+
+
+def load_checkpoint(path: Path, schema: type[C]) -> C:
     """Read what `save_checkpoint` wrote; no code in the file is run.
 
     Raises
     ------
-    ValueError
+    DamagedFileError
         If it is something else.
     """
+    # torch's own reader takes what it finds.
+    check_archive(path, CHECKPOINT_REMEDY)
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return conform(content, schema)
     except Exception as error:  # torch raises by what is broken
-        raise ValueError(f"{path} is not a checkpoint of a training run: {error}") from error
-    return content
+        what = f"it is not a checkpoint of a training run ({error})"
+        raise DamagedFileError(path, what, CHECKPOINT_REMEDY) from error
 
 
-def append_metrics(folder: Path, entry: dict[str, Any]) -> None:
-    """Add a line to the curves."""
-    with open(folder / METRICS_FILE, "a") as handle:
-        handle.write(json.dumps(entry) + "\n")
+def restore_weights(
+    module: torch.nn.Module, weights: Mapping[str, torch.Tensor], source: Path
+) -> None:
+    """Give a flow the weights that `source` holds.
 
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the curves' lines; a last line that was cut off by a kill is left out."""
-    path = folder / METRICS_FILE
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-
-
-def truncate_metrics(folder: Path, step: int) -> None:
-    """Drop the lines after `step`, which a resumed run will write again."""
-    kept = [json.dumps(entry) for entry in read_metrics(folder) if entry["step"] <= step]
-    write_bytes_atomically(folder / METRICS_FILE, "".join(f"{line}\n" for line in kept).encode())
+    Raises
+    ------
+    DamagedFileError
+        If they are those of another flow, or not finite.
+    """
+    if any(not torch.isfinite(value).all() for value in weights.values()):
+        raise DamagedFileError(source, "its weights are not finite", CHECKPOINT_REMEDY)
+    try:
+        module.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        what = f"its weights do not fit its configuration ({error})"
+        raise DamagedFileError(source, what, CHECKPOINT_REMEDY) from error
 
 
 def plot_curves(folder: Path) -> None:

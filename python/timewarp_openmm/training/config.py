@@ -197,7 +197,11 @@ def load_config(path: str | Path) -> TrainingConfig:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no configuration file at {path}")
-    return parse_config(path.read_text(), str(path))
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    return parse_config(text, str(path))
 
 
 def parse_config(text: str, source: str = "the configuration") -> TrainingConfig:
@@ -210,7 +214,7 @@ def parse_config(text: str, source: str = "the configuration") -> TrainingConfig
     """
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ValueError(f"{source} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{source} must be a YAML mapping with at least flow, data and lag_times")

@@ -12,7 +12,7 @@ import torch
 from .. import __version__
 from ..files import sha256_of
 from ..flows.registry import flow_class
-from ..simulation.run import SYSTEM_FILE
+from ..simulation.record import SYSTEM_FILE
 from ..trajectories.pairs import (
     PairSampler,
     Trajectory,

@@ -11,7 +11,7 @@ from ..contract import ModelMetadata
 from ..flows.base import Flow
 from ..flows.export import export_model
 from ..flows.registry import build_flow
-from .checkpoints import TrainedFlow, load_trained
+from .checkpoints import TrainedFlow, load_trained, restore_weights
 from .config import TrainingConfig
 
 
@@ -50,7 +50,7 @@ def export_trained(
         As `export_run`.
     """
     flow = build_flow(trained.config.flow, trained.provenance.molecule)
-    flow.load_state_dict(trained.weights)
+    restore_weights(flow, trained.weights, trained.path)
     metadata = make_metadata(trained, flow, licence)
     metadata.provenance.update(provenance or {})
     export_model(flow, metadata, path, overwrite=overwrite)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
+from ..curves import METRICS_FILE, append_metrics, truncate_metrics
 from ..energies.openmm_energy import OpenMMEnergy
 from ..files import exclusive_lock, write_bytes_atomically
 from ..flows.registry import build_flow
@@ -23,22 +24,23 @@ from ..losses.likelihood import negative_log_likelihood
 from ..losses.prefetch import Prefetch
 from ..losses.step import Step
 from ..simulation.langevin import default_platform
-from ..simulation.run import SYSTEM_FILE
+from ..simulation.record import SYSTEM_FILE
 from ..simulation.systems import load_system_xml
 from ..stages import Conflict, Done, Missing, Partial, Standing, refuse
+from ..stored import DamagedFileError, conform
 from .batches import BatchSource
 from .checkpoints import (
     BEST_FILE,
+    CHECKPOINT_REMEDY,
     CONFIG_FILE,
     LAST_FILE,
     LOCK_FILE,
-    METRICS_FILE,
+    LastCheckpoint,
     Provenance,
-    append_metrics,
     load_checkpoint,
     plot_curves,
+    restore_weights,
     save_checkpoint,
-    truncate_metrics,
 )
 from .config import TrainingConfig, parse_config
 from .data import TrainingData, prepare_data
@@ -177,6 +179,8 @@ class _Trainer:
             flow.load_state_dict(initial)
         else:
             flow.fit_normalisation(*data.train.frames())
+        for part in (data.train, data.test):
+            part.leave_out(flow.check_support(part.frames()[0]))
         self._average = copy.deepcopy(flow).requires_grad_(False)
         self._fabric = Fabric(accelerator=config.accelerator, devices=1)
         optimizer = torch.optim.AdamW(
@@ -207,19 +211,23 @@ class _Trainer:
                     f"{self.out} holds a finished run; pass --force to replace it"
                 )
             case Partial():
-                self._restore(load_checkpoint(last))
+                self._restore(last)
                 truncate_metrics(self.out, self.progress.step)
                 return
         for name in (LAST_FILE, BEST_FILE, METRICS_FILE):
             (self.out / name).unlink(missing_ok=True)
         write_bytes_atomically(self.out / CONFIG_FILE, self.config.to_yaml().encode())
 
-    def _restore(self, content: dict[str, Any]) -> None:
-        self._flow.load_state_dict(content["flow"])
-        self._average.load_state_dict(content["weights"])
-        self._optimizer.load_state_dict(content["optimizer"])
-        self._generator.set_state(content["generator"])
-        self.progress = Progress(**content["progress"])
+    def _restore(self, path: Path) -> None:
+        content = load_checkpoint(path, LastCheckpoint)
+        restore_weights(self._flow, content["flow"], path)
+        restore_weights(self._average, content["weights"], path)
+        try:
+            self._optimizer.load_state_dict(content["optimizer"])
+            self._generator.set_state(content["generator"])
+        except Exception as error:  # torch raises by what does not fit
+            raise DamagedFileError(path, str(error), CHECKPOINT_REMEDY) from error
+        self.progress = _read_progress(path, content)
 
     def run(self, report: Callable[[float, Progress], None] | None) -> None:
         """Train until the steps, the time or the patience are used up."""
@@ -399,11 +407,18 @@ def _make_energy(config: TrainingConfig, provenance: Provenance) -> OpenMMEnergy
     )
 
 
+def _read_progress(path: Path, content: LastCheckpoint) -> Progress:
+    try:
+        return conform(content["progress"], Progress)
+    except ValueError as error:
+        raise DamagedFileError(path, f"progress: {error}", CHECKPOINT_REMEDY) from error
+
+
 def _standing(last: Path, config: TrainingConfig, provenance: Provenance) -> Standing:
     """Tell where the run with the checkpoint `last` stands."""
     if not last.exists():
         return Missing()
-    content = load_checkpoint(last)
+    content = load_checkpoint(last, LastCheckpoint)
     theirs = parse_config(content["config"]).model_dump(exclude=_NO_IDENTITY)
     mine = config.model_dump(exclude=_NO_IDENTITY)
     different = [name for name, value in mine.items() if theirs[name] != value]
@@ -412,6 +427,5 @@ def _standing(last: Path, config: TrainingConfig, provenance: Provenance) -> Sta
         different.append("the data themselves")
     if different:
         return Conflict(tuple(different))
-    if content["progress"]["finished"]:
-        return Done()
-    return Partial(float(content["progress"]["seconds"]))
+    progress = _read_progress(last, content)
+    return Done() if progress.finished else Partial(progress.seconds)

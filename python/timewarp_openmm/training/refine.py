@@ -19,9 +19,9 @@ from ..energies.openmm_energy import OpenMMEnergy
 from ..files import exclusive_lock, replace_atomically, sha256_of
 from ..flows.registry import build_flow
 from ..losses.registry import losses
-from ..simulation.explore import BASINS_FILE
+from ..simulation.explore import BASINS_FILE, read_basins
 from ..simulation.langevin import default_platform
-from ..simulation.run import SYSTEM_FILE
+from ..simulation.record import SYSTEM_FILE
 from ..simulation.systems import load_system_xml
 from ..stages import Conflict, Done, Missing, Partial, Standing, compare, refuse
 from ..trajectories.pairs import (
@@ -31,7 +31,7 @@ from ..trajectories.pairs import (
     split_by_trajectory,
 )
 from ..trajectories.weights import BasinMap, frame_weights, save_weights
-from .checkpoints import BEST_FILE, LOCK_FILE, TrainedFlow, load_trained
+from .checkpoints import BEST_FILE, LOCK_FILE, TrainedFlow, load_trained, restore_weights
 from .config import TrainingConfig, parse_config
 from .independence import Chains, Draws, draw, log_weights_of, run_chains
 from .loop import Progress, train, training_standing
@@ -205,7 +205,9 @@ class _Rounds:
         self._first, self._first_file = first, run / BEST_FILE
         self._out, self._settings, self._record, self._report = out, settings, record, report
         self._deadline = time.monotonic() + 60 * settings.minutes
-        self._measuring = 0.0
+        # Seconds of a measurement, and of what a training takes beside its steps; the first
+        # measurement, which starts processes and draws as a training does, stands in for that.
+        self._measuring, self._overhead = 0.0, math.nan
         self._workshop = _Workshop(first, settings, record.populations)
 
     def run(self) -> RefineRecord:
@@ -239,6 +241,8 @@ class _Rounds:
         began = time.monotonic()
         found = self._workshop.measure(self._source(number), number)
         self._measuring = time.monotonic() - began
+        if math.isnan(self._overhead):
+            self._overhead = self._measuring
         return found
 
     def _prepare(self, number: int, draws: Draws) -> None:
@@ -264,12 +268,15 @@ class _Rounds:
             if self._report is not None:
                 self._report((number - 1 + done) / self._settings.rounds, number, progress)
 
-        train(config, folder, report=show, initial=source.weights)
+        began = time.monotonic()
+        progress = train(config, folder, report=show, initial=source.weights)
+        self._overhead = time.monotonic() - began - (progress.seconds - earlier)
 
     def _minutes(self, number: int) -> float:
         """Return the time of a round, so that all that remain and their measurements fit."""
         rounds = self._settings.rounds - number + 1
-        left = self._deadline - time.monotonic() - rounds * self._measuring
+        overhead = 0.0 if math.isnan(self._overhead) else self._overhead
+        left = self._deadline - time.monotonic() - rounds * (self._measuring + overhead)
         return max(_SHORTEST_ROUND, left / rounds / 60)
 
 
@@ -326,8 +333,7 @@ class _Workshop:
     def _find_basins(self, first: TrainedFlow) -> BasinMap:
         path = first.config.data.folder / BASINS_FILE
         if path.exists():
-            with np.load(path) as content:
-                return BasinMap(self._molecule, content["torsions"])
+            return BasinMap(self._molecule, read_basins(path).basins.torsions)
         frames = np.concatenate([t.positions for t in self._data.trajectories])
         return BasinMap.of_frames(self._molecule, frames, first.config.seed)
 
@@ -346,7 +352,7 @@ class _Workshop:
     def measure(self, trained: TrainedFlow, number: int) -> tuple[Draws, Measurement]:
         """Draw from the frozen weights and run chains from the starts."""
         flow = build_flow(trained.config.flow, self._molecule)
-        flow.load_state_dict(trained.weights)
+        restore_weights(flow, trained.weights, trained.path)
         flow.eval()
         generator = torch.Generator().manual_seed(self._config.seed + 1000 + number)
         draws = draw(flow, self._energy, self._starts[0], self._settings.draws, generator)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..files import write_bytes_atomically
+from ..stored import read_document, write_document
 
 RECORD_FILE = "refine.json"
 
@@ -65,19 +64,19 @@ class RefineRecord:
 
 
 def read_record(folder: Path) -> RefineRecord | None:
-    """Return what `write_record` wrote, or None where there is nothing."""
+    """Return what `write_record` wrote, or None where there is nothing.
+
+    Raises
+    ------
+    DamagedFileError
+        If it is not what was written.
+    """
     path = folder / RECORD_FILE
     if not path.exists():
         return None
-    content = json.loads(path.read_text())
-    return RefineRecord(
-        content["identity"],
-        tuple(Measurement(**entry) for entry in content["measurements"]),
-        tuple(tuple(shares) for shares in content["populations"]),
-    )
+    return read_document(path, RefineRecord, "remove the folder, to refine again")
 
 
 def write_record(folder: Path, record: RefineRecord) -> None:
     """Write a record in one step."""
-    text = json.dumps(asdict(record), indent=1) + "\n"
-    write_bytes_atomically(folder / RECORD_FILE, text.encode())
+    write_document(folder / RECORD_FILE, asdict(record))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import mdtraj
 import numpy as np
-from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
 
 from ..molecule.graph import Molecule
+from ..simulation.record import check_files, read_run
+from . import reading
 
 #: Frames read at a time.
 CHUNK = 4000
@@ -41,24 +38,42 @@ class FrameReader:
         Raises
         ------
         ValueError
-            If the file is damaged, or another number of atoms comes up.
+            If the file is damaged, holds frames of zeros, or another number of atoms comes up.
         """
+        first = 0
         try:
-            pieces = mdtraj.iterload(str(self.path), chunk=size, **self._keywords())
-            with _silence():
-                piece = next(pieces, None)
-            while piece is not None:
-                yield np.asarray(piece.xyz, dtype=np.float32)
-                piece = next(pieces, None)
-        except Exception as error:  # mdtraj raises what its C readers meet
+            for piece in reading.read_pieces(self.path, self._topology_to_read_with(), size):
+                refuse_zeros(self.path, piece, first)
+                first += len(piece)
+                yield piece
+        except reading.UnreadableError as error:
             raise ValueError(
                 f"{self.path} cannot be read as a trajectory of {self.topology.n_atoms} atoms: "
                 f"{error}"
             ) from error
 
-    def _keywords(self) -> dict[str, mdtraj.Topology]:
+    def _topology_to_read_with(self) -> mdtraj.Topology | None:
         # These formats carry a topology, which `open_frames` has compared.
-        return {} if self.path.suffix in (".h5", ".pdb") else {"top": self.topology}
+        return None if self.path.suffix in (".h5", ".pdb") else self.topology
+
+
+def refuse_zeros(path: Path, positions: NDArray[np.float32], first: int = 0) -> None:
+    """Refuse frames [F, N, 3] with several atoms at the origin; frames count from `first`.
+
+    Where a disk is full, HDF5 leaves zeros in place of frames or parts of them, and gives no error.
+
+    Raises
+    ------
+    ValueError
+        Naming file and frame.
+    """
+    zeros = (positions == 0).all(axis=2).sum(axis=1) > 1
+    if zeros.any():
+        raise ValueError(
+            f"{path}: positions of frame {first + int(np.argmax(zeros))} are zeros, as in "
+            f"{int(zeros.sum())} frames there; the disk may have been full when it was written: "
+            "leave the file out, or make it again"
+        )
 
 
 def open_frames(path: str | Path, topology: mdtraj.Topology) -> FrameReader:
@@ -80,9 +95,12 @@ def open_frames(path: str | Path, topology: mdtraj.Topology) -> FrameReader:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no trajectory at {path}")
-    own = _own_topology(path)
-    found = own.n_atoms if own is not None else _atoms_of_first_frame(path, topology)
-    if found != topology.n_atoms:
+    try:
+        own = reading.read_topology(path)
+        found = own.n_atoms if own is not None else reading.count_atoms(path)
+    except reading.UnreadableError as error:
+        raise ValueError(f"{path} cannot be read as a trajectory: {error}") from error
+    if found not in (None, topology.n_atoms):
         raise ValueError(
             f"{path} has {found} atoms but the topology has {topology.n_atoms}; pass the topology "
             "that it was made with"
@@ -100,8 +118,8 @@ def expand_trajectories(paths: list[Path]) -> list[Path]:
 
     Raises
     ------
-    FileNotFoundError
-        If a folder holds none.
+    FileNotFoundError, DamagedFileError
+        If a folder holds none, or its files are not what its ``run.json`` says.
     """
     files: list[Path] = []
     for path in paths:
@@ -111,6 +129,9 @@ def expand_trajectories(paths: list[Path]) -> list[Path]:
         inside = sorted(path.glob("trajectory-*.h5"))
         if not inside:
             raise FileNotFoundError(f"{path} holds no trajectory-*.h5")
+        run = read_run(path)
+        if run is not None:
+            check_files(path, run)
         files.extend(inside)
     return files
 
@@ -144,49 +165,6 @@ def reader_topology(molecule: Molecule) -> mdtraj.Topology:
     for a, b in molecule.bonds:
         topology.add_bond(topology.atom(a), topology.atom(b))
     return topology
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the DCD reader's greetings, which it writes past Python, off the output.
-
-    C keeps what is written to a file back, so that it is flushed before the output is exchanged.
-    """
-    sys.stdout.flush()
-    c_library = ctypes.CDLL(None)
-    c_library.fflush(None)
-    kept = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    try:
-        yield
-    finally:
-        c_library.fflush(None)
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _own_topology(path: Path) -> mdtraj.Topology | None:
-    try:
-        if path.suffix == ".h5":
-            with HDF5TrajectoryFile(str(path)) as file:
-                return file.topology
-        if path.suffix == ".pdb":
-            return mdtraj.load_topology(str(path))
-    except Exception as error:  # as above
-        raise ValueError(f"{path} cannot be read as a trajectory: {error}") from error
-    return None
-
-
-def _atoms_of_first_frame(path: Path, topology: mdtraj.Topology) -> int:
-    try:
-        with _silence(), mdtraj.open(str(path)) as file:
-            content = file.read(1)
-    except Exception as error:  # as above
-        raise ValueError(f"{path} cannot be read as a trajectory: {error}") from error
-    positions = content[0] if isinstance(content, tuple) else content
-    return int(positions.shape[1]) if positions.ndim == 3 else topology.n_atoms
 
 
 def _compare_elements(own: mdtraj.Topology, topology: mdtraj.Topology, path: Path) -> None:

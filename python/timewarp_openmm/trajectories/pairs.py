@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +13,15 @@ import mdtraj
 import numpy as np
 import openmm
 import torch
-from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
 
-from ..files import replace_atomically
 from ..molecule.graph import Molecule, molecule_from_topology
 from ..simulation.protocol import multiple
-from ..simulation.run import RUN_FILE, SYSTEM_FILE
+from ..simulation.record import SYSTEM_FILE, check_files, read_run
 from ..simulation.systems import load_system_xml
+from ..stored import DamagedFileError, read_arrays, write_arrays
+from .frames import refuse_zeros
+from .reading import Content, UnreadableError, read_whole
 
 #: nm; longer than any bond, and shorter than half of any periodic box.
 LONGEST_BOND = 0.4
@@ -90,25 +90,33 @@ def load_trajectories(folder: str | Path) -> TrajectorySet:
     paths = sorted(folder.glob("[!.]*.h5"))
     if not paths:
         raise FileNotFoundError(f"{folder} holds no .h5 trajectories")
+    run = read_run(folder)
+    if run is not None:
+        check_files(folder, run)
     system = None
     if (folder / SYSTEM_FILE).exists():
         system = load_system_xml(folder / SYSTEM_FILE)
-    molecule = _read_molecule(paths[0], system)
+    first = None
     trajectories = []
     for path in paths:
-        _check_same_atoms(path, _read_molecule(path, system), paths[0], molecule)
-        trajectories.append(_read_trajectory(path, molecule))
-    run_file = folder / RUN_FILE
-    run = json.loads(run_file.read_text()) if run_file.exists() else {}
-    return TrajectorySet(folder, molecule, tuple(trajectories), run)
+        content = _read(path)
+        molecule = _molecule_of(path, content, system)
+        first = first or molecule
+        _check_same_atoms(path, molecule, paths[0], first)
+        trajectories.append(_make_trajectory(path, content, molecule))
+    assert first is not None
+    return TrajectorySet(folder, first, tuple(trajectories), {} if run is None else dict(run))
 
 
-def _read_molecule(path: Path, system: openmm.System | None) -> Molecule:
+def _read(path: Path) -> Content:
     try:
-        with HDF5TrajectoryFile(str(path)) as file:
-            topology: mdtraj.Topology | None = file.topology
-    except Exception as error:  # PyTables raises its own kinds, by what is broken
+        return read_whole(path)
+    except UnreadableError as error:
         raise ValueError(f"{path} is not an MDTraj HDF5 trajectory: {error}") from error
+
+
+def _molecule_of(path: Path, content: Content, system: openmm.System | None) -> Molecule:
+    topology: mdtraj.Topology | None = content.topology
     if topology is None:
         raise ValueError(f"{path} holds no topology; save it with MDTraj from a full trajectory")
     try:
@@ -135,15 +143,17 @@ def _check_same_atoms(path: Path, molecule: Molecule, first: Path, expected: Mol
         raise ValueError(f"the bonds in {path} differ from those in {first}")
 
 
-def _read_trajectory(path: Path, molecule: Molecule) -> Trajectory:
-    with HDF5TrajectoryFile(str(path)) as file:
-        content = file.read()
-    positions = np.asarray(content.coordinates, dtype=np.float32)
-    if content.time is None:
+def _make_trajectory(path: Path, content: Content, molecule: Molecule) -> Trajectory:
+    if content.positions.shape[1:] != (molecule.num_atoms, 3):
+        raise ValueError(
+            f"{path} has positions of shape {content.positions.shape} but a topology of "
+            f"{molecule.num_atoms} atoms"
+        )
+    if content.times is None:
         raise ValueError(f"{path} holds no times; the time between frames must be known")
-    interval = _frame_interval(path, np.asarray(content.time, dtype=float))
-    _check_frames(path, positions, content.cell_lengths, molecule)
-    return Trajectory(path.stem, positions, interval)
+    interval = _frame_interval(path, np.asarray(content.times, dtype=float))
+    _check_frames(path, content.positions, content.cell_lengths, molecule)
+    return Trajectory(path.stem, content.positions, interval)
 
 
 def _frame_interval(path: Path, times: NDArray[np.float64]) -> float:
@@ -173,6 +183,7 @@ def _check_frames(
     finite = np.isfinite(positions).all(axis=(1, 2))
     if not finite.all():
         raise ValueError(f"{path}: positions of frame {int(np.argmin(finite))} are not finite")
+    refuse_zeros(path, positions)
     for a, b in molecule.bonds:
         lengths = np.linalg.norm(positions[:, a] - positions[:, b], axis=1)
         if (lengths > LONGEST_BOND).any():
@@ -246,22 +257,13 @@ def load_weights(path: str | Path, trajectories: Sequence[Trajectory]) -> list[N
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file of frame weights at {path}")
-    with np.load(path) as content:
-        arrays = dict(content)
-    weights = []
-    for trajectory in trajectories:
-        if trajectory.name not in arrays:
-            raise ValueError(f"{path} has no weights for {trajectory.name}")
-        array = np.asarray(arrays[trajectory.name], dtype=np.float32)
-        if array.shape != (len(trajectory.positions),):
-            raise ValueError(
-                f"{path}: weights of {trajectory.name} have shape {array.shape}, the trajectory "
-                f"has {len(trajectory.positions)} frames"
-            )
-        if not (np.isfinite(array).all() and (array >= 0).all()):
-            raise ValueError(f"{path}: weights of {trajectory.name} must be finite and >= 0")
-        weights.append(array)
-    return weights
+    schema = {t.name: f"float {len(t.positions)}" for t in trajectories}
+    remedy = "it must hold a weight for each frame of each trajectory"
+    arrays = read_arrays(path, schema, remedy, sealed=False)
+    for name, array in arrays.items():
+        if (array < 0).any():
+            raise DamagedFileError(path, f"a weight of {name} is below 0", remedy)
+    return [np.asarray(arrays[t.name], dtype=np.float32) for t in trajectories]
 
 
 @dataclass(frozen=True)
@@ -301,13 +303,15 @@ def save_independent(
     share : float
         Of these frames in each batch, in (0, 1).
     """
-    content: dict[str, Any] = {
-        "positions": np.asarray(positions, dtype=np.float32),
-        "weights": np.asarray(weights, dtype=np.float32),
-        "test": test,
-        "share": np.array(share),
-    }
-    replace_atomically(path, lambda temporary: np.savez(temporary, **content))
+    write_arrays(
+        path,
+        {
+            "positions": np.asarray(positions, dtype=np.float32),
+            "weights": np.asarray(weights, dtype=np.float32),
+            "test": test,
+            "share": np.array(share),
+        },
+    )
 
 
 def load_independent(
@@ -323,13 +327,18 @@ def load_independent(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file of independent draws at {path}")
-    with np.load(path) as content:
-        arrays = dict(content)
+    remedy = "remove it, so that it is drawn again"
+    schema = {
+        "positions": f"float F {num_atoms} 3",
+        "weights": "float F",
+        "test": "bool F",
+        "share": "float",
+    }
+    arrays = read_arrays(path, schema, remedy)
+    refuse_zeros(path, arrays["positions"])
+    if (arrays["weights"] < 0).any() or not 0 < arrays["share"] < 1:
+        raise DamagedFileError(path, "weights or share are out of range", remedy)
     positions = arrays["positions"]
-    if positions.ndim != 3 or positions.shape[1:] != (num_atoms, 3):
-        raise ValueError(
-            f"{path} holds positions of shape {positions.shape}, the trajectories {num_atoms} atoms"
-        )
     parts = []
     for name, chosen in (("drawn", ~arrays["test"]), ("drawn-test", arrays["test"])):
         trajectory = Trajectory(name, positions[chosen], math.inf)
@@ -391,12 +400,37 @@ class PairSampler:
             self.frame_weights = joined
         self._starts: list[torch.Tensor] = []
         self._shifts: list[int] = []
-        self._cumulative: list[torch.Tensor | None] = []
         for lag in self.lag_times:
             starts, shift = _starts(trajectories, lag)
             self._starts.append(starts)
             self._shifts.append(shift)
-            self._cumulative.append(None if joined is None else joined[starts].cumsum(0))
+        self._joined = joined
+        self._cumulative = self._cumulate()
+
+    def _cumulate(self) -> list[torch.Tensor | None]:
+        joined = self._joined
+        return [None if joined is None else joined[starts].cumsum(0) for starts in self._starts]
+
+    def leave_out(self, frames: torch.Tensor) -> None:
+        """Draw no pair of which one state is among these frames.
+
+        Parameters
+        ----------
+        frames : bool tensor [F]
+
+        Raises
+        ------
+        ValueError
+            If a lag time has no pair left.
+        """
+        if not bool(frames.any()):
+            return
+        for kind, (starts, shift) in enumerate(zip(self._starts, self._shifts, strict=True)):
+            self._starts[kind] = starts[~(frames[starts] | frames[starts + shift])]
+            if len(self._starts[kind]) == 0:
+                raise ValueError(f"no pair of the lag time {self.lag_times[kind]:g} ps is left")
+        self.frame_weights = torch.where(frames, 0.0, self.frame_weights)
+        self._cumulative = self._cumulate()
 
     @property
     def num_pairs(self) -> dict[float, int]:
@@ -421,7 +455,8 @@ class PairSampler:
             chosen = self._choose(kind, len(where), generator)
             if math.isinf(self.lag_times[kind]):
                 # x plays no part in an independent draw; any frame will do.
-                first[where] = torch.randint(len(starts), (len(where),), generator=generator)
+                chance = torch.randint(len(starts), (len(where),), generator=generator)
+                first[where] = starts[chance]
                 second[where] = chosen
             else:
                 first[where] = chosen

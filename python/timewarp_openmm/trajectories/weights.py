@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import replace_atomically
 from ..molecule.graph import Molecule
-from ..simulation.explore import measure_torsions, nearest_basin, rotor_torsions
+from ..molecule.rotatable_torsions import rotatable_torsions
+from ..molecule.torsions import measure_torsions
+from ..simulation.explore import nearest_basin
+from ..stored import write_arrays
 from .pairs import Trajectory
 
 #: rad; a frame with a torsion farther from every centre becomes a centre.
@@ -32,7 +34,7 @@ class BasinMap:
     """
 
     def __init__(self, molecule: Molecule, centres: NDArray[np.float64]) -> None:
-        self._torsions = rotor_torsions(molecule)
+        self._torsions = rotatable_torsions(molecule)
         if centres.ndim != 2 or centres.shape[1] != len(self._torsions):
             raise ValueError(
                 f"basin centres of shape {centres.shape} do not fit a molecule with "
@@ -46,7 +48,7 @@ class BasinMap:
         rng = np.random.default_rng(seed)
         count = min(_CANDIDATES, len(positions))
         chosen = rng.choice(len(positions), count, replace=False)
-        angles = measure_torsions(positions[chosen], rotor_torsions(molecule))
+        angles = measure_torsions(positions[chosen], rotatable_torsions(molecule))
         centres: list[NDArray[np.float64]] = []
         for candidate in angles:
             turns = (
@@ -93,8 +95,4 @@ def frame_weights(
 
 def save_weights(path: Path, weights: dict[str, NDArray[np.float32]]) -> None:
     """Write frame weights for `load_weights`."""
-    replace_atomically(path, lambda temporary: _savez(temporary, weights))
-
-
-def _savez(path: Path, arrays: dict[str, NDArray[np.float32]]) -> None:
-    np.savez(path, allow_pickle=False, **arrays)
+    write_arrays(path, weights)

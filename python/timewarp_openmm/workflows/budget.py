@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -60,8 +62,9 @@ class FitBudget(BaseModel):
         Of the measurement that goes into the card.
     relaxation : float
         ps from a minimum to the start of such a chain.
-    export_seconds : float
-        Writing the model file, twice, and checking it.
+    export_starts : float
+        Time for writing the model file, twice, and checking it, in starts of a worker: both are
+        slowed down alike by whatever else the machine does.
     least_acceptance : float
         Below it a fit has failed and no model is written.
     """
@@ -88,7 +91,7 @@ class FitBudget(BaseModel):
     chains: int = Field(default=8, ge=2)
     iterations: PositiveInt = 1000
     relaxation: PositiveFloat = 5.0
-    export_seconds: NonNegativeFloat = 12.0
+    export_starts: NonNegativeFloat = 6.0
     least_acceptance: float = Field(default=0.01, ge=0, lt=1)
 
     def basins_for(self, num_atoms: int) -> int:
@@ -106,11 +109,14 @@ class Costs:
         Simulated by each worker, all at work.
     seconds_per_draw, seconds_per_step : float
         Of the flow, and of training it with 512 states, on one thread.
+    seconds_to_start : float
+        Of a worker process.
     """
 
     ps_per_second: float
     seconds_per_draw: float
     seconds_per_step: float
+    seconds_to_start: float
 
     @property
     def seconds_per_energy(self) -> float:
@@ -125,7 +131,13 @@ def measure_costs(molecule: MolecularSystem, workers: int, budget: FitBudget) ->
         )
         speed = float(np.mean(list(found)))
     draw, step = _measure_flow(molecule, budget.speed_seconds)
-    return Costs(speed, draw, step)
+    return Costs(speed, draw, step, _measure_start())
+
+
+def _measure_start() -> float:
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import numpy, openmm"], check=True)
+    return time.monotonic() - began
 
 
 def _measure_dynamics(molecule: MolecularSystem, seconds: float) -> float:
@@ -196,15 +208,25 @@ def least_times(budget: FitBudget, costs: Costs, workers: int) -> LeastTimes:
     energy, all_workers = costs.seconds_per_energy, costs.ps_per_second * workers
     runs = budget.least_basins * budget.runs_per_basin
     per_picosecond = 1 / TIMESTEP + MINIMISE_EVALUATIONS
-    test = 2000 * (costs.seconds_per_draw + energy) + 8 * costs.seconds_per_step
+    overhead = training_overhead(costs)
     measurement = budget.least_draws * (costs.seconds_per_draw + energy / workers)
     return LeastTimes(
         explore=ExploreSettings.walkers * LEAST_WALK * per_picosecond * energy / workers,
-        simulate=runs * (budget.equilibration + budget.shortest) / all_workers,
-        train=budget.least_steps * costs.seconds_per_step + test,
-        refine=2 * measurement + budget.least_steps * costs.seconds_per_step + test,
+        simulate=costs.seconds_to_start
+        + runs * (budget.equilibration + budget.shortest) / all_workers,
+        train=budget.least_steps * costs.seconds_per_step + overhead,
+        refine=costs.seconds_to_start
+        + 2 * measurement
+        + budget.least_steps * costs.seconds_per_step
+        + overhead,
         export=export_seconds(budget, costs, workers, iterations=min(100, budget.iterations)),
     )
+
+
+def training_overhead(costs: Costs) -> float:
+    """Return about what a training takes beside its steps: workers, data and the last test."""
+    energies = 2000 * (costs.seconds_per_draw + costs.seconds_per_energy)
+    return 2 * costs.seconds_to_start + energies + 8 * costs.seconds_per_step
 
 
 def export_seconds(
@@ -215,7 +237,8 @@ def export_seconds(
     steps = budget.chains * (iterations or budget.iterations)
     relaxing = budget.chains * budget.relaxation / TIMESTEP * energy / workers
     # Proposals come in batches, some of which are for nothing.
-    return budget.export_seconds + relaxing + steps * (energy + 2 * costs.seconds_per_draw)
+    writing = budget.export_starts * costs.seconds_to_start
+    return writing + relaxing + steps * (energy + 2 * costs.seconds_per_draw)
 
 
 def describe_minutes(seconds: float) -> str:

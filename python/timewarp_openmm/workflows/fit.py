@@ -45,6 +45,7 @@ from .budget import (
     export_seconds,
     least_times,
     measure_costs,
+    training_overhead,
 )
 from .card import write_card
 from .record import FitRecord, fit_standing, set_aside
@@ -385,7 +386,8 @@ class _Fit:
 
     def _train(self) -> None:
         def choose() -> float:
-            return max(self._least.train, self._share(self._budget.train_share)) / 60
+            seconds = max(self._least.train, self._share(self._budget.train_share))
+            return (seconds - training_overhead(self._costs)) / 60
 
         minutes = self._record.decide("train_minutes", choose)
         run, config = self._work / "train", self._training_config(minutes)
@@ -495,7 +497,7 @@ class _Fit:
             self._settings,
             budget,
             seed,
-            left - budget.export_seconds / 2,
+            left - budget.export_starts * self._costs.seconds_to_start / 2,
         )
 
     def _explain_failure(

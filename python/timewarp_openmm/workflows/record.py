@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ..files import write_bytes_atomically
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
+
+from ..bounds import Minutes
 from ..stages import Conflict, Missing, Partial, compare
+from ..stored import RECORD, read_document, write_document
 
 STATE_FILE = "fit.json"
+# Whole numbers stay whole.
+_Number = int | Annotated[float, Field(allow_inf_nan=False)]
+
+
+@with_config(RECORD)
+class PassContent(TypedDict):
+    """One pass: when it ends, whether it has, and the numbers that it decided."""
+
+    minutes: Minutes
+    finished: bool
+    decisions: dict[str, _Number | dict[str, _Number]]
+
+
+@with_config(RECORD)
+class FitContent(TypedDict):
+    """The content of ``fit.json``; ``seconds`` are those spent on each stage."""
+
+    identity: dict[str, object]
+    seconds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    passes: list[PassContent]
 
 
 def fit_standing(work: Path, identity: dict[str, object]) -> Missing | Partial | Conflict:
@@ -45,7 +68,7 @@ class FitRecord:
 
     def __init__(self, work: Path, identity: dict[str, object]) -> None:
         self._work = work
-        self._content: dict[str, Any] = {"identity": identity, "seconds": {}, "passes": []}
+        self._content: FitContent = {"identity": identity, "seconds": {}, "passes": []}
         if (work / STATE_FILE).exists():
             self._content = _read(work)
         self._began = time.monotonic() - sum(self._content["seconds"].values())
@@ -111,10 +134,9 @@ class FitRecord:
         self._save()
 
     def _save(self) -> None:
-        text = json.dumps(self._content, indent=1) + "\n"
-        write_bytes_atomically(self._work / STATE_FILE, text.encode())
+        write_document(self._work / STATE_FILE, self._content)
 
 
-def _read(work: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((work / STATE_FILE).read_text())
-    return content
+def _read(work: Path) -> FitContent:
+    remedy = f"restore it from a copy, or rename {work} to begin anew"
+    return read_document(work / STATE_FILE, FitContent, remedy)

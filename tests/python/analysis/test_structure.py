@@ -21,10 +21,10 @@ from timewarp_openmm.analysis.torsions import (
     folded_torsions,
     proper_torsions,
     ramachandran_columns,
-    true_rotors,
+    true_torsions,
 )
 from timewarp_openmm.molecule import Molecule, molecule_from_topology
-from timewarp_openmm.molecule.stereochemistry import torsion
+from timewarp_openmm.molecule.torsions import torsion
 from timewarp_openmm.simulation.systems import named_molecule
 from timewarp_openmm.trajectories.frames import reader_topology
 
@@ -68,7 +68,7 @@ def test_names_of_alanine_dipeptide() -> None:
         "omega A:NME3",
     ]
     assert [t.fold for t in torsions[4:]] == [3, 3, 3]
-    assert [t.kind for t in true_rotors(torsions)] == ["phi", "psi", "omega", "omega"]
+    assert [t.kind for t in true_torsions(torsions)] == ["phi", "psi", "omega", "omega"]
     assert torsions[0].atoms == (4, 6, 8, 14)
     assert ramachandran_columns(torsions) == [("A:ALA2", 0, 1)]
 
@@ -102,7 +102,7 @@ def test_side_chains_are_called_chi() -> None:
 
     example = Path(__file__).parents[3] / "examples/molecules/leucine-dipeptide.pdb"
     leucine = molecule_from_topology(load_structure(example)[0])
-    names = [t.name for t in true_rotors(proper_torsions(leucine))]
+    names = [t.name for t in true_torsions(proper_torsions(leucine))]
     assert "chi1 A:LEU2:CB" in names
     assert "chi2 A:LEU2:CG" in names
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -163,9 +164,14 @@ def test_bad_reference_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     with pytest.raises(FileNotFoundError):
         read_reference(path)
-    path.write_text('{"split": 1}')
-    with pytest.raises(ValueError, match="no reference of"):
-        read_reference(path)
+    found = shipped_reference(ATOMS.atom_names, ALANINE.force_field, 310.0)
+    assert found is not None
+    whole = json.loads(found.to_json())
+    changes = [{"split": 1}, {"split": None}, {"protocol": {}}, {"nanoseconds": "many"}]
+    for text in ("", "[1]", "[" * 100_000, *(json.dumps({**whole, **c}) for c in changes)):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=rf"{path}: this is no reference of"):
+            read_reference(path)
 
 
 def test_every_method_runs_in_turns_and_is_written(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ PDB = str(structure_file("alanine-dipeptide"))
         ("train {tmp}/bad.yaml --out {tmp}/o", "flow: Field required"),
         ("train {tmp}/nodata.yaml --out {tmp}/o", "no data folder"),
         ("export {tmp} --out {tmp}/m.pt", "holds no best.ckpt"),
-        ("export {tmp}/broken --out {tmp}/m.pt", "is not a checkpoint"),
+        ("export {tmp}/broken --out {tmp}/m.pt", "best.ckpt is damaged"),
         ("sample --model {tmp}/none.pt --pdb {pdb} --steps 1 --out {tmp}/t.dcd", "no model file"),
         (
             "sample --model {tmp}/bad.pt --pdb {pdb} --steps 1 --out {tmp}/t.dcd",

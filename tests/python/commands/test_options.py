@@ -74,9 +74,7 @@ def test_there_are_numeric_options() -> None:
     assert ("analyze", "--pdb-frame") in found
 
 
-@pytest.mark.parametrize(
-    "value", ["inf", "-inf", "nan", "-1", "1e308", str(2**40), "text", "", "0"]
-)
+@pytest.mark.parametrize("value", ["inf", "nan", "-1", "1e308", str(2**40), "text", "0"])
 @pytest.mark.parametrize(("command", "option"), numeric_options())
 def test_numbers_out_of_range_are_named(
     command: str,

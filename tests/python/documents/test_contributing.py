@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from timewarp_openmm._libraries import load_plugin
+
 ROOT = Path(__file__).parents[3]
 #: What recipes change or run.
 COPIED = ("python", "tests", "cpp", "kernels", "CMakeLists.txt", "pyproject.toml")
@@ -51,11 +53,16 @@ def copy(tmp_path: Path) -> Path:
             shutil.copytree(source, tmp_path / name, ignore=ignore)
         else:
             shutil.copy(source, tmp_path / name)
+    compiled = Path(str(load_plugin().__file__)).parent
+    for file in (*compiled.glob("*.so"), compiled / "_build_versions.py"):
+        link = tmp_path / "python" / "timewarp_openmm" / file.name
+        if not link.exists():
+            link.symlink_to(file)
     return tmp_path
 
 
 def test_what_can_be_added() -> None:
-    assert list(recipes()) == ["flow", "loss", "platform"]
+    assert list(recipes()) == ["flow", "loss", "platform", "molecule kind"]
 
 
 def test_what_was_added_passes_its_tests(copy: Path) -> None:

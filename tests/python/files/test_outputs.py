@@ -11,7 +11,7 @@ import pytest
 
 from timewarp_openmm import pretrained
 from timewarp_openmm.cli import main
-from timewarp_openmm.files import open_exclusively
+from timewarp_openmm.files import open_exclusively, replace_atomically
 from timewarp_openmm.simulation.systems import structure_file
 
 SAMPLE = ["sample", "--pdb", str(structure_file("alanine-dipeptide")), "--force", "--interval", "1"]
@@ -58,3 +58,22 @@ def test_content_stays_until_the_lock_is_held(tmp_path: Path) -> None:
     with open_exclusively(path):
         pass
     assert path.read_bytes() == b""
+
+
+def test_what_a_killed_process_left_unfinished_is_not_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    (tmp_path / ".file.partial.txt").write_text("half")
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "a") as handle:
+            handle.write("whole")
+
+    replace_atomically(path, write)
+    assert path.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_devices_have_nothing_to_keep() -> None:
+    null = Path("/dev/null")
+    with open_exclusively(null) as first, open_exclusively(null) as second:
+        assert first.write(b"a") == second.write(b"b") == 1

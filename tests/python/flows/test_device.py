@@ -40,12 +40,14 @@ def propose(flow: nn.Module, x: Tensor, noise: Tensor, lag: Tensor) -> Tensor:
         return result
 
 
-@pytest.mark.parametrize("lags", LAGS)
-@pytest.mark.parametrize("name", ["cartesian", *FLOWS])
+#: A flow of one lag time has no mixed batches.
+CASES = [(name, lags) for name in ("cartesian", "draws") for lags in LAGS[:2]]
+CASES += [(name, lags) for name in list(FLOWS)[1:] for lags in LAGS]
+
+
+@pytest.mark.parametrize(("name", "lags"), CASES)
 def test_a_flow_looks_at_no_value_on_a_gpu(name: str, lags: list[float]) -> None:
     """So that a CUDA graph can hold it."""
-    if name in ("cartesian", "draws") and len(set(lags)) > 1:
-        pytest.skip("a flow of one lag time")
     flow, x = flow_of(name)
     moved = torch.jit.script(flow).to("meta")
     if name != "cartesian":
@@ -65,7 +67,7 @@ def test_nothing_changes_if_no_value_is_looked_at(
     results = []
     for always in (False, True):
         if always:
-            for module in ("flow", "attention_conditioner", "label_chirality"):
+            for module in ("flow", "attention_conditioner", "chirality"):
                 place = f"timewarp_openmm.flows.internal.{module}.may_hold"
                 monkeypatch.setattr(place, lambda gate: True)
         for lags in LAGS:

@@ -32,17 +32,17 @@ METHYL = (4, 5, 6)
 LAG_TIMES = ((2.0, INF), (2.0,), (INF,))
 BOTH = {
     "lag_times": LAG_TIMES[0],
-    "rotor_layers": 2,
-    "rotor_hidden": 16,
-    "narrow_layers": 2,
-    "narrow_hidden": 16,
+    "rotatable_layers": 2,
+    "rotatable_hidden": 16,
+    "stiff_layers": 2,
+    "stiff_hidden": 16,
     "attention": {"d_model": 16, "num_layers": 1, "feedforward": 16},
 }
 
 VARIANTS: dict[str, FlowConfig] = {
     "cartesian, element types": small_config(embedding="element"),
     "cartesian, as published": small_config(**PUBLISHED),
-    "internal, lags": InternalFlowConfig(**BOTH, narrow_transform="spline"),
+    "internal, lags": InternalFlowConfig(**BOTH, stiff_transform="spline"),
     "internal, attention": InternalFlowConfig(**BOTH, conditioner="attention"),
     "internal, velocities": InternalFlowConfig(**BOTH, velocities=True),
     "internal, both": InternalFlowConfig(**BOTH, conditioner="attention", velocities=True),
@@ -138,6 +138,14 @@ def test_its_name_leads_to_it_through_a_configuration_file(flow: type[Flow]) -> 
     assert read == whole
     assert flow_class(read.flow) is flow
     assert len(DEFAULTS) == len(FLOWS), "two flows have the same name"
+
+
+def test_a_flow_that_is_not_registered_is_named() -> None:
+    class UnknownConfig(FlowConfig):
+        coordinates: str = "unknown"
+
+    with pytest.raises(ValueError, match="no flow is registered for UnknownConfig; add it"):
+        build_flow(UnknownConfig(), make(SMILES)[0])
 
 
 @each_flow

@@ -21,12 +21,12 @@ VARIANTS = [
     {"velocities": True},
     {"conditioner": "attention", "velocities": True},
 ]
-#: Ten atoms with a chiral centre, and no atoms alike but a methyl group's.
+#: Ten atoms with a chiral centre, and no equivalent atoms but a methyl group's.
 SMALLEST = "C[C@H](F)O"
 
 
 def in_double(name: str, **config: object) -> tuple[InternalFlow, Tensor]:
-    small = {"lag_times": LAGS, "narrow_transform": "affine", "weights": 0.05}
+    small = {"lag_times": LAGS, "stiff_transform": "affine", "weights": 0.05}
     flow, x = trained_like(name, **{**small, **config})  # type: ignore[arg-type]
     return flow.double(), x.double()
 

@@ -119,10 +119,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = InternalFlowConfig(
         lag_times=(1.0, INF),
         velocities=True,
-        rotor_layers=1,
-        rotor_hidden=8,
-        narrow_layers=4,
-        narrow_hidden=16,
+        rotatable_layers=1,
+        rotatable_hidden=8,
+        stiff_layers=4,
+        stiff_hidden=16,
     )
     flow = InternalFlow(config, PEROXIDE)
     flow.fit_normalisation(x)
@@ -184,7 +184,7 @@ def test_velocities_that_take_part_cannot_be_denied(model: Path, tmp_path: Path)
 
 
 def test_every_lag_comes_with_its_own_way_back(model: Path) -> None:
-    """Seeds repeat, and the chain does not depend on the look-ahead."""
+    """Seeds repeat, and the chain does not depend on prefetching."""
     energies = []
     for batch_size in (1, 7):
         integrator = TimewarpMCMCIntegrator(model)

@@ -74,7 +74,7 @@ def nothing(simulation: app.Simulation) -> None:
 
 
 def run_to_pending(simulation: app.Simulation) -> int:
-    """Step until three iterations in a row were rejected: the look-ahead is of this very state."""
+    """Step until three iterations in a row were rejected: what is prefetched is of this state."""
     steps = 20
     simulation.step(steps)
     rejected = 0

@@ -72,7 +72,7 @@ def test_forces_are_those_of_the_current_positions(
 
 
 @pytest.mark.parametrize("maker", [velocity_verlet, langevin])
-def test_dynamics_in_between_end_the_look_ahead(
+def test_dynamics_in_between_end_prefetching(
     models: dict[str, str], platform: str, maker: Maker
 ) -> None:
     def run(batch_size: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from itertools import pairwise
 from pathlib import Path
@@ -262,9 +263,9 @@ def test_what_is_asked_for_where_others_come_first(two_copies: app.Modeller, fir
         openmm.Context(system, TimewarpMCMCIntegrator(MODEL), reference)
     alone = named_molecule("alanine-dipeptide").topology
     integrator = TimewarpMCMCIntegrator(MODEL, topology=alone)
-    if first == "leucine-dipeptide":
+    for one in (integrator, copy.deepcopy(integrator)):
         with pytest.raises(openmm.OpenMMException, match="pass topology= of the whole System"):
-            openmm.Context(system, integrator, reference)
+            openmm.Context(system, one, reference)
     openmm.Context(system, TimewarpMCMCIntegrator(MODEL, topology=pair.topology), reference)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from report_helpers import PDB, TOPOLOGY, md_frames, write
 
 from timewarp_openmm import cli
+from timewarp_openmm.curves import append_metrics
 from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.report.study import Study
 from timewarp_openmm.report.survey import Subject
@@ -40,14 +42,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     chain = md_frames(seed=2)[np.repeat(np.arange(100), 4)]
     (folder / "md").mkdir()
     (folder / "run").mkdir()
-    (folder / "run" / "metrics.jsonl").write_text(
-        "".join(
-            json.dumps({"step": s, "train_loss": -s, "test_loss": -s, "train_log_likelihood": s,
-                        "test_log_likelihood": s}) + "\n"
-            for s in (1, 2, 3)
-        )
-        + '{"step": 4, "train'
-    )  # fmt: skip
+    for s in (1, 2, 3):
+        entry = dict.fromkeys(("train_loss", "test_loss"), -float(s))
+        entry |= dict.fromkeys(("train_log_likelihood", "test_log_likelihood"), float(s))
+        entry |= {"seconds": 1.0, "learning_rate": 1e-3, "acceptance": math.nan}
+        append_metrics(folder / "run", {"step": s, **entry})
+    with open(folder / "run" / "metrics.jsonl", "a") as handle:
+        handle.write('{"step": 4, "train')
     return {
         "folder": folder,
         "md": write(frames[:200], folder / "md" / "trajectory-000.h5"),

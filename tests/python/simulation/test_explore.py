@@ -10,7 +10,9 @@ import pytest
 from altered_systems import charges_scaled
 
 from timewarp_openmm.molecule import molecule_from_topology
-from timewarp_openmm.molecule.stereochemistry import Stereochemistry, torsion
+from timewarp_openmm.molecule.rotatable_torsions import rotatable_torsions
+from timewarp_openmm.molecule.stereochemistry import Stereochemistry
+from timewarp_openmm.molecule.torsions import measure_torsions, torsion
 from timewarp_openmm.simulation import explore
 from timewarp_openmm.simulation.explore import (
     Basins,
@@ -19,8 +21,6 @@ from timewarp_openmm.simulation.explore import (
     basins_standing,
     find_basins,
     load_or_find_basins,
-    measure_torsions,
-    rotor_torsions,
 )
 from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule
 from timewarp_openmm.stages import Conflict, Missing
@@ -42,7 +42,7 @@ def basins(alanine: MolecularSystem) -> Basins:
 
 def test_only_phi_and_psi_turn_in_alanine_dipeptide(alanine: MolecularSystem) -> None:
     atoms = molecule_from_topology(alanine.topology, alanine.system)
-    torsions = rotor_torsions(atoms)
+    torsions = rotatable_torsions(atoms)
     bonds = {frozenset(atoms.atom_names[i] for i in t[1:3]) for t in torsions}
     assert bonds == {frozenset(("N", "CA")), frozenset(("CA", "C"))}
     measured = measure_torsions(alanine.positions[None], torsions)[0]
@@ -138,7 +138,7 @@ def test_frame_weights_give_each_basin_its_share(alanine: MolecularSystem, basin
         ({"walkers": 0}, "walkers must be from 1"),
         ({"temperatures": ()}, "at least one temperature"),
         ({"length": -1.0}, "length must be above 0"),
-        ({"length": 1.0, "interval": 2.0}, "must not exceed"),
+        ({"length": 1.0, "interval": 1.5}, "must not exceed"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, object], message: str) -> None:

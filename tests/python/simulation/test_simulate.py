@@ -16,11 +16,14 @@ import numpy as np
 import openmm
 import pytest
 from altered_systems import charges_scaled
+from openmm import app
 
 from timewarp_openmm.molecule import molecule_from_topology
-from timewarp_openmm.molecule.stereochemistry import Stereochemistry, backbone_torsions, torsion
+from timewarp_openmm.molecule.stereochemistry import Stereochemistry
 from timewarp_openmm.molecule.structure_files import load_structure
+from timewarp_openmm.molecule.torsions import backbone_torsions, torsion
 from timewarp_openmm.simulation.protocol import Protocol, multiple, preset, with_settings
+from timewarp_openmm.simulation.record import read_run
 from timewarp_openmm.simulation.run import run_standing, simulate
 from timewarp_openmm.simulation.starts import drive
 from timewarp_openmm.simulation.systems import (
@@ -83,7 +86,8 @@ def test_mirror_image_and_cis_amide_are_found(alanine: MolecularSystem) -> None:
     moved = [17, 18, 19, 20, 21]
     arm = cis[moved] - cis[16]
     cis[moved] = cis[16] - arm + 2 * np.outer(arm @ axis, axis)
-    assert check.find_flips(cis) == ["cis/trans of the amide bond at A:NME3:N (atom 16)"]
+    bond = "A:ALA2:C (atom 14) - A:NME3:N (atom 16)"
+    assert check.find_flips(cis) == [f"cis/trans of the bond {bond}"]
 
 
 def test_drive_reaches_the_left_handed_basin(alanine: MolecularSystem) -> None:
@@ -112,7 +116,7 @@ def test_run_is_complete_reproducible_and_never_overwritten(
     trajectory = mdtraj.load(str(tmp_path / "a" / "trajectory-001.h5"))
     assert trajectory.n_frames == protocol.frames == 11
     np.testing.assert_allclose(np.diff(trajectory.time), protocol.interval, rtol=1e-3)
-    assert json.loads((tmp_path / "a" / "run.json").read_text()) == run
+    assert read_run(tmp_path / "a") == run
     with pytest.raises(FileExistsError, match="complete run"):
         simulate(alanine, protocol, tmp_path / "a", workers=1)
     with pytest.raises(FileExistsError, match=r"another protocol.*temperature: 310.0 there, 300"):
@@ -275,9 +279,6 @@ def test_bad_molecules_are_refused(alanine: MolecularSystem, tmp_path: Path) -> 
         build_system(alanine.topology, ["nowhere.xml"])
     with pytest.raises(ValueError, match="does not fit the molecule"):
         build_system(alanine.topology, ["tip3p.xml"])
-    # charmm36 merges residues, and finds a patched and an unpatched one alike.
-    with pytest.raises(ValueError, match=r"Multiple .* templates .*residueTemplates=.*--system"):
-        build_system(alanine.topology, ["charmm36.xml"])
     with pytest.raises(FileNotFoundError, match="no structure file"):
         load_structure(tmp_path / "none.pdb")
     constrained = openmm.System()
@@ -288,6 +289,29 @@ def test_bad_molecules_are_refused(alanine: MolecularSystem, tmp_path: Path) -> 
     pdb = str(structure_file("alanine-dipeptide"))
     with pytest.raises(ValueError, match=r"1 constraints .* constraints=None"):
         load_molecule(pdb, system_xml=tmp_path / "s.xml")
+
+
+TWO_TEMPLATES = """
+<ForceField>
+ <AtomTypes>
+  <Type name="a" class="a" element="O" mass="16"/><Type name="b" class="b" element="O" mass="16"/>
+ </AtomTypes>
+ <Residues>
+  <Residue name="ONE"><Atom name="O" type="a"/></Residue>
+  <Residue name="TWO"><Atom name="O" type="b"/></Residue>
+ </Residues>
+</ForceField>
+"""
+
+
+def test_two_templates_for_a_residue_are_one_message_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "two.xml").write_text(TWO_TEMPLATES)
+    topology = app.Topology()
+    residue = topology.addResidue("LIG", topology.addChain())
+    topology.addAtom("O", app.Element.getBySymbol("O"), residue)
+    message = r"templates found for residue .*: ONE, TWO\. .*residueTemplates=.*--system"
+    with pytest.raises(ValueError, match=message):
+        build_system(topology, [str(tmp_path / "two.xml")])
 
 
 def test_multiples_allow_for_rounding() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from training_data import TINY_INTERNAL
 
+from timewarp_openmm.curves import read_metrics
 from timewarp_openmm.energies.openmm_energy import OpenMMEnergy
 from timewarp_openmm.flows import build_flow
 from timewarp_openmm.losses.batch import Batch
@@ -22,7 +23,11 @@ from timewarp_openmm.simulation.run import simulate
 from timewarp_openmm.simulation.systems import named_molecule
 from timewarp_openmm.stages import Done, Partial
 from timewarp_openmm.training import refine as refine_module
-from timewarp_openmm.training.checkpoints import load_checkpoint, load_trained, read_metrics
+from timewarp_openmm.training.checkpoints import (
+    LastCheckpoint,
+    load_checkpoint,
+    load_trained,
+)
 from timewarp_openmm.training.config import TrainingConfig
 from timewarp_openmm.training.export import export_run
 from timewarp_openmm.training.independence import Draws, draw, log_weights_of, run_chains
@@ -198,16 +203,18 @@ def test_rounds_measure_keep_the_best_and_export(trained: Path, tmp_path: Path) 
 def test_an_interrupted_refinement_goes_on_and_is_never_mistaken_for_a_finished_one(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    settings = RefineSettings(minutes=0.05, rounds=1, draws=200, chains=4, evaluation_interval=5)
+    settings = RefineSettings(minutes=2.0, rounds=1, draws=200, chains=4, evaluation_interval=2)
     folder = tmp_path / "refined"
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     def stop_in_round(done: float, number: int, progress: Progress) -> None:
-        if progress.step == 7:
+        if progress.step == 3:
             raise KeyboardInterrupt
 
+    if place == "measuring":
+        settings = replace(settings, minutes=0.02)
     with monkeypatch.context() as patch:
         if place == "preparing":
             patch.setattr(refine_module, "save_independent", stop)
@@ -222,11 +229,13 @@ def test_an_interrupted_refinement_goes_on_and_is_never_mistaken_for_a_finished_
             refine(trained, folder, settings, stop_in_round if place == "training" else None)
     assert isinstance(refine_standing(trained, folder, settings), Partial)
     steps: list[int] = []
+    settings = replace(settings, minutes=0.02)
     result = refine(trained, folder, settings, lambda _, __, p: steps.append(p.step))
     assert len(result.measurements) == 2
     assert (steps == []) == (place == "measuring")
-    assert place != "training" or steps[0] == 6
-    assert load_checkpoint(folder / "round-1" / "last.ckpt")["progress"]["finished"]
+    assert place != "training" or steps[0] == 3
+    last = load_checkpoint(folder / "round-1" / "last.ckpt", LastCheckpoint)
+    assert last["progress"]["finished"]
 
 
 def test_a_worse_round_is_thrown_away(
@@ -284,7 +293,7 @@ def test_draws_come_at_their_share_and_at_infinite_lag_only(tmp_path: Path) -> N
     infinite = torch.isinf(lag)
     assert float(y[infinite].mean()) == pytest.approx(0.25, abs=0.03)
     assert float(x[~infinite].abs().sum() + y[~infinite].abs().sum()) == 0.0
-    with pytest.raises(ValueError, match="the trajectories 5 atoms"):
+    with pytest.raises(ValueError, match="instead of float F 5 3"):
         load_independent(tmp_path / "draws.npz", 5)
     with pytest.raises(FileNotFoundError, match="no file of independent draws"):
         load_independent(tmp_path / "none.npz", 4)

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
+import openmm
 import pytest
+import tables
 import torch
+from altered_systems import charges_scaled
 from training_data import TINY_CARTESIAN
 
 import timewarp_openmm.training.loop as trainer_module
 from timewarp_openmm.contract import read_metadata
+from timewarp_openmm.curves import read_metrics
 from timewarp_openmm.energies.openmm_energy import OpenMMEnergy
 from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.molecule.stereochemistry import Stereochemistry
 from timewarp_openmm.simulation.protocol import Protocol, preset, with_settings
 from timewarp_openmm.simulation.run import simulate
-from timewarp_openmm.simulation.systems import named_molecule
+from timewarp_openmm.simulation.systems import load_system_xml, named_molecule
+from timewarp_openmm.stages import Conflict, Done, Missing, Partial
 from timewarp_openmm.training.augmentation import (
     HydrogenPermutation,
     permute_atoms,
     random_rotations,
 )
-from timewarp_openmm.training.checkpoints import load_checkpoint, load_trained, read_metrics
+from timewarp_openmm.training.checkpoints import (
+    BestCheckpoint,
+    LastCheckpoint,
+    load_checkpoint,
+    load_trained,
+)
 from timewarp_openmm.training.config import TrainingConfig, load_config, parse_config
 from timewarp_openmm.training.data import prepare_data
 from timewarp_openmm.training.export import export_run
-from timewarp_openmm.training.loop import Progress, learning_rate, train
+from timewarp_openmm.training.loop import Progress, learning_rate, train, training_standing
 from timewarp_openmm.training.rigid_motion import small_rigid_motion
-from timewarp_openmm.trajectories.pairs import load_trajectories
+from timewarp_openmm.trajectories.pairs import PairSampler, load_trajectories
 
 # Wide displacements are far from the data, so that there is something to learn.
 TINY_FLOW = {
@@ -210,17 +221,19 @@ def test_training_learns_resumes_bit_for_bit_and_exports(data_folder: Path, tmp_
 
     with pytest.raises(StopError):
         train(config, tmp_path / "stopped", report=stop)
-    assert load_checkpoint(tmp_path / "stopped" / "last.ckpt")["progress"]["step"] == 40
+    last = {run: tmp_path / run / "last.ckpt" for run in ("whole", "stopped")}
+    assert load_checkpoint(last["stopped"], LastCheckpoint)["progress"]["step"] == 40
     steps: list[int] = []
     resumed = train(config, tmp_path / "stopped", report=lambda _, p: steps.append(p.step))
     assert steps[0] == 41
     assert resumed.test_log_likelihood == whole.test_log_likelihood
-    for name in ("last.ckpt", "best.ckpt"):
-        a, b = (load_checkpoint(tmp_path / run / name) for run in ("whole", "stopped"))
+    for name, schema in (("last.ckpt", LastCheckpoint), ("best.ckpt", BestCheckpoint)):
+        a, b = (load_checkpoint(tmp_path / run / name, schema) for run in ("whole", "stopped"))
         for key, value in a["weights"].items():
             assert torch.equal(value, b["weights"][key]), key
-    for key, value in load_checkpoint(tmp_path / "whole" / "last.ckpt")["flow"].items():
-        assert torch.equal(value, load_checkpoint(tmp_path / "stopped" / "last.ckpt")["flow"][key])
+    a, b = (load_checkpoint(path, LastCheckpoint) for path in last.values())
+    for key, value in a["flow"].items():
+        assert torch.equal(value, b["flow"][key])
 
     with pytest.raises(FileExistsError, match="finished run"):
         train(config, tmp_path / "whole")
@@ -239,6 +252,35 @@ def test_training_learns_resumes_bit_for_bit_and_exports(data_folder: Path, tmp_
         export_run(tmp_path / "whole", path)
     with pytest.raises(FileNotFoundError, match=r"holds no best\.ckpt"):
         export_run(tmp_path, path)
+
+
+def test_a_training_says_where_it_stands_and_is_told_by_content(
+    data_folder: Path, tmp_path: Path
+) -> None:
+    data, run = shutil.copytree(data_folder, tmp_path / "data"), tmp_path / "run"
+    config = settings(data, max_steps=4, evaluation_interval=2)
+    assert training_standing(config, run) == Missing()
+
+    def stop(_: float, progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, run, report=stop)
+    assert isinstance(training_standing(config, run), Partial)
+    # Neither the workers, nor the time, nor where the same data lie make another training.
+    moved = shutil.copytree(data, tmp_path / "moved")
+    same = settings(moved, max_steps=4, evaluation_interval=2, energy_workers=7, max_minutes=5.0)
+    assert isinstance(training_standing(same, run), Partial)
+    train(same, run)
+    assert training_standing(config, run) == Done()
+    other = settings(data, max_steps=4, evaluation_interval=2, seed=2)
+    assert training_standing(other, run) == Conflict(("seed",))
+    changed = charges_scaled(load_system_xml(data / "system.xml"), 0.9)
+    (data / "system.xml").write_text(openmm.XmlSerializer.serialize(changed))
+    assert training_standing(config, run) == Conflict(("the data themselves",))
+    with pytest.raises(FileExistsError, match="different: the data themselves"):
+        train(config, run)
 
 
 def test_patience_stops_early_and_keeps_the_best(
@@ -285,3 +327,32 @@ def test_missing_temperature_is_asked_for(data_folder: Path, tmp_path: Path) -> 
         prepare_data(settings(tmp_path))
     given = {"folder": str(tmp_path), "temperature": 300, "force_field": ["a.xml"]}
     assert prepare_data(settings(tmp_path, data=given)).provenance.temperature == 300.0
+
+
+def test_frames_that_the_flow_cannot_represent_stop_the_training(
+    data_folder: Path, tmp_path: Path
+) -> None:
+    """A trajectory in which the alpha carbon has turned inside out."""
+    folder = tmp_path / "data"
+    shutil.copytree(data_folder, folder)
+    path = sorted(folder.glob("*.h5"))[0]
+    with tables.open_file(str(path), "a") as file:
+        file.root.coordinates[:] = -file.root.coordinates[:]
+    # Without the record of the run, which has the file's checksum.
+    (folder / "run.json").unlink()
+    data = {"folder": str(folder), "temperature": 310.0, "force_field": ["a.xml"]}
+    config = settings(folder, data=data, flow={"coordinates": "internal"}, lag_times=[math.inf])
+    with pytest.raises(ValueError, match=r"frames \(\d+\.\d%\) lie outside .*ALA2:CA .*chirality"):
+        train(config, tmp_path / "run")
+
+
+def test_frames_that_are_left_out_are_never_drawn(data_folder: Path) -> None:
+    found = load_trajectories(data_folder)
+    sampler = PairSampler(found.trajectories, [0.5, math.inf])
+    outside = torch.arange(len(sampler.frames)) % 3 == 0
+    sampler.leave_out(outside)
+    assert not sampler.frame_weights[outside].any()
+    x, y, _ = sampler.draw(500, torch.Generator().manual_seed(1))
+    forbidden = sampler.frames[outside]
+    for states in (x, y):
+        assert not (states[:, None, 0] == forbidden[None, :, 0]).all(-1).any()

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from timewarp_openmm.simulation.systems import named_molecule
+from timewarp_openmm.stored import DamagedFileError
 from timewarp_openmm.trajectories.pairs import (
     PairSampler,
     Trajectory,
@@ -18,7 +19,7 @@ from timewarp_openmm.trajectories.pairs import (
     load_weights,
     split_by_trajectory,
 )
-from timewarp_openmm.trajectories.writer import TrajectoryWriter, count_frames
+from timewarp_openmm.trajectories.writer import TrajectoryWriter
 
 
 def numbered(name: str, frames: int, first: float, interval: float = 0.5) -> Trajectory:
@@ -156,26 +157,33 @@ def test_frame_weights_are_checked(tmp_path: Path) -> None:
     np.savez(path, a=np.ones(3), b=np.ones(2))
     assert [len(w) for w in load_weights(path, trajectories)] == [3, 2]
     np.savez(path, a=np.ones(3))
-    with pytest.raises(ValueError, match="no weights for b"):
+    with pytest.raises(ValueError, match="it has no b"):
         load_weights(path, trajectories)
     np.savez(path, a=np.ones(4), b=np.ones(2))
-    with pytest.raises(ValueError, match=r"weights of a have shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"a is float64 \[4\] instead of float 3"):
         load_weights(path, trajectories)
 
 
-def test_writer_appends_and_truncates(tmp_path: Path) -> None:
+def test_writer_appends_and_resumes(tmp_path: Path) -> None:
     path = tmp_path / "t.h5"
     topology = mdtraj.Topology.from_openmm(named_molecule("alanine-dipeptide").topology)
     writer = TrajectoryWriter(path, topology)
+    digests = []
     for i in range(5):
-        writer.append(np.full((22, 3), float(i)), 0.5 * i)
-        if i in (1, 4):
+        writer.append(np.full((22, 3), float(i + 1)), 0.5 * i)
+        if i in (0, 2, 4):
             writer.flush()
-    assert count_frames(path) == 5
-    writer.truncate(3)
+            digests.append(writer.digest())
+    assert mdtraj.load(str(path)).n_frames == 5
+    writer = TrajectoryWriter(path, topology)
+    writer.resume(3, digests[1])
     content = mdtraj.load(str(path))
-    assert content.xyz[:, 0, 0].tolist() == [0, 1, 2]
+    assert content.xyz[:, 0, 0].tolist() == [1, 2, 3]
     assert content.time.tolist() == [0.0, 0.5, 1.0]
-    with pytest.raises(ValueError, match="3 frames but its checkpoint says 4"):
-        writer.truncate(4)
+    for i in (3, 4):
+        writer.append(np.full((22, 3), float(i + 1)), 0.5 * i)
+    writer.flush()
+    assert writer.digest() == digests[2]
+    with pytest.raises(DamagedFileError, match="first 4 frames are not those of the checkpoint"):
+        writer.resume(4, digests[2])
     assert [p.name for p in tmp_path.iterdir()] == ["t.h5"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from timewarp_openmm import cli, files
 from timewarp_openmm.contract import read_metadata
 from timewarp_openmm.molecule.structure_files import load_structure
 from timewarp_openmm.simulation.identity import system_digest
+from timewarp_openmm.simulation.record import read_run, write_run
 from timewarp_openmm.simulation.systems import (
     MolecularSystem,
     build_system,
@@ -25,10 +26,13 @@ from timewarp_openmm.simulation.systems import (
     load_system_xml,
     structure_file,
 )
-from timewarp_openmm.training.checkpoints import load_checkpoint, save_checkpoint
+from timewarp_openmm.stored import read_document, write_document
+from timewarp_openmm.training.checkpoints import LastCheckpoint, load_checkpoint, save_checkpoint
 from timewarp_openmm.trajectories.pairs import load_trajectories
-from timewarp_openmm.workflows.budget import FitBudget
+from timewarp_openmm.workflows import fit as fit_module
+from timewarp_openmm.workflows.budget import Costs, FitBudget
 from timewarp_openmm.workflows.fit import Validation, fit
+from timewarp_openmm.workflows.record import FitContent
 from timewarp_openmm.workflows.settings import FitSettings
 
 PDB = Path(str(structure_file("alanine-dipeptide")))
@@ -43,17 +47,25 @@ QUICK = FitBudget(
     most_basins=3,
     equilibration=0.5,
     shortest=2.0,
-    speed_seconds=0.2,
     least_steps=1,
     least_draws=200,
     most_draws=400,
     chains=3,
     iterations=50,
     relaxation=0.5,
-    export_seconds=0.0,
+    export_starts=0.0,
     least_acceptance=0.0,
 )
 SETTINGS = FitSettings(minutes=0.25, seed=3, workers=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def known_costs() -> Iterator[None]:
+    """Plans that do not depend on how busy the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        costs = Costs(10.0, seconds_per_draw=2e-5, seconds_per_step=0.01, seconds_to_start=0.1)
+        patch.setattr(fit_module, "measure_costs", lambda *_: costs)
+        yield
 
 
 class Record:
@@ -89,7 +101,7 @@ class Finished:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(known_costs: None, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("fit")
     out, work, molecule = folder / "model.pt", folder / "work", load_molecule(PDB)
     kept: dict[str, bytes] = {}
@@ -106,7 +118,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
         if stop_at == "refine":
             # As if it had been stopped within the training.
             last = work / "train" / "last.ckpt"
-            content = load_checkpoint(last)
+            content = load_checkpoint(last, LastCheckpoint)
             content["progress"]["finished"] = False
             save_checkpoint(last, content)
     record = Record()
@@ -122,7 +134,8 @@ def test_an_interrupted_fit_goes_on_and_measures_its_model(finished: Finished) -
         *("explore", "simulate", "train", "refine", "export and measure")
     ]
     # An interrupted training was finished, though with other workers, before it was refined.
-    assert load_checkpoint(finished.work / "train" / "last.ckpt")["progress"]["finished"]
+    last = load_checkpoint(finished.work / "train" / "last.ckpt", LastCheckpoint)
+    assert last["progress"]["finished"]
     made = read_metadata(out).provenance["fit"]
     assert made["measured"]["acceptance"] == result.acceptance
     assert 0 <= result.lowest <= result.acceptance <= 1
@@ -145,7 +158,7 @@ def test_a_finished_fit_is_given_more_time_without_losing_what_it_has(
     before = {name: (work / name).read_bytes() for name in names}
     frames = {t.name: t.positions for t in load_trajectories(work / "data").trajectories}
     spent = sum(json.loads((work / "fit.json").read_text())["seconds"].values()) / 60
-    longer = replace(SETTINGS, minutes=max(spent, SETTINGS.minutes) + 0.25, target=0.95)
+    longer = replace(SETTINGS, minutes=max(spent, SETTINGS.minutes) + 0.1, target=0.95)
     with pytest.raises(KeyboardInterrupt):
         fit(
             finished.molecule,
@@ -233,12 +246,13 @@ def test_a_stage_in_use_is_not_taken_for_a_finished_one(
 ) -> None:
     monkeypatch.setattr(files, "LOCK_SECONDS", 0.2)
     work = shutil.copytree(finished.work, tmp_path / "work")
-    record = json.loads((work / "fit.json").read_text())
+    record = read_document(work / "fit.json", FitContent, "")
     record["passes"][-1]["finished"] = False
-    (work / "fit.json").write_text(json.dumps(record))
-    run = json.loads((work / "data" / "run.json").read_text())
+    write_document(work / "fit.json", record)
+    run = read_run(work / "data")
+    assert run is not None
     run["complete"] = "data" not in name
-    (work / "data" / "run.json").write_text(json.dumps(run))
+    write_run(work / "data", run)
     (work / "train" / "last.ckpt").unlink()
     (work / "refine-1" / "refine.json").unlink()
     with FileLock(work / name), pytest.raises(FileExistsError, match="another process"):
@@ -311,12 +325,12 @@ def test_the_example_molecules_have_parameters_and_internal_coordinates(
     name: str, torsions: int
 ) -> None:
     from timewarp_openmm.molecule import molecule_from_topology
-    from timewarp_openmm.simulation.explore import rotor_torsions
+    from timewarp_openmm.molecule.rotatable_torsions import rotatable_torsions
 
     xml = MOLECULES / f"{name}.system.xml"
     molecule = load_molecule(MOLECULES / f"{name}.pdb", None, xml if xml.exists() else None)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
-    assert len(rotor_torsions(atoms)) == torsions
+    assert len(rotatable_torsions(atoms)) == torsions
 
 
 def test_the_default_system_is_the_one_that_the_models_are_for() -> None:

@@ -15,12 +15,13 @@ import networkx as nx
 import torch
 from torch import Tensor, nn
 
+from ...molecule.equivalent_atoms import equivalent_leaves
 from ...molecule.graph import Molecule
 from ..networks.atom_transformer import AtomTransformer
 from ..networks.kernel_attention import kernel_of_squares, squared_distances
 from .conditioners import Condition, Place, Wiring, log_of_finite, may_hold, take
 from .config import AttentionConfig
-from .coordinate_places import ROTOR_SLOTS, TORSION, CoordinatePlaces, alike_leaves
+from .coordinate_places import ROTATABLE_SLOTS, TORSION, CoordinatePlaces
 
 #: nm per bond, in place of a distance where there are no positions.
 BOND_LENGTH = 0.13
@@ -59,7 +60,7 @@ class AttentionContext(nn.Module):
         super().__init__()
         self.num_atoms = molecule.num_atoms
         self.size = 2 if looks_at_x else 0
-        self.known_size = TORSION + 1 + ROTOR_SLOTS if looks_at_x else 0
+        self.known_size = TORSION + 1 + ROTATABLE_SLOTS if looks_at_x else 0
         self.state_size = config.embedding_size + self.known_size
         self.embedding = nn.Parameter(torch.randn(self.num_atoms, config.embedding_size))
         scales = torch.tensor(config.length_scales, dtype=torch.float64)
@@ -85,7 +86,7 @@ class AttentionContext(nn.Module):
     def forward(self, x: Tensor, shape: Tensor, lag: Tensor) -> Condition:
         """Return the condition; arguments as of `Context.forward`."""
         finite = torch.isfinite(lag)
-        # Atoms alike sit at their common centre, so that exchanging them changes nothing.
+        # Equivalent atoms sit at their common centre, so that exchanging them changes nothing.
         squares = squared_distances(self.centres.to(x.dtype) @ x)
         shape = torch.cat([shape, torch.zeros_like(shape[:, :1])], dim=1)
         known = shape.index_select(1, self.known).to(self.embedding.dtype)
@@ -194,9 +195,9 @@ def _token_sources(wiring: Wiring, num_atoms: int, features: int) -> list[int]:
 
 
 def _centres(molecule: Molecule) -> Tensor:
-    """Return the matrix [N, N] that moves atoms alike to their common centre."""
+    """Return the matrix [N, N] that moves equivalent atoms to their common centre."""
     matrix = torch.eye(molecule.num_atoms, dtype=torch.float64)
-    for group in alike_leaves(molecule):
+    for group in equivalent_leaves(molecule):
         rows = torch.tensor(group).unsqueeze(1)
         matrix[rows, rows.T] = 1.0 / len(group)
     return matrix

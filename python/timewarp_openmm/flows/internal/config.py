@@ -54,30 +54,30 @@ class InternalFlowConfig(FlowConfig):
 
     Attributes
     ----------
-    rotor_layers, narrow_layers : int
-        Coupling layers among the rotors, and among the other coordinates given the rotors.
+    rotatable_layers, stiff_layers : int
+        Coupling layers among the rotatable torsions, and among the others given them.
     conditioner : {"mlp", "attention"}
         What steers the couplings: plain networks, or the atom transformer.
-    rotor_hidden, narrow_hidden : int
+    rotatable_hidden, stiff_hidden : int
         Width of the plain networks.
-    rotor_blocks, narrow_blocks : int
+    rotatable_blocks, stiff_blocks : int
         Residual blocks of the plain networks.
     attention : AttentionConfig
         Of the atom transformer.
-    rotor_bins, narrow_bins : int
+    rotatable_bins, stiff_bins : int
         Bins of the splines.
-    narrow_transform : {"spline", "affine"}
-        What narrow coordinates go through: an affine map and then a spline, or the former only.
+    stiff_transform : {"spline", "affine"}
+        What stiff coordinates go through: an affine map and then a spline, or the former only.
     spline_bound : float
-        Standard deviations within which narrow coordinates are bent.
+        Standard deviations within which stiff coordinates are bent.
     whitening : {"full", "diagonal"}
-        Whether linear correlations between narrow coordinates are removed before the first layer.
+        Whether linear correlations between stiff coordinates are removed before the first layer.
     lag_times : tuple of float
         ps; ``inf`` is an independent draw. Without finite ones the flow does not look at x.
     context : int
         Features of x and the lag time that plain networks see at finite lags.
     velocities : bool
-        Whether at finite lags the auxiliary velocities take part: they and the narrow coordinates
+        Whether at finite lags the auxiliary velocities take part: they and the stiff coordinates
         are transformed by turns, given each other. Otherwise, and at an infinite lag always, they
         are drawn from their target density.
     seed : int
@@ -87,15 +87,15 @@ class InternalFlowConfig(FlowConfig):
     coordinates: Literal["internal"] = "internal"
     conditioner: Literal["mlp", "attention"] = "mlp"
     attention: AttentionConfig = AttentionConfig()
-    rotor_layers: Size = 4
-    rotor_hidden: Size = 64
-    rotor_blocks: SizeOrNone = 1
-    rotor_bins: Size = 12
-    narrow_layers: Size = 6
-    narrow_hidden: Size = 128
-    narrow_blocks: SizeOrNone = 1
-    narrow_bins: Size = 8
-    narrow_transform: Literal["spline", "affine"] = "affine"
+    rotatable_layers: Size = 4
+    rotatable_hidden: Size = 64
+    rotatable_blocks: SizeOrNone = 1
+    rotatable_bins: Size = 12
+    stiff_layers: Size = 6
+    stiff_hidden: Size = 128
+    stiff_blocks: SizeOrNone = 1
+    stiff_bins: Size = 8
+    stiff_transform: Literal["spline", "affine"] = "affine"
     spline_bound: Positive = 5.0
     whitening: Literal["full", "diagonal"] = "full"
     lag_times: tuple[float, ...] = Field(default=(math.inf,), min_length=1)

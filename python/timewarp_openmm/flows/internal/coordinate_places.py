@@ -1,18 +1,18 @@
-"""Which atom each shape coordinate belongs to, and which atoms are alike."""
+"""Which atom each shape coordinate belongs to."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 
+from ...molecule.equivalent_atoms import equivalent_leaves
 from ...molecule.graph import Molecule
 from .conditioners import Place, Wiring
 from .shape import ShapeChart
 
-#: Slots of an atom's narrow coordinates: the bond, angle and torsion that place it.
+#: Slots of an atom's stiff coordinates: the bond, angle and torsion that place it.
 BOND, ANGLE, TORSION = range(3)
-#: Behind them, what is known of its rotor: cosine, sine, and where in its sector it is.
-ROTOR_SLOTS = 3
+#: Behind them, what is known of its rotatable torsion: cosine, sine, and where in its sector it is.
+ROTATABLE_SLOTS = 3
 #: Behind these, its auxiliary velocity.
 VELOCITY_SLOTS = 3
 
@@ -26,77 +26,57 @@ class CoordinatePlaces:
 
     Attributes
     ----------
-    rotors : tuple of int, length R
-        The atom that each rotor places.
-    narrow : tuple of Place, length M
+    rotatable : tuple of int, length R
+        The atom that each rotatable torsion places.
+    stiff : tuple of Place, length M
     velocities : tuple of int
         Atoms whose auxiliary velocities take part in the flow.
     """
 
-    rotors: tuple[int, ...]
-    narrow: tuple[Place, ...]
+    rotatable: tuple[int, ...]
+    stiff: tuple[Place, ...]
     velocities: tuple[int, ...]
 
     @property
     def known(self) -> tuple[Place, ...]:
-        """Places of all shape features: what is known of the rotors, and narrow coordinates."""
-        return self._of_rotors() + self.narrow
+        """Places of all shape features: of the rotatable torsions, and stiff coordinates."""
+        return self._of_rotatable() + self.stiff
 
-    def rotor_wiring(self, kept: list[int], changed: list[int]) -> Wiring:
-        """Return the wiring of a coupling of rotors; it is given cosines, then sines."""
-        columns = [(self.rotors[i], slot) for slot in range(2) for i in kept]
-        return Wiring(tuple(columns), 2, tuple((self.rotors[i], 0) for i in changed), 1)
+    def rotatable_wiring(self, kept: list[int], changed: list[int]) -> Wiring:
+        """Return the wiring of a coupling of torsions; it is given cosines, then sines."""
+        columns = [(self.rotatable[i], slot) for slot in range(2) for i in kept]
+        return Wiring(tuple(columns), 2, tuple((self.rotatable[i], 0) for i in changed), 1)
 
-    def narrow_wiring(self, kept: list[int], changed: list[int]) -> Wiring:
-        """Return the wiring of a coupling of narrow coordinates, which is given others of them, the
-        rotors and the velocities."""
-        columns = tuple(self.narrow[i] for i in kept) + self._of_rotors()
-        first = TORSION + 1 + ROTOR_SLOTS
+    def stiff_wiring(self, kept: list[int], changed: list[int]) -> Wiring:
+        """Return the wiring of a coupling of stiff coordinates, which is given others of them, the
+        rotatable torsions and the velocities."""
+        columns = tuple(self.stiff[i] for i in kept) + self._of_rotatable()
+        first = TORSION + 1 + ROTATABLE_SLOTS
         columns += tuple((atom, first + axis) for atom in self.velocities for axis in range(3))
         slots = first + (VELOCITY_SLOTS if self.velocities else 0)
-        return Wiring(columns, slots, tuple(self.narrow[i] for i in changed), TORSION + 1)
+        return Wiring(columns, slots, tuple(self.stiff[i] for i in changed), TORSION + 1)
 
     def velocity_wiring(self) -> Wiring:
         """Return the wiring of a coupling of velocities, which is given the whole shape."""
         targets = tuple((atom, axis) for atom in self.velocities for axis in range(3))
-        return Wiring(self.known, TORSION + 1 + ROTOR_SLOTS, targets, VELOCITY_SLOTS)
+        return Wiring(self.known, TORSION + 1 + ROTATABLE_SLOTS, targets, VELOCITY_SLOTS)
 
-    def _of_rotors(self) -> tuple[Place, ...]:
-        slots = range(TORSION + 1, TORSION + 1 + ROTOR_SLOTS)
-        return tuple((atom, slot) for slot in slots for atom in self.rotors)
+    def _of_rotatable(self) -> tuple[Place, ...]:
+        slots = range(TORSION + 1, TORSION + 1 + ROTATABLE_SLOTS)
+        return tuple((atom, slot) for slot in slots for atom in self.rotatable)
 
 
 def coordinate_places(chart: ShapeChart, molecule: Molecule, velocities: bool) -> CoordinatePlaces:
     """Return the places of a chart's coordinates.
 
-    Velocities of atoms alike stay out of the flow: a proposal's labels do not matter, and so the
-    velocities that go with them must not either.
+    Velocities of equivalent atoms stay out of the flow: a proposal's labels do not matter, and so
+    the velocities that go with them must not either.
     """
     order = chart.internal.order.tolist()
     bonds = [(atom, BOND) for atom in order[1:]]
     angles = [(atom, ANGLE) for atom in order[2:]]
-    torsions = [(order[3 + i], TORSION) for i in chart.narrow_index.tolist()]
-    alike = {atom for group in alike_leaves(molecule) for atom in group}
-    active = [i for i in range(molecule.num_atoms) if i not in alike] if velocities else []
-    rotors = tuple(order[3 + i] for i in chart.rotor_index.tolist())
-    return CoordinatePlaces(rotors, tuple(bonds + angles + torsions), tuple(active))
-
-
-def alike_leaves(molecule: Molecule) -> list[list[int]]:
-    """Return groups of atoms that differ in their labels only: one element, one neighbour.
-
-    Examples
-    --------
-    >>> from timewarp_openmm.molecule.graph import Molecule
-    >>> methyl = Molecule(("C", "H1", "H2", "H3", "F"), ("X",) * 5, (0,) * 5,
-    ...                   ("C", "H", "H", "H", "F"), (12.0, 1.0, 1.0, 1.0, 19.0),
-    ...                   ((0, 1), (0, 2), (0, 3), (0, 4)))
-    >>> alike_leaves(methyl)
-    [[1, 2, 3]]
-    """
-    graph = molecule.graph()
-    groups: dict[tuple[int, str], list[int]] = defaultdict(list)
-    for atom in sorted(graph.nodes):
-        if graph.degree(atom) == 1:
-            groups[next(iter(graph[atom])), molecule.elements[atom]].append(atom)
-    return [group for group in groups.values() if len(group) > 1]
+    torsions = [(order[3 + i], TORSION) for i in chart.stiff_index.tolist()]
+    equivalent = {atom for group in equivalent_leaves(molecule) for atom in group}
+    active = [i for i in range(molecule.num_atoms) if i not in equivalent] if velocities else []
+    rotatable = tuple(order[3 + i] for i in chart.rotatable_index.tolist())
+    return CoordinatePlaces(rotatable, tuple(bonds + angles + torsions), tuple(active))

@@ -49,16 +49,35 @@ class InternalCoordinates(nn.Module):
         ]
         self.num_atoms = zmatrix.num_atoms
         for name, indices in (
-            ("order", order),
-            ("rank", [rank[i] for i in range(zmatrix.num_atoms)]),
             ("bond_reference", [entry[0] for entry in references]),
             ("angle_reference", [entry[1] for entry in references]),
             ("torsion_reference", [entry[2] for entry in references]),
             ("base", base),
         ):
             self.register_buffer(name, torch.tensor(indices, dtype=torch.long), persistent=False)
+        # Which atom is placed where depends on the data in octahedra, so these are kept with them.
+        self.register_buffer("order", torch.tensor(order, dtype=torch.long))
+        self.register_buffer("rank", torch.tensor(order, dtype=torch.long).argsort())
+        self._octahedra = zmatrix.octahedra
         is_offset = torch.tensor([p.sibling is not None for p in zmatrix.placed])
         self.register_buffer("is_offset", is_offset, persistent=False)
+
+    @torch.no_grad()
+    def fit_octahedra(self, positions: Tensor) -> None:
+        """Place that atom of each octahedron as the opposite one which is it in positions
+        [F, N, 3]."""
+        for octahedron in self._octahedra:
+            atoms = torch.tensor([*octahedron.around, octahedron.opposite])
+            centre = positions[:, octahedron.centre, None]
+            towards = positions[:, octahedron.sixth, None] - centre
+            along = dot(positions[:, atoms] - centre, towards).mean(0)
+            found = self.order == atoms[along.argmin()]
+            opposite = torch.nonzero(torch.isin(self.order, atoms)).flatten()[-1]
+            self.order[found], self.order[opposite] = (
+                self.order[opposite].clone(),
+                self.order[found].clone(),
+            )
+        self.rank.copy_(self.order.argsort())
 
     @torch.jit.export
     def to_internal(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,8 +16,8 @@ _LOG_SCALE_BOUND = 2.0
 MakeConditioner = Callable[[Wiring, int], nn.Module]
 
 
-class RotorCoupling(nn.Module):
-    """Circular spline of some rotors, given the other rotors and the condition.
+class RotatableCoupling(nn.Module):
+    """Circular spline of some rotatable torsions, given the others and the condition.
 
     Parameters
     ----------
@@ -42,26 +42,26 @@ class RotorCoupling(nn.Module):
         kept, changed = _register_split(self, transformed)
         self.parameters_each = circle_parameters(bins)
         self.conditioner = make_conditioner(
-            places.rotor_wiring(kept, changed), self.parameters_each
+            places.rotatable_wiring(kept, changed), self.parameters_each
         )
 
     def forward(
-        self, rotors: Tensor, condition: Condition, to_noise: bool
+        self, rotatable: Tensor, condition: Condition, to_noise: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return rotors [B, R] transformed, and the log-determinant [B]."""
-        kept = take(rotors, self.kept)
+        """Return rotatable torsions [B, R] transformed, and the log-determinant [B]."""
+        kept = take(rotatable, self.kept)
         given = torch.cat([torch.cos(kept), torch.sin(kept)], dim=1)
         parameters = self.conditioner(given, condition)
         changed, log_slope = circle_spline(
-            take(rotors, self.changed),
-            parameters.view(rotors.size(0), -1, self.parameters_each),
+            take(rotatable, self.changed),
+            parameters.view(rotatable.size(0), -1, self.parameters_each),
             not to_noise,
         )
         return take(torch.cat([kept, changed], dim=1), self.back), log_slope.sum(1)
 
 
-class NarrowCoupling(nn.Module):
-    """Affine map and spline of some narrow coordinates, given the others, more, and the condition.
+class StiffCoupling(nn.Module):
+    """Affine map and spline of some stiff coordinates, given the others, more, and the condition.
 
     Parameters
     ----------
@@ -92,20 +92,20 @@ class NarrowCoupling(nn.Module):
         self.bound = bound
         self.parameters_each = 2 + (line_parameters(bins) if bins > 0 else 0)
         self.conditioner = make_conditioner(
-            places.narrow_wiring(kept, changed), self.parameters_each
+            places.stiff_wiring(kept, changed), self.parameters_each
         )
 
     def forward(
-        self, narrow: Tensor, features: Tensor, condition: Condition, to_noise: bool
+        self, stiff: Tensor, features: Tensor, condition: Condition, to_noise: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return narrow coordinates [B, M] transformed, and the log-determinant [B].
+        """Return stiff coordinates [B, M] transformed, and the log-determinant [B].
 
-        ``features`` [B, F] are those of the rotors, then the velocities that take part.
+        ``features`` [B, F] are those of the rotatable torsions, then the velocities that take part.
         """
-        kept = take(narrow, self.kept)
-        changed = take(narrow, self.changed)
+        kept = take(stiff, self.kept)
+        changed = take(stiff, self.changed)
         parameters = self.conditioner(torch.cat([kept, features], dim=1), condition)
-        parameters = parameters.view(narrow.size(0), -1, self.parameters_each)
+        parameters = parameters.view(stiff.size(0), -1, self.parameters_each)
         log_scale = bounded_log_scale(parameters[..., 0]).double()
         shift = parameters[..., 1].double()
         if to_noise:

@@ -1,14 +1,21 @@
-"""Shape coordinates: a conformation as rotors on the circle and whitened narrow numbers.
+"""Shape coordinates: a conformation as rotatable torsions on the circle and whitened stiff numbers.
 
-Atoms that are alike and turn together, such as the hydrogens of a methyl group, are relabelled
+The chart covers every conformation of the right chirality. Torsions that may be anywhere (about
+bonds that turn, in rings that flip, at atoms that invert) stay on the whole circle, which is
+stretched where the peaks of a ring lie near each other; the chart of all others is cut opposite of
+where they lie. What a stiff coordinate is on average depends on the rotatable torsions, most
+of all in rings that flip, so the best linear guess from them is taken off before the rest is
+whitened.
+
+Equivalent atoms that turn together, such as the hydrogens of a methyl group, are relabelled
 cyclically until their mean torsion lies in one sector of the circle, and the angle within the
-sector, times the fold, is the rotor. What a flow says about the relabelled molecule is then the
-same for all labellings: its density has the exact symmetry.
+sector, times the fold, is the rotatable torsion. What a flow says about the relabelled molecule
+is then the same for all labellings: its density has the exact symmetry.
 
 With offsets delta_i (0 <= delta_i < 2 pi, ascending) of n such atoms from the first one's torsion
 t, the mean torsion tau = t + sum_i delta_i / n grows by exactly 2 pi / n when the labels move on by
-one. So the n sectors of tau hold one labelling each. The fold's factor n from tau to the rotor and
-the probability 1/n of each sector cancel.
+one. So the n sectors of tau hold one labelling each. The fold's factor n from tau to the rotatable
+torsion and the probability 1/n of each sector cancel.
 """
 
 import math
@@ -20,11 +27,16 @@ from torch import Tensor, nn
 
 from ...molecule.graph import Molecule
 from ...molecule.zmatrix import CoordinateKind, ZMatrix, build_zmatrix
+from .chirality import Chirality
 from .coordinates import InternalCoordinates, wrap
-from .label_chirality import LabelHands
 
 #: Least eigenvalue of the correlation matrix that whitening scales up fully.
 _LEAST_EIGENVALUE = 1e-4
+#: Added to the variances of the torsions' features, of order 1, so that a linear guess from a
+#: torsion that hardly moves does not follow noise.
+_RIDGE = 1e-2
+#: How many times farther from each other the peaks of a ring's torsion are put.
+_PUCKER_STRETCH = 2.5
 
 
 class Float64Buffers(nn.Module):
@@ -45,26 +57,26 @@ class Float64Buffers(nn.Module):
         return self
 
 
-class SymmetricRotors(Float64Buffers):
-    """Rotors of one fold n: the relabelling of their atoms, and its undoing.
+class SymmetricTorsions(Float64Buffers):
+    """Rotatable torsions of one fold n: the relabelling of their atoms, and its undoing.
 
     Parameters
     ----------
     members : list of G lists of n int
         Places of the atoms in the Z-matrix's order.
-    rotors : list of G int
-        Their places among all rotors.
+    rotatable : list of G int
+        Their places among all rotatable torsions.
     """
 
     members: Tensor
-    rotors: Tensor
+    rotatable: Tensor
     centre: Tensor
 
-    def __init__(self, members: list[list[int]], rotors: list[int]) -> None:
+    def __init__(self, members: list[list[int]], rotatable: list[int]) -> None:
         super().__init__()
         self.fold = len(members[0])
         self.register_buffer("members", torch.tensor(members))
-        self.register_buffer("rotors", torch.tensor(rotors), persistent=False)
+        self.register_buffer("rotatable", torch.tensor(rotatable), persistent=False)
         # Rotor angle / rad in the middle of the sectors.
         self.register_buffer("centre", torch.zeros(len(members), dtype=torch.float64))
 
@@ -96,6 +108,13 @@ class SymmetricRotors(Float64Buffers):
     def _mean_torsion(self, absolute: Tensor) -> Tensor:
         return absolute.mean(2)
 
+    def in_order(self, torsions: Tensor) -> Tensor:
+        """Return in which rows [B] the members follow each other around the axis as they do in the
+        data. Otherwise they would have to pass through each other."""
+        offsets = torch.remainder(self._take(torsions, 0)[:, :, 1:], (2 * math.pi))
+        rises = offsets[:, :, 1:] > offsets[:, :, :-1]
+        return rises.flatten(1).all(1)
+
     def _relabel(self, values: Tensor, by: Tensor) -> Tensor:
         places = torch.arange(self.fold, device=values.device)
         return values.gather(2, torch.remainder(places + by.unsqueeze(2), self.fold))
@@ -103,16 +122,16 @@ class SymmetricRotors(Float64Buffers):
     def to_sector(
         self, bonds: Tensor, angles: Tensor, torsions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the coordinates relabelled, the first torsion replaced by the rotor angle, and
-        the sectors [B, G]."""
+        """Return the coordinates relabelled, the first torsion replaced by the rotatable
+        torsion, and the sectors [B, G]."""
         absolute = self._absolute(torsions)
         turned = self.fold * self._mean_torsion(absolute) - self.centre
         turns = torch.floor((turned + math.pi) / (2 * math.pi))
-        rotor = turned - (2 * math.pi) * turns
+        rotatable = turned - (2 * math.pi) * turns
         sector = torch.remainder(turns, self.fold).long()
         absolute = self._relabel(absolute, -sector)
         offsets = wrap(absolute[:, :, 1:] - absolute[:, :, :1])
-        torsions = self._put(torsions, 0, torch.cat([rotor.unsqueeze(2), offsets], dim=2))
+        torsions = self._put(torsions, 0, torch.cat([rotatable.unsqueeze(2), offsets], dim=2))
         bonds = self._put(bonds, 2, self._relabel(self._take(bonds, 2), -sector))
         angles = self._put(angles, 1, self._relabel(self._take(angles, 1), -sector))
         return bonds, angles, torsions, sector
@@ -136,46 +155,54 @@ class SymmetricRotors(Float64Buffers):
 
 
 class Puckers(Float64Buffers):
-    """Ring torsions with several peaks: half the circle around them, stretched to all of it.
+    """Ring torsions with several peaks: where these lie, the circle is stretched.
 
-    The other half would put the ring on the wrong side of its own hydrogens.
+    An angle phi from the middle of the data becomes 2 atan(k tan(phi / 2)), which takes the circle
+    to itself: the peaks of a ring, which are near each other, move apart, and a flow that has
+    learned nothing puts more of its proposals between them than on the far side, where no ring
+    closes.
 
     Parameters
     ----------
-    rotors : list of P int
-        Their places among all rotors.
-    columns : list of P int
-        Their places among all torsions.
+    rotatable : list of P int
+        Their places among all rotatable torsions.
     """
 
-    rotors: Tensor
-    columns: Tensor
+    rotatable: Tensor
     centre: Tensor
 
-    def __init__(self, rotors: list[int], columns: list[int]) -> None:
+    def __init__(self, rotatable: list[int]) -> None:
         super().__init__()
-        self.log_volume = -len(rotors) * math.log(2.0)
-        self.register_buffer("rotors", torch.tensor(rotors, dtype=torch.long), persistent=False)
-        self.register_buffer("columns", torch.tensor(columns, dtype=torch.long), persistent=False)
-        self.register_buffer("centre", torch.zeros(len(rotors), dtype=torch.float64))
+        self.stretch = _PUCKER_STRETCH
+        self.register_buffer(
+            "rotatable", torch.tensor(rotatable, dtype=torch.long), persistent=False
+        )
+        self.register_buffer("centre", torch.zeros(len(rotatable), dtype=torch.float64))
 
-    def fit(self, torsions: Tensor) -> None:
-        """Put the middle of each window where it leaves most room on both sides of all frames."""
-        sine, cosine = torch.sin(torsions), torch.cos(torsions)
-        mean = torch.atan2(sine.mean(0), cosine.mean(0))[self.columns]
-        away = wrap(torsions[:, self.columns] - mean)
+    def fit(self, rotatable: Tensor) -> None:
+        """Put the middle where it leaves most room on both sides of all frames' torsions [F, R]."""
+        angles = rotatable[:, self.rotatable]
+        mean = torch.atan2(torch.sin(angles).mean(0), torch.cos(angles).mean(0))
+        away = wrap(angles - mean)
         self.centre.copy_(wrap(mean + 0.5 * (away.amin(0) + away.amax(0))))
 
-    def to_circle(self, rotors: Tensor) -> tuple[Tensor, Tensor]:
-        """Return rotors [B, R] with the windows stretched, and which rows [B] are within them."""
-        away = wrap(rotors.index_select(1, self.rotors) - self.centre)
-        inside = (away.abs() < 0.5 * math.pi).all(1)
-        return rotors.index_copy(1, self.rotors, wrap(2.0 * away)), inside
+    def to_circle(self, rotatable: Tensor) -> tuple[Tensor, Tensor]:
+        """Return rotatable torsions [B, R] stretched, and the log-determinant [B]."""
+        away, log_slope = _stretched(
+            wrap(rotatable.index_select(1, self.rotatable) - self.centre), self.stretch
+        )
+        return rotatable.index_copy(1, self.rotatable, away), log_slope
 
-    def from_circle(self, rotors: Tensor) -> Tensor:
-        """Undo `to_circle`."""
-        away = 0.5 * rotors.index_select(1, self.rotors)
-        return rotors.index_copy(1, self.rotors, wrap(away + self.centre))
+    def from_circle(self, rotatable: Tensor) -> tuple[Tensor, Tensor]:
+        """Undo `to_circle`; the log-determinant is that of the way back."""
+        away, log_slope = _stretched(rotatable.index_select(1, self.rotatable), 1 / self.stretch)
+        return rotatable.index_copy(1, self.rotatable, wrap(away + self.centre)), log_slope
+
+
+def _stretched(angle: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    sine, cosine = torch.sin(0.5 * angle), torch.cos(0.5 * angle)
+    slope = factor / (cosine.square() + (factor * sine).square())
+    return wrap(2 * torch.atan2(factor * sine, cosine)), torch.log(slope).sum(1)
 
 
 class ShapeChart(Float64Buffers):
@@ -183,16 +210,16 @@ class ShapeChart(Float64Buffers):
 
     Attributes
     ----------
-    num_rotors, num_narrow : int
+    num_rotatable, num_stiff : int
         R and M, with R + M = 3N - 6.
     """
 
-    rotor_index: Tensor
-    narrow_index: Tensor
+    rotatable_index: Tensor
+    stiff_index: Tensor
     fold: Tensor
     centre: Tensor
-    half_width: Tensor
     mean: Tensor
+    slope: Tensor
     whiten: Tensor
     unwhiten: Tensor
     log_scale: Tensor
@@ -202,40 +229,37 @@ class ShapeChart(Float64Buffers):
         super().__init__()
         zmatrix = build_zmatrix(molecule)
         self.internal = InternalCoordinates(zmatrix)
-        self.labels = LabelHands(molecule)
+        self.chirality = Chirality(molecule)
         kinds = zmatrix.torsion_kinds
-        circular = (CoordinateKind.ROTOR, CoordinateKind.PUCKER)
-        rotors = [i for i, kind in enumerate(kinds) if kind in circular]
-        narrow = [i for i, kind in enumerate(kinds) if kind not in circular]
-        self.num_rotors = len(rotors)
-        self.num_narrow = 3 * zmatrix.num_atoms - 6 - len(rotors)
-        symmetric = _symmetric_rotors(zmatrix, rotors)
+        rotatable = [i for i, kind in enumerate(kinds) if kind.is_circular]
+        stiff = [i for i, kind in enumerate(kinds) if not kind.is_circular]
+        self.num_rotatable = len(rotatable)
+        self.num_stiff = 3 * zmatrix.num_atoms - 6 - len(rotatable)
+        symmetric = _symmetric_torsions(zmatrix, rotatable)
         self.symmetric = nn.ModuleList(symmetric)
-        flips = [i for i in rotors if kinds[i] is CoordinateKind.PUCKER]
-        self.puckers = Puckers([rotors.index(i) for i in flips], flips)
-        fold = torch.ones(len(rotors), dtype=torch.float64)
+        flips = [i for i in rotatable if kinds[i] is CoordinateKind.PUCKER]
+        self.puckers = Puckers([rotatable.index(i) for i in flips])
+        fold = torch.ones(len(rotatable), dtype=torch.float64)
         for group in symmetric:
-            fold[group.rotors] = group.fold
-        self._handed = [(i, zmatrix.placed[i].handed, zmatrix.placed[i].offset) for i in narrow]
-        self._centres = [molecule.describe_atom(p.references[0]) for p in zmatrix.placed]
-        size = self.num_narrow
+            fold[group.rotatable] = group.fold
+        size = self.num_stiff
         for name, buffer in (
-            ("centre", torch.zeros(len(narrow), dtype=torch.float64)),
-            ("half_width", torch.full((len(narrow),), math.pi, dtype=torch.float64)),
+            ("centre", torch.zeros(len(stiff), dtype=torch.float64)),
             ("mean", torch.zeros(size, dtype=torch.float64)),
+            ("slope", torch.zeros((3 * len(rotatable), size), dtype=torch.float64)),
             ("whiten", torch.eye(size, dtype=torch.float64)),
             ("unwhiten", torch.eye(size, dtype=torch.float64)),
             ("log_scale", torch.zeros((), dtype=torch.float64)),
             ("fitted", torch.tensor(False)),
         ):
             self.register_buffer(name, buffer)
-        for name, indices in (("rotor_index", rotors), ("narrow_index", narrow)):
+        for name, indices in (("rotatable_index", rotatable), ("stiff_index", stiff)):
             self.register_buffer(name, torch.tensor(indices, dtype=torch.long), persistent=False)
         self.register_buffer("fold", fold, persistent=False)
 
     @torch.no_grad()
     def fit(self, positions: Tensor, weights: Tensor, full: bool) -> None:
-        """Measure where narrow coordinates lie and how they vary.
+        """Measure where stiff coordinates lie, how they follow the torsions and how they vary.
 
         Parameters
         ----------
@@ -247,21 +271,40 @@ class ShapeChart(Float64Buffers):
         Raises
         ------
         ValueError
-            If a chiral centre has both hands in the data.
+            If a coordinate never changes.
         """
         weights = weights.double()
-        self.labels.fit(positions)
-        positions = self.labels.relabel(positions, self.labels.mirrored(positions))
+        self.internal.fit_octahedra(positions)
+        self.chirality.fit(positions, weights)
+        positions = self.chirality.relabel(positions, self.chirality.mirrored(positions))
         bonds, angles, torsions = self.internal.to_internal(positions)
         for group in self.symmetric:
             group.fit(torsions, weights)  # type: ignore[operator]
         bonds, angles, torsions, _ = self._to_sectors(bonds, angles, torsions)
-        self.puckers.fit(torsions)
-        self._fit_windows(torsions, weights)
-        raw = torch.cat([bonds, angles, wrap(torsions[:, self.narrow_index] - self.centre)], dim=1)
-        mean = (weights[:, None] * raw).sum(0)
-        centred = raw - mean
+        stiff = torsions[:, self.stiff_index]
+        # The chart of each is cut opposite of its mean, where it never comes.
+        sine = (weights[:, None] * torch.sin(stiff)).sum(0)
+        cosine = (weights[:, None] * torch.cos(stiff)).sum(0)
+        self.centre.copy_(torch.atan2(sine, cosine))
+        raw = torch.cat([bonds, angles, wrap(stiff - self.centre)], dim=1)
+        self.puckers.fit(torsions[:, self.rotatable_index])
+        rotatable, _ = self.puckers.to_circle(torsions[:, self.rotatable_index])
+        self._fit_slope(self.rotatable_features(rotatable), raw, weights)
+        rest = raw - self._guess(rotatable)
+        self._fit_whitening(rest.T @ (weights[:, None] * rest), full)
+        self.fitted.fill_(True)
+
+    def _fit_slope(self, features: Tensor, raw: Tensor, weights: Tensor) -> None:
+        """Find the best linear guess of the stiff coordinates from the torsions' features."""
+        mean, known = (weights @ raw), (weights @ features)
+        centred = features - known
         covariance = centred.T @ (weights[:, None] * centred)
+        ridge = _RIDGE * torch.eye(len(covariance), dtype=torch.float64)
+        crossed = centred.T @ (weights[:, None] * (raw - mean))
+        self.slope.copy_(torch.linalg.solve(covariance + ridge, crossed))
+        self.mean.copy_(mean - known @ self.slope)
+
+    def _fit_whitening(self, covariance: Tensor, full: bool) -> None:
         scale = covariance.diagonal().sqrt()
         if bool((scale < 1e-9).any()):
             raise ValueError(
@@ -273,52 +316,32 @@ class ShapeChart(Float64Buffers):
             values, vectors = torch.linalg.eigh(covariance / scale / scale[:, None])
             root = vectors * values.clamp(min=_LEAST_EIGENVALUE).sqrt() @ vectors.T
         unwhiten = root * scale
-        self.mean.copy_(mean)
         self.unwhiten.copy_(unwhiten)
         self.whiten.copy_(torch.linalg.inv(unwhiten))
         self.log_scale.copy_(torch.linalg.slogdet(unwhiten).logabsdet)
-        self.fitted.fill_(True)
 
-    def _fit_windows(self, torsions: Tensor, weights: Tensor) -> None:
-        """Put each narrow torsion's chart around where it lies.
+    def rotatable_features(self, rotatable: Tensor) -> Tensor:
+        """Return what is known of the rotatable torsions [B, R], as [B, 3 R]."""
+        # At the ends of a sector labels change, which symmetric torsions' own angles tell.
+        symmetric = torch.where(self.fold > 1, rotatable / math.pi, torch.zeros_like(rotatable))
+        return torch.cat([torch.cos(rotatable), torch.sin(rotatable), symmetric], dim=1)
 
-        An offset is never 0, so its chart is cut there; if the centre cannot turn inside out, it
-        ends at pi as well, so that no flow can give the other hand. The chart of other torsions is
-        cut opposite of their mean.
-        """
-        for place, (column, handed, offset) in enumerate(self._handed):
-            torsion = torsions[:, column]
-            if handed:
-                positive = torsion > 0
-                if bool(positive.any()) and not bool(positive.all()):
-                    minority = torch.minimum(positive.sum(), (~positive).sum())
-                    raise ValueError(
-                        f"{self._centres[column]} has both hands: {int(minority)} of "
-                        f"{len(torsion)} frames differ from the rest; drop the runs in which it "
-                        "turned inside out"
-                    )
-                self.centre[place] = math.pi / 2 if bool(positive[0]) else -math.pi / 2
-                self.half_width[place] = math.pi / 2
-            elif offset:
-                self.centre[place] = math.pi
-            else:
-                sine = (weights * torch.sin(torsion)).sum()
-                cosine = (weights * torch.cos(torsion)).sum()
-                self.centre[place] = torch.atan2(sine, cosine)
+    def _guess(self, rotatable: Tensor) -> Tensor:
+        return self.mean + self.rotatable_features(rotatable) @ self.slope
 
     def _to_sectors(
         self, bonds: Tensor, angles: Tensor, torsions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         sectors = torch.zeros(
-            (bonds.size(0), self.num_rotors), dtype=torch.long, device=bonds.device
+            (bonds.size(0), self.num_rotatable), dtype=torch.long, device=bonds.device
         )
         for group in self.symmetric:
             bonds, angles, torsions, sector = group.to_sector(bonds, angles, torsions)  # type: ignore[operator]
-            sectors = sectors.index_copy(1, group.rotors, sector)  # type: ignore[arg-type]
+            sectors = sectors.index_copy(1, group.rotatable, sector)  # type: ignore[arg-type]
         return bonds, angles, torsions, sectors
 
     def to_shape(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the shape of conformations, whatever the hand of labels of atoms alike.
+        """Return the shape of conformations, whichever equivalent atoms bear which labels.
 
         Parameters
         ----------
@@ -326,83 +349,91 @@ class ShapeChart(Float64Buffers):
 
         Returns
         -------
-        rotors : Tensor [B, R], rad, in [-pi, pi)
+        rotatable : Tensor [B, R], rad, in [-pi, pi)
         sectors : Tensor [B, R], int64
-            Sector of each symmetric rotor; 0 for the others.
-        narrow : Tensor [B, M]
+            Sector of each symmetric rotatable torsion; 0 for the others.
+        stiff : Tensor [B, M]
             Whitened.
         log_volume : Tensor [B]
-            Log of the shape's volume element per volume of (rotors, narrow), in logs of nm; the
-            density of positions is that of (rotors, sectors, narrow) divided by it. inf outside
+            Log of the shape's volume element per volume of (rotatable, stiff), in logs of nm; the
+            density of positions is that of (rotatable, sectors, stiff) divided by it. inf outside
             of the chart, where the density is zero.
         """
         self._check_fitted()
-        positions = self.labels.relabel(positions, self.labels.mirrored(positions))
+        positions = self.chirality.relabel(positions, self.chirality.mirrored(positions))
         bonds, angles, torsions = self.internal.to_internal(positions)
         bonds, angles, torsions, sectors = self._to_sectors(bonds, angles, torsions)
-        rotors, flipped_inside = self.puckers.to_circle(torsions.index_select(1, self.rotor_index))
-        torsion = wrap(torsions.index_select(1, self.narrow_index) - self.centre)
-        inside = self._inside(bonds, angles, torsion) & flipped_inside
+        rotatable, log_stretch = self.puckers.to_circle(
+            torsions.index_select(1, self.rotatable_index)
+        )
+        torsion = wrap(torsions.index_select(1, self.stiff_index) - self.centre)
+        inside = self._inside(bonds, angles, torsion, torsions)
+        inside = inside & ~self.chirality.inverted(positions).any(1)
         raw = torch.cat([bonds, angles, torsion], dim=1)
-        log_volume = self._log_volume(bonds, angles)
+        log_volume = self._log_volume(bonds, angles) - log_stretch
         log_volume = torch.where(inside, log_volume, torch.full_like(log_volume, math.inf))
-        return rotors, sectors, (raw - self.mean) @ self.whiten, log_volume
+        return rotatable, sectors, (raw - self._guess(rotatable)) @ self.whiten, log_volume
 
     def to_positions(
-        self, rotors: Tensor, sectors: Tensor, narrow: Tensor, frame: Tensor
+        self, rotatable: Tensor, sectors: Tensor, stiff: Tensor, frame: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return positions [B, N, 3] / nm in float64 and the log volume element [B] as `to_shape`
-        has it. The positions are in the frame of `frame` [B or 1, N, 3] and keep the hand of its
-        labels. Outside of the chart both are NaN."""
+        has it. The positions are in the frame of `frame` [B or 1, N, 3] and keep the chirality of
+        its labels. Outside of the chart both are NaN."""
         self._check_fitted()
-        raw = narrow @ self.unwhiten + self.mean
+        raw = stiff @ self.unwhiten + self._guess(rotatable)
         num_bonds, num_angles = self.internal.num_atoms - 1, self.internal.num_atoms - 2
         bonds = raw[:, :num_bonds]
         angles = raw[:, num_bonds : num_bonds + num_angles]
         torsion = raw[:, num_bonds + num_angles :]
-        inside = self._inside(bonds, angles, torsion)
         torsions = torch.empty((raw.size(0), num_bonds - 2), dtype=raw.dtype, device=raw.device)
-        torsions = torsions.index_copy(1, self.rotor_index, self.puckers.from_circle(rotors))
-        torsions = torsions.index_copy(1, self.narrow_index, torsion + self.centre)
-        log_volume = self._log_volume(bonds, angles)
+        relaxed, log_stretch = self.puckers.from_circle(rotatable)
+        torsions = torsions.index_copy(1, self.rotatable_index, relaxed)
+        torsions = torsions.index_copy(1, self.stiff_index, torsion + self.centre)
+        inside = self._inside(bonds, angles, torsion, torsions)
+        log_volume = self._log_volume(bonds, angles) + log_stretch
         for group in self.symmetric:
-            sector = sectors.index_select(1, group.rotors)  # type: ignore[arg-type]
+            sector = sectors.index_select(1, group.rotatable)  # type: ignore[arg-type]
             bonds, angles, torsions = group.from_sector(bonds, angles, torsions, sector)  # type: ignore[operator]
-        mirrored = self.labels.mirrored(frame)
-        frame = self.labels.relabel(frame, mirrored)
+        mirrored = self.chirality.mirrored(frame)
+        frame = self.chirality.relabel(frame, mirrored)
         positions = self.internal.to_positions(bonds, angles, torsions, frame)
-        # Where a ring closes from the wrong side its labels get another hand.
-        inside = inside & ~self.labels.mirrored(positions).any(1)
-        positions = self.labels.relabel(positions, mirrored)
+        # A ring that closes from the wrong side turns its labels, and centres, inside out.
+        inside = inside & ~self.chirality.mirrored(positions).any(1)
+        inside = inside & ~self.chirality.inverted(positions).any(1)
+        positions = self.chirality.relabel(positions, mirrored)
         nowhere = torch.full_like(log_volume, math.nan)
         positions = torch.where(inside.view(-1, 1, 1), positions, nowhere.view(-1, 1, 1))
         return positions, torch.where(inside, log_volume, nowhere)
 
     def _log_volume(self, bonds: Tensor, angles: Tensor) -> Tensor:
-        return self.log_scale + self.puckers.log_volume + self.internal.log_volume(bonds, angles)
+        return self.log_scale + self.internal.log_volume(bonds, angles)
 
     def frame_axes(self, positions: Tensor) -> Tensor:
         """Return the axes [B, 3, 3] (rows) of the frame in which `to_positions` places atoms, given
         these positions; it is the same for what has been placed."""
-        labels = self.labels
-        return self.internal.axes(labels.relabel(positions, labels.mirrored(positions)))
+        mirrored = self.chirality.mirrored(positions)
+        return self.internal.axes(self.chirality.relabel(positions, mirrored))
 
-    def _inside(self, bonds: Tensor, angles: Tensor, torsion: Tensor) -> Tensor:
+    def _inside(self, bonds: Tensor, angles: Tensor, torsion: Tensor, torsions: Tensor) -> Tensor:
         lengths = (bonds > 0).all(1)
         bends = ((angles > 0) & (angles < math.pi)).all(1)
-        return lengths & bends & (torsion.abs() <= self.half_width).all(1)
+        inside = lengths & bends & (torsion.abs() <= math.pi).all(1)
+        for group in self.symmetric:
+            inside = inside & group.in_order(torsions)  # type: ignore[operator]
+        return inside
 
     def _check_fitted(self) -> None:
         if not bool(self.fitted):
             raise RuntimeError("call fit_normalisation with training positions first")
 
 
-def _symmetric_rotors(zmatrix: ZMatrix, rotors: Sequence[int]) -> list[SymmetricRotors]:
+def _symmetric_torsions(zmatrix: ZMatrix, rotatable: Sequence[int]) -> list[SymmetricTorsions]:
     place = {p.atom: i for i, p in enumerate(zmatrix.placed)}
-    groups = [[place[atom] for atom in group] for group in zmatrix.symmetric_rotors]
+    groups = [[place[atom] for atom in group] for group in zmatrix.symmetric_torsions]
     modules = []
-    for fold in (2, 3):
+    for fold in (2, 3, 4):
         alike = [group for group in groups if len(group) == fold]
         if alike:
-            modules.append(SymmetricRotors(alike, [rotors.index(group[0]) for group in alike]))
+            modules.append(SymmetricTorsions(alike, [rotatable.index(group[0]) for group in alike]))
     return modules

@@ -1,0 +1,26 @@
+"""Atoms that differ in their labels only."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from .graph import Molecule
+
+
+def equivalent_leaves(molecule: Molecule) -> list[list[int]]:
+    """Return groups of equivalent atoms that carry nothing else: one element, one neighbour.
+
+    Examples
+    --------
+    >>> methyl = Molecule(("C", "H1", "H2", "H3", "F"), ("X",) * 5, (0,) * 5,
+    ...                   ("C", "H", "H", "H", "F"), (12.0, 1.0, 1.0, 1.0, 19.0),
+    ...                   ((0, 1), (0, 2), (0, 3), (0, 4)))
+    >>> equivalent_leaves(methyl)
+    [[1, 2, 3]]
+    """
+    graph = molecule.graph()
+    groups: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for atom in sorted(graph.nodes):
+        if graph.degree(atom) == 1:
+            groups[next(iter(graph[atom])), molecule.elements[atom]].append(atom)
+    return [group for group in groups.values() if len(group) > 1]
