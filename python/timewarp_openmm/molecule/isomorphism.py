@@ -18,7 +18,7 @@ from networkx.algorithms.isomorphism import GraphMatcher
 from numpy.typing import NDArray
 
 from .graph import Molecule
-from .stereochemistry import amide_torsions, chirality_centres
+from .stereochemistry import chirality_centres, fixed_torsions
 from .torsions import torsion
 
 #: A colour for each core atom.
@@ -68,7 +68,7 @@ class Core:
             core,
             hydrogens,
             {c: atoms for c, atoms in around.items() if len(atoms) > 2},
-            [t for t in amide_torsions(molecule) if all(i in core for i in t)],
+            [t for t in fixed_torsions(molecule) if all(i in core for i in t)],
         )
 
 
@@ -87,7 +87,7 @@ def find_isomorphism(
 
     Elements and bonds agree. Where that leaves a choice, the chirality of every centre agrees if
     positions are given, and so does cis or trans of equivalent atoms about a bond that does not
-    turn (amides); then names are kept where they tell atoms apart, then the order.
+    turn (amides, double bonds); then names are kept where they tell atoms apart, then the order.
 
     Raises
     ------
