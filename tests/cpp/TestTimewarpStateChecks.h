@@ -296,7 +296,8 @@ void testWhatChangesBetweenSteps(Platform& platform) {
     // Draws of a shape and steps of a walk, and then draws alone.
 
     TimewarpMCMCIntegrator mixed(modelPath("framed_or_walk", 4));
-    Context held(*createHeldCluster(20.0), mixed, platform);
+    auto heldSystem = createHeldCluster(20.0);
+    Context held(*heldSystem, mixed, platform);
     held.setPositions(startAt(Vec3()));
     mixed.step(20);
     mixed.setLagWeights({0, 1});
