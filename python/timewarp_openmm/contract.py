@@ -249,20 +249,6 @@ class _Entries(_Strict):
     package_version: str = ""
 
 
-def molecule_from_dict(content: dict[str, Any]) -> Molecule:
-    """Read a Molecule back from what `dataclasses.asdict` and JSON made of it.
-
-    Raises
-    ------
-    ContractError
-        If an entry is missing or malformed.
-    """
-    try:
-        return _MoleculeEntries.model_validate(content).to_molecule()
-    except ValidationError as error:
-        raise ContractError(f"of the molecule, {_first_error(error)}") from error
-
-
 def read_metadata(path: str | Path) -> ModelMetadata:
     """Read a model's metadata.
 

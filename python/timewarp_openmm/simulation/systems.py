@@ -140,7 +140,7 @@ def named_molecule(name: str) -> MolecularSystem:
 
 def structure_file(name: str) -> resources.abc.Traversable:
     """Return the PDB file of a named molecule."""
-    return resources.files(__package__) / "structures" / f"{name}.pdb"
+    return resources.files("timewarp_openmm") / "data" / "structures" / f"{name}.pdb"
 
 
 def load_molecule(

@@ -4,13 +4,15 @@ import json
 import warnings
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from command_line import run
 from openmm import app, unit
 
-from timewarp_openmm.contract import molecule_from_dict
+from timewarp_openmm import pretrained, read_metadata
+from timewarp_openmm.contract import ContractError, ModelMetadata
 from timewarp_openmm.molecule import Molecule, molecule_from_topology
 from timewarp_openmm.molecule.structure_files import load_structure
 from timewarp_openmm.simulation.systems import load_molecule, structure_file
@@ -80,19 +82,25 @@ def test_numbers_chain_and_insertion_code_are_kept(crystal: Path) -> None:
     assert residue_labels(molecule) == LABELS
     assert molecule.describe_atom(8) == "B:ALA0:CA (atom 8)"
     # In a model's metadata, too.
-    assert molecule_from_dict(json.loads(json.dumps(asdict(molecule)))) == molecule
+    assert as_a_model_says(asdict(molecule)) == molecule
     residues = list(reader_topology(molecule).residues)
     assert [(r.chain.chain_id, r.resSeq) for r in residues] == [("B", -1), ("B", 0), ("B", 0)]
+
+
+def as_a_model_says(molecule: dict[str, Any]) -> Molecule | None:
+    """Return what a model's metadata with this entry are read as."""
+    metadata = json.loads(read_metadata(pretrained("alanine-dipeptide")).to_json())
+    return ModelMetadata.from_json(json.dumps({**metadata, "molecule": molecule})).molecule
 
 
 def test_models_that_do_not_know_the_file_count_residues(crystal: Path) -> None:
     content = asdict(molecule_from_topology(load_structure(crystal)[0]))
     for name in ("residue_ids", "insertion_codes", "chain_ids"):
         content.pop(name)
-    assert residue_labels(molecule_from_dict(content)) == ["ACE1", "ALA2", "NME3"]
+    assert residue_labels(as_a_model_says(content)) == ["ACE1", "ALA2", "NME3"]
     content["chain_ids"] = ["A"]
-    with pytest.raises(ValueError, match="chain_ids names 1 atoms of 22"):
-        molecule_from_dict(content)
+    with pytest.raises(ContractError, match="of one length"):
+        as_a_model_says(content)
 
 
 def test_frames_are_written_with_their_numbers(

@@ -19,9 +19,11 @@ import timewarp_openmm.training.loop as trainer_module
 from timewarp_openmm.contract import read_metadata
 from timewarp_openmm.curves import read_metrics
 from timewarp_openmm.energies.openmm_energy import OpenMMEnergy
+from timewarp_openmm.files import sha256_of
 from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.molecule.stereochemistry import Stereochemistry
 from timewarp_openmm.simulation.protocol import Protocol, preset, with_settings
+from timewarp_openmm.simulation.record import read_run, write_run
 from timewarp_openmm.simulation.run import simulate
 from timewarp_openmm.simulation.systems import load_system_xml, named_molecule
 from timewarp_openmm.stages import Conflict, Done, Missing, Partial
@@ -278,6 +280,9 @@ def test_a_training_says_where_it_stands_and_is_told_by_content(
     assert training_standing(other, run) == Conflict(("seed",))
     changed = charges_scaled(load_system_xml(data / "system.xml"), 0.9)
     (data / "system.xml").write_text(openmm.XmlSerializer.serialize(changed))
+    record = read_run(data)
+    assert record is not None
+    write_run(data, {**record, "system_file_sha256": sha256_of(data / "system.xml")})
     assert training_standing(config, run) == Conflict(("the data themselves",))
     with pytest.raises(FileExistsError, match="different: the data themselves"):
         train(config, run)
