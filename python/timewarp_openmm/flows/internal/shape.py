@@ -25,10 +25,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from ...molecule.equivalent_atoms import equivalent_leaves
 from ...molecule.graph import Molecule
 from ...molecule.zmatrix import CoordinateKind, ZMatrix, build_zmatrix
 from .chirality import Chirality
 from .coordinates import InternalCoordinates, wrap
+from .mirror import MirrorImages
 
 #: Least eigenvalue of the correlation matrix that whitening scales up fully.
 _LEAST_EIGENVALUE = 1e-4
@@ -216,6 +218,7 @@ class ShapeChart(Float64Buffers):
 
     rotatable_index: Tensor
     stiff_index: Tensor
+    image_index: Tensor
     fold: Tensor
     centre: Tensor
     mean: Tensor
@@ -235,6 +238,10 @@ class ShapeChart(Float64Buffers):
         stiff = [i for i, kind in enumerate(kinds) if not kind.is_circular]
         self.num_rotatable = len(rotatable)
         self.num_stiff = 3 * zmatrix.num_atoms - 6 - len(rotatable)
+        exchangeable = {atom for group in equivalent_leaves(molecule) for atom in group}
+        self.mirror = MirrorImages(zmatrix, exchangeable)
+        # Its place among the rotatable torsions, in no column if there is none.
+        image = [rotatable.index(self.mirror.place)] if self.mirror.place >= 0 else []
         symmetric = _symmetric_torsions(zmatrix, rotatable)
         self.symmetric = nn.ModuleList(symmetric)
         flips = [i for i in rotatable if kinds[i] is CoordinateKind.PUCKER]
@@ -253,9 +260,13 @@ class ShapeChart(Float64Buffers):
             ("fitted", torch.tensor(False)),
         ):
             self.register_buffer(name, buffer)
-        for name, indices in (("rotatable_index", rotatable), ("stiff_index", stiff)):
+        for name, indices in (
+            ("rotatable_index", rotatable),
+            ("stiff_index", stiff),
+            ("image_index", image),
+        ):
             self.register_buffer(name, torch.tensor(indices, dtype=torch.long), persistent=False)
-        self.register_buffer("fold", fold, persistent=False)
+        self.register_buffer("fold", fold)
 
     @torch.no_grad()
     def fit(self, positions: Tensor, weights: Tensor, full: bool) -> None:
@@ -275,6 +286,23 @@ class ShapeChart(Float64Buffers):
         """
         weights = weights.double()
         self.internal.fit_octahedra(positions)
+        for learns_one_image in (True, False):
+            if learns_one_image and not self.mirror.suits(self.internal, positions, weights):
+                continue
+            self.mirror.used.fill_(learns_one_image)
+            self.fold[self.image_index] = 2.0 if learns_one_image else 1.0
+            self._fit(positions, weights, full)
+            if learns_one_image and self._images_are_alike(positions, weights):
+                return
+
+    def _images_are_alike(self, positions: Tensor, weights: Tensor) -> bool:
+        _, _, stiff, log_volume = self.to_shape(positions)
+        image = self.mirror.is_image(positions)
+        inside = bool(torch.isfinite(log_volume).all())
+        return inside and self.mirror.are_alike(stiff, image, weights)
+
+    def _fit(self, positions: Tensor, weights: Tensor, full: bool) -> None:
+        positions = self.mirror.reflect(positions, self.mirror.is_image(positions))
         self.chirality.fit(positions, weights)
         positions = self.chirality.relabel(positions, self.chirality.mirrored(positions))
         bonds, angles, torsions = self.internal.to_internal(positions)
@@ -338,7 +366,7 @@ class ShapeChart(Float64Buffers):
         for group in self.symmetric:
             bonds, angles, torsions, sector = group.to_sector(bonds, angles, torsions)  # type: ignore[operator]
             sectors = sectors.index_copy(1, group.rotatable, sector)  # type: ignore[arg-type]
-        return bonds, angles, torsions, sectors
+        return bonds, angles, self.mirror.to_circle(torsions), sectors
 
     def to_shape(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the shape of conformations, whichever equivalent atoms bear which labels.
@@ -360,9 +388,14 @@ class ShapeChart(Float64Buffers):
             of the chart, where the density is zero.
         """
         self._check_fitted()
+        image = self.mirror.is_image(positions)
+        positions = self.mirror.reflect(positions, image)
         positions = self.chirality.relabel(positions, self.chirality.mirrored(positions))
         bonds, angles, torsions = self.internal.to_internal(positions)
         bonds, angles, torsions, sectors = self._to_sectors(bonds, angles, torsions)
+        sectors = sectors.index_copy(
+            1, self.image_index, image.long().unsqueeze(1).expand(-1, len(self.image_index))
+        )
         rotatable, log_stretch = self.puckers.to_circle(
             torsions.index_select(1, self.rotatable_index)
         )
@@ -390,6 +423,7 @@ class ShapeChart(Float64Buffers):
         relaxed, log_stretch = self.puckers.from_circle(rotatable)
         torsions = torsions.index_copy(1, self.rotatable_index, relaxed)
         torsions = torsions.index_copy(1, self.stiff_index, torsion + self.centre)
+        torsions = self.mirror.from_circle(torsions)
         inside = self._inside(bonds, angles, torsion, torsions)
         log_volume = self._log_volume(bonds, angles) + log_stretch
         for group in self.symmetric:
@@ -401,7 +435,10 @@ class ShapeChart(Float64Buffers):
         # A ring that closes from the wrong side turns its labels, and centres, inside out.
         inside = inside & ~self.chirality.mirrored(positions).any(1)
         inside = inside & ~self.chirality.inverted(positions).any(1)
-        positions = self.chirality.relabel(positions, mirrored)
+        # Reflected, every labelling becomes the other one.
+        image = sectors.index_select(1, self.image_index).sum(1) > 0
+        positions = self.chirality.relabel(positions, mirrored != image.unsqueeze(1))
+        positions = self.mirror.reflect(positions, image)
         nowhere = torch.full_like(log_volume, math.nan)
         positions = torch.where(inside.view(-1, 1, 1), positions, nowhere.view(-1, 1, 1))
         return positions, torch.where(inside, log_volume, nowhere)
