@@ -510,20 +510,22 @@ bool ProposalChain::tryProposal(ContextImpl& context, const ChainSettings& setti
         return false;
     }
     double newEnergy;
+    bool accept;
     try {
         state(kernel).applyProposal(context, entry);
         newEnergy = computeEnergy(context, settings);
+
+        // A comparison with NaN is false, so whatever cannot be computed is rejected.  The model may be asked
+        // for the density of the state here, and it may fail or be interrupted.
+
+        double kT = BOLTZ * settings.temperature;
+        accept = isfinite(newEnergy) &&
+                 draws.logUniform[entry] < logAcceptance(context, entry, newEnergy - stateEnergy, kT);
     }
     catch (...) {
         restorePositions(context);
         throw;
     }
-
-    // A comparison with NaN is false, so whatever cannot be computed is rejected.
-
-    double kT = BOLTZ * settings.temperature;
-    bool accept = isfinite(newEnergy) &&
-                  draws.logUniform[entry] < logAcceptance(context, entry, newEnergy - stateEnergy, kT);
     if (!accept) {
         restorePositions(context);
         return false;

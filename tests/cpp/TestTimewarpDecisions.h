@@ -204,7 +204,50 @@ void testVirtualSitesFollow(Platform& platform) {
     }
 }
 
+/**
+ * A chain whose decisions may fail, as they do where the model is interrupted while it computes the density
+ * of the state.
+ */
+class UndecidedChain : public ProposalChain {
+public:
+    using ProposalChain::ProposalChain;
+    bool fails = false;
+
+protected:
+    double logAcceptance(ContextImpl& context, std::int64_t entry, double energyChange, double kT) override {
+        if (fails)
+            throw OpenMMException("no decision");
+        return ProposalChain::logAcceptance(context, entry, energyChange, kT);
+    }
+};
+
+/**
+ * A decision that fails leaves the state as it was, and the chain goes on as if it had not.
+ */
+void testFailingDecision(Platform& platform) {
+    AnharmonicWell well(4);
+    auto system = well.createSystem();
+    ChainIntegrator<UndecidedChain> failing(modelPath("lags", 4), 8, 3), whole(modelPath("lags", 4), 8, 3);
+    Context context(*system, failing, platform), other(*system, whole, platform);
+    for (Context* c : {&context, &other}) {
+        c->setPositions(std::vector<Vec3>(4));
+        c->getIntegrator().step(20);
+    }
+    std::vector<Vec3> before = context.getState(State::Positions).getPositions();
+    for (int i = 0; i < 3; i++) {
+        failing.getChain().fails = true;
+        assertThrows([&] { failing.step(1); }, "no decision");
+        failing.getChain().fails = false;
+        ASSERT_EQUAL(0, maxDifference(before, context.getState(State::Positions).getPositions()));
+        failing.step(10);
+        whole.step(10);
+        before = context.getState(State::Positions).getPositions();
+        ASSERT_EQUAL(0, maxDifference(before, other.getState(State::Positions).getPositions()));
+    }
+}
+
 void runTests(Platform& platform) {
+    testFailingDecision(platform);
     testAnalyticAcceptanceRatio(1, platform);
     testAnalyticAcceptanceRatio(64, platform);
     testMeanAcceptanceRatio(AnharmonicWell(1), "affine", platform);

@@ -20,14 +20,6 @@ std::vector<Vec3> positionsAfter(const std::string& model, int batchSize, int st
     return context.getState(State::Positions).getPositions();
 }
 
-double maxDifference(const std::vector<Vec3>& a, const std::vector<Vec3>& b) {
-    double difference = 0;
-    for (size_t i = 0; i < a.size(); i++)
-        for (int j = 0; j < 3; j++)
-            difference = std::max(difference, std::fabs(a[i][j] - b[i][j]));
-    return difference;
-}
-
 void testChainDoesNotDependOnBatchSize(Platform& platform) {
     for (const char* model : {"affine", "anisotropic", "tilted", "lags", "broken"}) {
         auto reference = positionsAfter(model, 1, 1000, platform);

@@ -101,4 +101,15 @@ inline void startAtZero(Context& context) {
     context.getIntegrator().step(1);
 }
 
+/**
+ * Get the largest difference between two sets of positions in any coordinate.
+ */
+inline double maxDifference(const std::vector<Vec3>& a, const std::vector<Vec3>& b) {
+    double difference = 0;
+    for (size_t i = 0; i < a.size(); i++)
+        for (int j = 0; j < 3; j++)
+            difference = std::max(difference, std::fabs(a[i][j] - b[i][j]));
+    return difference;
+}
+
 #endif /*TIMEWARP_TEST_UTILITIES_H_*/

@@ -46,7 +46,7 @@ def apply(diff: str, folder: Path) -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    ignore = shutil.ignore_patterns("__pycache__", "*.pt", "*.so", "data")
+    ignore = shutil.ignore_patterns("__pycache__", "*.pt", "*.so")
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
