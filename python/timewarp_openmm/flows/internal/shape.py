@@ -79,7 +79,7 @@ class SymmetricTorsions(Float64Buffers):
         self.fold = len(members[0])
         self.register_buffer("members", torch.tensor(members))
         self.register_buffer("rotatable", torch.tensor(rotatable), persistent=False)
-        # Rotor angle / rad in the middle of the sectors.
+        # Angle / rad in the middle of the sectors.
         self.register_buffer("centre", torch.zeros(len(members), dtype=torch.float64))
 
     def fit(self, torsions: Tensor, weights: Tensor) -> None:
