@@ -36,6 +36,13 @@ static void standardNormalLogDensities(const Tensor& rows, vector<double>& densi
 }
 
 /**
+ * The velocities of a batch of proposals.
+ */
+struct TimewarpPlugin::BatchVelocities {
+    Tensor w;
+};
+
+/**
  * A module with the memory of its inputs and results, and with what makes batches of proposals.
  */
 class ProposalModel::Implementation {
@@ -87,13 +94,19 @@ public:
         inputs.x.copy_(positionsTensor(x, module.getType()));
     }
 
-    /** Keep the results of a batch, whose memory others may use until the next. */
-    void keep(const FlowOutputs& results) {
+    /**
+     * Keep the results of a batch, whose positions others may use until the next.  Velocities may be asked for
+     * later, and the memory of a recording is written to again.
+     */
+    void keep(const FlowOutputs& results, ProposalBatch& batch) {
         outputs = results;
+        if (batch.velocities == nullptr)
+            batch.velocities = make_shared<BatchVelocities>();
+        batch.velocities->w = usesGraphs() ? results.w.clone() : results.w;
     }
 
-    void getVelocities(int64_t entry, vector<float>& velocities) const {
-        Tensor row = outputs.w[entry].flatten().to(torch::kCPU, torch::kFloat32);
+    void getVelocities(const ProposalBatch& batch, int64_t entry, vector<float>& velocities) const {
+        Tensor row = batch.velocities->w[entry].flatten().to(torch::kCPU, torch::kFloat32);
         velocities.assign(row.data_ptr<float>(), row.data_ptr<float>() + row.numel());
     }
 
@@ -280,7 +293,7 @@ void ProposalModel::propose(const DeviceLoan&, const vector<double>& lags, Propo
         batch.onDevice = {};
         copyDoubles(out.y, batch.positions);
     }
-    implementation->keep(out);
+    implementation->keep(out, batch);
     copyDoubles(out.logForward, batch.logForward);
     standardNormalLogDensities(out.w, batch.logVelocities);
     if (out.logReverse.defined()) {
@@ -293,10 +306,11 @@ void ProposalModel::propose(const DeviceLoan&, const vector<double>& lags, Propo
     }
 }
 
-void ProposalModel::getVelocities(const DeviceLoan&, int entry, vector<float>& velocities) const {
+void ProposalModel::getVelocities(const DeviceLoan&, const ProposalBatch& batch, int entry,
+                                  vector<float>& velocities) const {
     torch::InferenceMode inference;
     OnDefaultStream stream(implementation->module.getDevice());
-    implementation->getVelocities(entry, velocities);
+    implementation->getVelocities(batch, entry, velocities);
 }
 
 double ProposalModel::independentLogDensity(const DeviceLoan&, const vector<Vec3>& x) {
