@@ -95,8 +95,8 @@ public:
     }
 
     /**
-     * Keep the results of a batch, whose positions others may use until the next.  Velocities may be asked for
-     * later, and the memory of a recording is written to again.
+     * Keep the results of a batch, whose positions others may use until the next.  Velocities may be asked
+     * for later, and the memory of a recording is written to again.
      */
     void keep(const FlowOutputs& results, ProposalBatch& batch) {
         outputs = results;

@@ -13,9 +13,9 @@ class DeviceLoan;
 struct ProposalBatch;
 
 /**
- * An energy of a block's states that is computed for a whole batch of proposals at once, and that proposals are
- * tested with before the System's energy is asked for.  It may be any function of the positions; how near it
- * is to the System's energy decides only how much is accepted.
+ * An energy of a block's states that is computed for a whole batch of proposals at once, and that proposals
+ * are tested with before the System's energy is asked for.  It may be any function of the positions; how near
+ * it is to the System's energy decides only how much is accepted.
  */
 class EXPORT_TIMEWARP BatchEnergy {
 public:

@@ -12,16 +12,16 @@ class TimewarpStateKernel;
 
 /**
  * Writes new velocities for the particles of a block to the Context, as draws from the Maxwell-Boltzmann
- * distribution on the conditions that the System sets: no total momentum where there is a CMMotionRemover, and
- * none along constraints.
+ * distribution on the conditions that the System sets: no total momentum where there is a CMMotionRemover,
+ * and none along constraints.
  */
 class EXPORT_TIMEWARP BlockVelocities {
 public:
     BlockVelocities() = default;
     /**
      * @param particles     the particle of each of the block's atoms
-     * @param atoms         the atoms among them that get new velocities, in ascending order: all that are moved,
-     *                      and all that constraints tie to one of these
+     * @param atoms         the atoms among them that get new velocities, in ascending order: all that are
+     * moved, and all that constraints tie to one of these
      * @param constrained   whether any of them is constrained
      */
     BlockVelocities(OpenMM::ContextImpl& context, const std::vector<int>& particles,

@@ -31,13 +31,14 @@ struct ChainSettings {
 };
 
 /**
- * Runs the schedule: in each step dynamics, where there are any, and then moves, picked by their weights.  It is
- * the same on all platforms.
+ * Runs the schedule: in each step dynamics, where there are any, and then moves, picked by their weights.  It
+ * is the same on all platforms.
  */
 class EXPORT_TIMEWARP Chain {
 public:
     /**
-     * @param number         its place among the chains of the Context, which gives it random numbers of its own
+     * @param number         its place among the chains of the Context, which gives it random numbers of its
+     * own
      * @param systemSha256   a digest of the System; in another one a saved chain goes on without what was
      *                       computed ahead
      */
@@ -98,13 +99,13 @@ public:
      */
     Record save(OpenMM::ContextImpl& context) const;
     /**
-     * Get the place in random numbers that a record holds.  Throws an exception if the record cannot be one of
-     * this chain.
+     * Get the place in random numbers that a record holds.  Throws an exception if the record cannot be one
+     * of this chain.
      */
     RandomPlace check(const Record& record) const;
     /**
-     * Go on from what save() returned, the Context being in the state it had then.  If positions are others, the
-     * chain goes on from them.
+     * Go on from what save() returned, the Context being in the state it had then.  If positions are others,
+     * the chain goes on from them.
      *
      * @param place   to go on with these random numbers
      */

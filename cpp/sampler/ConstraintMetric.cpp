@@ -65,18 +65,22 @@ ConstraintMetric::ConstraintMetric(const System& system, const vector<int>& part
         if (first == second)
             throw OpenMMException(
                     "Timewarp: the distance between " + named(c) +
-                    " is constrained, and is not that of a bond between a hydrogen and a heavier atom, which is "
-                    "all that proposals can keep; build the System with constraints=HBonds or constraints=None" +
+                    " is constrained, and is not that of a bond between a hydrogen and a heavier atom, which "
+                    "is "
+                    "all that proposals can keep; build the System with constraints=HBonds or "
+                    "constraints=None" +
                     (first ? string(" and, where water is moved, with rigidWater=False") : string()));
         int hydrogen = (first ? c.particle1 : c.particle2), heavy = (first ? c.particle2 : c.particle1);
         if (!bound.insert(hydrogen).second)
-            throw OpenMMException("Timewarp: particle " + to_string(hydrogen) +
-                                  " is constrained to more than one heavier atom, which proposals cannot keep; "
-                                  "build the System with constraints=HBonds or constraints=None");
+            throw OpenMMException(
+                    "Timewarp: particle " + to_string(hydrogen) +
+                    " is constrained to more than one heavier atom, which proposals cannot keep; "
+                    "build the System with constraints=HBonds or constraints=None");
         if (!atomOf.count(hydrogen) || !atomOf.count(heavy))
-            throw OpenMMException("Timewarp: the distance between " + named(c) +
-                                  " is constrained, but only one of them is among the atoms that the model knows; "
-                                  "use a model that has both, or build the System with constraints=None");
+            throw OpenMMException(
+                    "Timewarp: the distance between " + named(c) +
+                    " is constrained, but only one of them is among the atoms that the model knows; "
+                    "use a model that has both, or build the System with constraints=None");
         Cluster& cluster = byHeavy[heavy];
         cluster.heavy = atomOf[heavy];
         cluster.heavyMass = system.getParticleMass(heavy);

@@ -11,11 +11,11 @@ namespace TimewarpPlugin {
 
 /**
  * The measure of constrained dynamics.  With constraints sigma_k on bonds it samples
- * exp(-U/kT) |Z|^(1/2) prod_k delta(sigma_k), where Z_kl = sum_i grad_i sigma_k . grad_i sigma_l / m_i (Fixman
- * 1974; Ciccotti, Lelievre and Vanden-Eijnden, Comm. Pure Appl. Math. 61, 371 (2008)).
+ * exp(-U/kT) |Z|^(1/2) prod_k delta(sigma_k), where Z_kl = sum_i grad_i sigma_k . grad_i sigma_l / m_i
+ * (Fixman 1974; Ciccotti, Lelievre and Vanden-Eijnden, Comm. Pure Appl. Math. 61, 371 (2008)).
  *
- * For bonds to hydrogens Z has a block for each heavy atom X: 1/m_H + 1/m_X on its diagonal and cos(H-X-H)/m_X
- * off it.  Masses are the System's, repartitioned or not, and a model knows nothing of them.
+ * For bonds to hydrogens Z has a block for each heavy atom X: 1/m_H + 1/m_X on its diagonal and
+ * cos(H-X-H)/m_X off it.  Masses are the System's, repartitioned or not, and a model knows nothing of them.
  */
 class EXPORT_TIMEWARP ConstraintMetric {
 public:
@@ -53,8 +53,8 @@ public:
      */
     double compute(const std::vector<OpenMM::Vec3>& positions) const;
     /**
-     * Give constrained bonds their length in proposals, by moving the hydrogen along the bond.  The model keeps
-     * lengths as well as single precision can, and its rounding must not add up from state to state.
+     * Give constrained bonds their length in proposals, by moving the hydrogen along the bond.  The model
+     * keeps lengths as well as single precision can, and its rounding must not add up from state to state.
      *
      * @param proposals   positions (nm), size x 3N, relative to any origin
      */

@@ -87,9 +87,8 @@ void DelayedAcceptance::grow(Target& target, Subchain& subchain) {
     const Draws& draws = flow->getPrefetch().draws;
     double newEnergy = energyOfProposal(target, entry);
     bool possible = flow->isPossible(entry, newEnergy);
-    bool accepted =
-            possible &&
-            draws.logUniform[entry] < flow->logAcceptance(target, entry, newEnergy - subchain.energy);
+    bool accepted = possible &&
+                    draws.logUniform[entry] < flow->logAcceptance(target, entry, newEnergy - subchain.energy);
     flow->endIteration(entry, accepted);
     subchain.secondLogUniform = draws.secondLogUniform[entry];
     flow->count(0, accepted, possible && !accepted);

@@ -13,10 +13,10 @@
 namespace TimewarpPlugin {
 
 /**
- * A move around a FlowMove, whose proposals it tests with another energy first (delayed acceptance; Christen and
- * Fox, J. Comput. Graph. Stat. 14, 795 (2005); with more than one proposal Liu's surrogate transition method).
- * Where a subchain of them ends is then a proposal of its own, which the System's energy accepts with
- * probability min(1, exp(-(dU - dS)/kT)), dS being the change of the other energy.
+ * A move around a FlowMove, whose proposals it tests with another energy first (delayed acceptance; Christen
+ * and Fox, J. Comput. Graph. Stat. 14, 795 (2005); with more than one proposal Liu's surrogate transition
+ * method). Where a subchain of them ends is then a proposal of its own, which the System's energy accepts
+ * with probability min(1, exp(-(dU - dS)/kT)), dS being the change of the other energy.
  */
 class EXPORT_TIMEWARP DelayedAcceptance : public Move {
 public:

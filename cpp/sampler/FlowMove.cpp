@@ -21,7 +21,8 @@ static const double CALL_COST = 8.0;
 // than 1e-6 nm up to 8 nm.
 static const double FARTHEST_ORIGIN = 4.0;
 
-FlowMove::FlowMove(shared_ptr<ProposalModel> model, const Kernel& kernel, const BlockSurroundings& surroundings)
+FlowMove::FlowMove(shared_ptr<ProposalModel> model, const Kernel& kernel,
+                   const BlockSurroundings& surroundings)
         : model(model), positions(kernel), surroundings(surroundings),
           lagWeights(model->getMetadata().lagWeights) {
 }
@@ -44,9 +45,9 @@ void FlowMove::discardPrefetched() {
 
 void FlowMove::look(Target& target) {
     if (prefetch.isOfOther(target.getRandomKey(surroundings.number))) {
-        // Replica exchange gives every replica the counters of one and the same integrator.  Each thermodynamic
-        // state has random numbers of its own: replicas that shared them would not be independent, and their
-        // exchanges would be biased.
+        // Replica exchange gives every replica the counters of one and the same integrator.  Each
+        // thermodynamic state has random numbers of its own: replicas that shared them would not be
+        // independent, and their exchanges would be biased.
 
         counters.numDiscarded += prefetch.includes(counters.iteration);
         prefetch.discard();
@@ -267,8 +268,7 @@ bool FlowMove::isPossible(int64_t entry, double energy) {
 
     const ProposalBatch& batch = prefetch.batch;
     bool reverse = isDraw(entry) || batch.logReverse[entry] < numeric_limits<double>::infinity();
-    bool possible =
-            batch.isFinite[entry] && isfinite(batch.logForward[entry]) && reverse && isfinite(energy);
+    bool possible = batch.isFinite[entry] && isfinite(batch.logForward[entry]) && reverse && isfinite(energy);
     counters.numNonFinite += !possible;
     return possible;
 }
@@ -372,7 +372,8 @@ bool FlowMove::settle(Target& target, double newEnergy) {
 void FlowMove::leaveFor(int64_t entry) {
     state.revision = ++lastRevision;
     if (isDraw(entry))
-        logDensity.set(prefetch.batch.logForward[entry] - prefetch.batch.logVelocities[entry], state.revision);
+        logDensity.set(prefetch.batch.logForward[entry] - prefetch.batch.logVelocities[entry],
+                       state.revision);
     else {
         state.frame = state.revision;
         counters.numDiscarded++;
@@ -441,7 +442,8 @@ void FlowMove::fetchVelocities(Target& target) {
     }
     if (lastRejected >= 0) {
         lastVelocities.resize(size);
-        IterationNoise(target.getRandomKey(surroundings.number), lastRejected, NoiseLayout::FIRST_NORMAL_BLOCK)
+        IterationNoise(target.getRandomKey(surroundings.number), lastRejected,
+                       NoiseLayout::FIRST_NORMAL_BLOCK)
                 .normal(lastVelocities.data(), size);
     }
     lastAccepted = lastRejected = -1;
@@ -528,16 +530,14 @@ void FlowMove::check(const Record& full) const {
     auto within = [](int64_t count, int64_t all) { return count >= 0 && count <= all; };
     bool counts = within(c.numAccepted, c.numTried) && within(c.numTried, c.iteration) &&
                   within(c.numNonFinite, c.iteration) && within(c.numSurrogateAccepted, c.iteration) &&
-                  within(c.numScreened, c.iteration) &&
-                  c.numDiscarded >= 0;
+                  within(c.numScreened, c.iteration) && c.numDiscarded >= 0;
     size_t numPositions = (saved.prefetchSize > 0 ? surroundings.particles.size() : 0);
     bool prefetched = saved.prefetchSize >= 0 && saved.prefetchSize <= MAX_PREFETCHED &&
                       saved.prefetchStart >= 0 && saved.prefetchStart <= c.iteration &&
                       saved.prefetchPositions.size() == numPositions;
     auto isWeight = [](double weight) { return isfinite(weight) && weight >= 0; };
     const vector<double>& weights = saved.lagWeights;
-    bool weighted = weights.size() == lagWeights.size() &&
-                    all_of(weights.begin(), weights.end(), isWeight) &&
+    bool weighted = weights.size() == lagWeights.size() && all_of(weights.begin(), weights.end(), isWeight) &&
                     any_of(weights.begin(), weights.end(), [](double weight) { return weight > 0; });
     bool placed = isfinite(saved.origin[0]) && isfinite(saved.origin[1]) && isfinite(saved.origin[2]);
     if (!counts || !prefetched || !weighted || !placed)

@@ -42,16 +42,16 @@ struct BlockSurroundings {
 /**
  * Proposals of one model for one set of particles.
  *
- * The model's target is exp(-U(x)/kT) N(v; 0, I), and v is drawn anew before every single proposal.  Proposals
- * are computed in batches (see Prefetch): the first acceptance throws the rest away.  Only where it accepts an
- * independent draw (infinite lag time) do the other independent draws hold, which do not depend on the state: a
- * flow of shapes places all of them in one and the same frame.
+ * The model's target is exp(-U(x)/kT) N(v; 0, I), and v is drawn anew before every single proposal. Proposals
+ * are computed in batches (see Prefetch): the first acceptance throws the rest away.  Only where it accepts
+ * an independent draw (infinite lag time) do the other independent draws hold, which do not depend on the
+ * state: a flow of shapes places all of them in one and the same frame.
  *
  * The model works in single precision, which is finest near the origin, so it is shown positions relative to
- * the centroid of the first state.  That origin does not follow the state: one that did would be another in the
- * reverse move, and a flow that is not translation invariant would have the wrong density there.  In a periodic
- * System, where only invariant flows are let through, it is chosen anew if something else carries the block
- * away from it.
+ * the centroid of the first state.  That origin does not follow the state: one that did would be another in
+ * the reverse move, and a flow that is not translation invariant would have the wrong density there.  In a
+ * periodic System, where only invariant flows are let through, it is chosen anew if something else carries
+ * the block away from it.
  */
 class EXPORT_TIMEWARP FlowMove : public Move {
 public:
@@ -281,16 +281,16 @@ private:
     std::int64_t lastRevision = 0;
     /** Of the state as an independent draw. */
     Known<double> logDensity;
-    /** The number of the Target's state that was looked at last, whether the block's positions were found to be
-     * others then, and the last change that the guard has been asked about. */
+    /** The number of the Target's state that was looked at last, whether the block's positions were found to
+     * be others then, and the last change that the guard has been asked about. */
     std::int64_t seen = -1;
     bool foundMoved = false;
     std::int64_t guarded = -1;
     bool away = false, resumed = false;
     /** The proposal that goTo() led to and that is not in the Context yet, or -1. */
     std::int64_t pending = -1;
-    /** Where the velocities of the last iteration come from: an accepted proposal of the batch, or the iteration
-     * that was rejected; or -1. */
+    /** Where the velocities of the last iteration come from: an accepted proposal of the batch, or the
+     * iteration that was rejected; or -1. */
     std::int64_t lastAccepted = -1, lastRejected = -1;
     std::vector<float> lastVelocities;
     /** Whether a proposal has been accepted since velocities were written. */

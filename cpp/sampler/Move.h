@@ -88,8 +88,8 @@ public:
      */
     virtual void check(const Record& record) const = 0;
     /**
-     * Go on from a record that has passed the check, the Context being in the state it had then.  If positions
-     * are others, the move goes on from them.
+     * Go on from a record that has passed the check, the Context being in the state it had then.  If
+     * positions are others, the move goes on from them.
      */
     virtual void resume(OpenMM::ContextImpl& context, const Record& record) = 0;
 };

@@ -1,6 +1,6 @@
 #include "PeriodicImages.h"
-#include "ProposalModel.h"
 #include "BatchEnergy.h"
+#include "ProposalModel.h"
 #include "openmm/OpenMMException.h"
 #include <cmath>
 #include <map>

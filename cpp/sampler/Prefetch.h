@@ -57,8 +57,8 @@ public:
         return size;
     }
     /**
-     * Get whether the proposals are there, and not only known to have been before a checkpoint was loaded or the
-     * platform's memory was used for others.
+     * Get whether the proposals are there, and not only known to have been before a checkpoint was loaded or
+     * the platform's memory was used for others.
      */
     bool isComputed() const {
         return key.has_value();

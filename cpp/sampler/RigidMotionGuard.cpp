@@ -17,7 +17,7 @@ static const double ENERGY_ROUNDING = 1e-6;
 static const double POSITION_ROUNDING = 5e-7;
 
 double RigidMotionGuard::threshold(double energy, double kT, const vector<Vec3>& positions,
-                              const vector<Vec3>& forces) {
+                                   const vector<Vec3>& forces) {
     double farthest = 1, square = 0;
     for (size_t i = 0; i < positions.size(); i++) {
         farthest = max(farthest, sqrt(positions[i].dot(positions[i])));

@@ -9,8 +9,8 @@
 namespace TimewarpPlugin {
 
 /**
- * Says which of several moves is tried when, at random by weights.  It never depends on the state, which is what
- * makes a random sequence of moves exact.
+ * Says which of several moves is tried when, at random by weights.  It never depends on the state, which is
+ * what makes a random sequence of moves exact.
  */
 class EXPORT_TIMEWARP Schedule {
 public:

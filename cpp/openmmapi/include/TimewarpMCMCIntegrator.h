@@ -61,21 +61,21 @@ public:
      */
     TimewarpMCMCIntegrator(const std::string& modelPath, const std::string& modelContent);
     /**
-     * Create a TimewarpMCMCIntegrator without a model.  See addBlock() and setDynamics(), of which at least one
-     * must be called.
+     * Create a TimewarpMCMCIntegrator without a model.  See addBlock() and setDynamics(), of which at least
+     * one must be called.
      *
      * @param temperature   the temperature of the sampled distribution (in Kelvin)
      */
     explicit TimewarpMCMCIntegrator(double temperature);
     ~TimewarpMCMCIntegrator() override;
     /**
-     * Add a part of the System whose atoms a model moves, together with the rest of the chain.  Blocks may have
-     * atoms in common.  A model that is added several times is loaded once.  This must be called before a
-     * Context is created.
+     * Add a part of the System whose atoms a model moves, together with the rest of the chain.  Blocks may
+     * have atoms in common.  A model that is added several times is loaded once.  This must be called before
+     * a Context is created.
      *
      * @param modelPath   the path of the TorchScript model
-     * @param particles   the particle of each of the model's atoms; those that the model does not move are seen
-     *                    by it and stay where they are
+     * @param particles   the particle of each of the model's atoms; those that the model does not move are
+     * seen by it and stay where they are
      * @param weight      how often a proposal is of this block, in proportion to the weights of the others
      * @return the index of the block
      */
@@ -121,8 +121,8 @@ public:
      */
     long long getBlockNumAccepted(int index) const;
     /**
-     * Get the number of a block's proposals that another energy has rejected before the System's was asked for:
-     * a surrogate, or the block's local energy.
+     * Get the number of a block's proposals that another energy has rejected before the System's was asked
+     * for: a surrogate, or the block's local energy.
      */
     long long getBlockNumScreened(int index) const;
     /**
@@ -131,8 +131,8 @@ public:
     long long getBlockNumNonFinite(int index) const;
     /**
      * Set molecular dynamics that are done in each step before proposals are tried: those of a
-     * LangevinMiddleIntegrator with the same settings.  They have the error of their time step, as all unadjusted
-     * dynamics do; proposals alone have none.  This must be called before a Context is created.
+     * LangevinMiddleIntegrator with the same settings.  They have the error of their time step, as all
+     * unadjusted dynamics do; proposals alone have none.  This must be called before a Context is created.
      *
      * @param steps           the number of time steps, or 0 (the default) for none
      * @param stepSize        the time step (in picoseconds)
@@ -156,8 +156,8 @@ public:
      */
     int getProposalsPerStep() const;
     /**
-     * Set the number of proposals that are tried in one step (the default is 1), each of a block that is picked by
-     * the blocks' weights.
+     * Set the number of proposals that are tried in one step (the default is 1), each of a block that is
+     * picked by the blocks' weights.
      */
     void setProposalsPerStep(int proposals);
     /**
@@ -166,9 +166,9 @@ public:
     bool getFrozenOthers() const;
     /**
      * Set whether particles that nothing moves are left where they are: neither this integrator's blocks and
-     * dynamics, nor another integrator of a CompoundIntegrator.  By default they are an error when a Context is
-     * created, because the chain then does not sample the System's Boltzmann distribution, but that of the moved
-     * particles among frozen ones.
+     * dynamics, nor another integrator of a CompoundIntegrator.  By default they are an error when a Context
+     * is created, because the chain then does not sample the System's Boltzmann distribution, but that of the
+     * moved particles among frozen ones.
      */
     void setFrozenOthers(bool frozen);
     /**

@@ -461,7 +461,8 @@ long long TimewarpMCMCIntegrator::getNumNonFinite() const {
 
 double TimewarpMCMCIntegrator::getSurrogateAcceptanceRate() const {
     long long iterations = sumOver(getNumBlocks(), [this](int i) { return countersOf(i).iteration; });
-    long long accepted = sumOver(getNumBlocks(), [this](int i) { return countersOf(i).numSurrogateAccepted; });
+    long long accepted =
+            sumOver(getNumBlocks(), [this](int i) { return countersOf(i).numSurrogateAccepted; });
     return iterations == 0 ? 0.0 : accepted / (double)iterations;
 }
 
@@ -514,10 +515,11 @@ void TimewarpMCMCIntegrator::checkNothingIsFrozen(ContextImpl& contextRef) const
         }
     if (numFrozen > 0)
         throw OpenMMException(
-                "Timewarp: nothing moves " + to_string(numFrozen) + " of the System's particles, the first of them " +
-                to_string(first) +
+                "Timewarp: nothing moves " + to_string(numFrozen) +
+                " of the System's particles, the first of them " + to_string(first) +
                 ", so the chain would not sample the System's Boltzmann distribution; move them by dynamics "
-                "between the proposals (setDynamics(), or a LangevinMiddleIntegrator in a CompoundIntegrator) or "
+                "between the proposals (setDynamics(), or a LangevinMiddleIntegrator in a "
+                "CompoundIntegrator) or "
                 "by blocks of their own, or call setFrozenOthers(True) if they are to stay where they are");
 }
 
@@ -572,7 +574,8 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
         blocks[0]->flow->setLagWeights(lagWeights);
 }
 
-void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms& atoms, Block& of, int index) {
+void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms& atoms, Block& of,
+                                       int index) {
     of.allParticles = atoms.particles;
     of.moved.clear();
     for (int atom : atoms.moved)

@@ -70,11 +70,11 @@ private:
     int token = 0;
     double scalesKT = 0;
 
-    /** The place of each particle among the model's atoms, or -1: of all of these, of those that are moved, and of
-     * those that get new velocities. */
+    /** The place of each particle among the model's atoms, or -1: of all of these, of those that are moved,
+     * and of those that get new velocities. */
     OpenMM::ComputeArray modelAtom, movedAtom, redrawnAtom;
-    OpenMM::ComputeArray positions, saved, savedCorrection, mismatch, proposals, displacements,
-            velocities, scales;
+    OpenMM::ComputeArray positions, saved, savedCorrection, mismatch, proposals, displacements, velocities,
+            scales;
     // What a model on the host is to get, and what images the atoms are stored in.
     OpenMM::ComputeArray modelState, modelVelocities, modelNoise, images;
     OpenMM::ComputeKernel gatherKernel, saveKernel, restoreKernel, compareKernel, applyKernel, velocityKernel;
