@@ -49,6 +49,9 @@ class ProposalModel::Implementation {
 public:
     Implementation(const string& path, const string& content, ModelMetadata& metadata)
             : module(path, content, metadata) {
+        if (!metadata.contextAtoms().empty())
+            movedRows = at::from_blob(metadata.moved.data(), {(int64_t)metadata.moved.size()}, torch::kInt32)
+                                .to(torch::kInt64, false, true);
         checkContract(module, metadata);
     }
 
@@ -70,7 +73,34 @@ public:
         return recorder != nullptr;
     }
 
+    void setKeptStretches(const vector<int>& indices) {
+        if (indices == keptStretches)
+            return;
+        module.setKeptStretches(indices);
+        keptStretches = indices;
+        // They record other work. Only who holds the device may drop them.
+        hasStaleGraphs = true;
+    }
+
+    /** The log densities of auxiliary velocities, those of the moved atoms alone. */
+    void velocityDensities(const Tensor& velocities, vector<double>& densities) const {
+        if (movedRows.defined())
+            standardNormalLogDensities(velocities.index_select(1, movedRows.to(velocities.device())),
+                                       densities);
+        else
+            standardNormalLogDensities(velocities, densities);
+    }
+
+    /** Of N atoms, how many move. */
+    int64_t numMoved(int64_t numAtoms) const {
+        return movedRows.defined() ? movedRows.numel() : numAtoms;
+    }
+
     ProposalInputs prepareInputs(int64_t size, int64_t numAtoms) {
+        module.prepareKeptStretches();
+        if (hasStaleGraphs)
+            graphs.clear();
+        hasStaleGraphs = false;
         if (!inputs.x.defined() || inputs.x.size(0) != numAtoms || inputs.v.size(0) < size) {
             auto options = torch::TensorOptions(module.getDevice()).dtype(module.getType());
             inputs.x = torch::zeros({numAtoms, 3}, options);
@@ -183,6 +213,10 @@ private:
         return flow;
     }
 
+    /** Undefined if all atoms move. */
+    Tensor movedRows;
+    bool hasStaleGraphs = false;
+    vector<int> keptStretches;
     /** Without lag times, and with room for the largest batch so far. */
     FlowInputs inputs;
     /** Of the last batch. */
@@ -250,6 +284,10 @@ KeptMotions ProposalModel::findKeptMotions(const DeviceLoan&, const vector<Vec3>
     return TimewarpPlugin::findKeptMotions(implementation->module, metadata, x, lagWeights);
 }
 
+void ProposalModel::setKeptStretches(const vector<int>& indices) {
+    implementation->setKeptStretches(indices);
+}
+
 bool ProposalModel::isIndependentDraw(double lag) const {
     return isinf(lag) && !metadata.auxiliaryVelocities;
 }
@@ -295,10 +333,10 @@ void ProposalModel::propose(const DeviceLoan&, const vector<double>& lags, Propo
     }
     implementation->keep(out, batch);
     copyDoubles(out.logForward, batch.logForward);
-    standardNormalLogDensities(out.w, batch.logVelocities);
+    implementation->velocityDensities(out.w, batch.logVelocities);
     if (out.logReverse.defined()) {
         copyDoubles(out.logReverse, batch.logReverse);
-        standardNormalLogDensities(inputs.v, batch.logAuxiliary);
+        implementation->velocityDensities(inputs.v, batch.logAuxiliary);
     }
     else {
         batch.logReverse.assign(size, numeric_limits<double>::quiet_NaN());
@@ -321,5 +359,5 @@ double ProposalModel::independentLogDensity(const DeviceLoan&, const vector<Vec3
     Tensor velocities = torch::zeros_like(state);
     Tensor lag = torch::full({1}, numeric_limits<double>::infinity(), type);
     return implementation->module.logProb(state, velocities, state, lag).item<double>() -
-           largestNormalLogDensity(velocities.numel());
+           largestNormalLogDensity(3 * implementation->numMoved(x.size()));
 }

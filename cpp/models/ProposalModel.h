@@ -23,7 +23,8 @@ struct BatchVelocities;
  */
 struct ProposalBatch {
     int size = 0;
-    /** Proposed positions y (nm), size x 3N. */
+    /** Proposed positions y (nm), size x 3N.  Those of context atoms are x as the model was given it, which
+     * may be rounded to single precision. */
     std::vector<double> positions;
     /** Where the model runs on a device, positions are not in the array above but there. */
     struct {
@@ -32,7 +33,7 @@ struct ProposalBatch {
     } onDevice;
     /** Whether all positions and velocities are finite. */
     std::vector<char> isFinite;
-    /** log q(y, w | x), and log N(w; 0, I) of the proposed velocities w */
+    /** log q(y, w | x), and log N(w; 0, I) of the proposed velocities w; both of the moved atoms alone. */
     std::vector<double> logForward, logVelocities;
     /** log q(x, v | y), where v are the auxiliary velocities of the iteration, and log N(v; 0, I); of no
      * meaning for independent draws */
@@ -112,8 +113,15 @@ public:
     KeptMotions findKeptMotions(const DeviceLoan& loan, const std::vector<OpenMM::Vec3>& x,
                                 const std::vector<double>& lagWeights);
     /**
-     * Get whether proposals of this lag time do not depend on the state, and their auxiliary velocities on
-     * nothing.
+     * Set which bonds keep the length that they have in x, in what propose() and independentLogDensity() do
+     * from here on.  Their lengths are then no part of any density.
+     *
+     * @param indices   their places among the metadata's stretches; none to begin with
+     */
+    void setKeptStretches(const std::vector<int>& indices);
+    /**
+     * Get whether proposals of this lag time do not depend on the state, but for where context atoms lie, and
+     * their auxiliary velocities on nothing.
      */
     bool isIndependentDraw(double lag) const;
     /**
@@ -135,7 +143,8 @@ public:
      */
     void propose(const DeviceLoan& loan, const std::vector<double>& lags, ProposalBatch& batch);
     /**
-     * Get the velocities of one proposal of a batch that it has made, 3N (dimensionless).
+     * Get the velocities of one proposal of a batch that it has made, 3N (dimensionless).  Those of context atoms
+     * have no meaning.
      */
     void getVelocities(const DeviceLoan& loan, const ProposalBatch& batch, int entry,
                        std::vector<float>& velocities) const;

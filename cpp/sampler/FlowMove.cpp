@@ -222,6 +222,7 @@ void FlowMove::makeInputs(Target& target, int64_t start, int64_t size, bool from
     ProposalInputs inputs;
     {
         DeviceLoan loan(positions.getKernel(), context);
+        model->setKeptStretches(surroundings.keptStretches);
         inputs = model->prepareInputs(loan, size, positions.get().size());
 
         // Proposals that a checkpoint asks for may have been prefetched before the state moved on.
@@ -288,6 +289,7 @@ double FlowMove::independentLogDensity(Target& target) {
 
         const vector<Vec3>& current = (away ? prefetch.positions : positions.get());
         DeviceLoan loan(positions.getKernel(), target.getContext());
+        model->setKeptStretches(surroundings.keptStretches);
         logDensity.set(model->independentLogDensity(loan, shifted(current)), state.revision);
     }
     if (isfinite(logDensity.value))
@@ -434,18 +436,28 @@ void FlowMove::noteRejection(const Place& start) {
  * Velocities.
  */
 
+void FlowMove::drawVelocities(Target& target, int64_t iteration, vector<float>& velocities) {
+    velocities.resize(3 * positions.get().size());
+    IterationNoise(target.getRandomKey(surroundings.number), iteration, NoiseLayout::FIRST_NORMAL_BLOCK)
+            .normal(velocities.data(), velocities.size());
+}
+
 void FlowMove::fetchVelocities(Target& target) {
-    const size_t size = 3 * positions.get().size();
     if (lastAccepted >= 0) {
+        const int64_t iteration = prefetch.getStart() + lastAccepted;
         DeviceLoan loan(positions.getKernel(), target.getContext());
         model->getVelocities(loan, prefetch.batch, lastAccepted, lastVelocities);
+        if (surroundings.movedAtoms.size() < positions.get().size()) {
+            // Those of context atoms, which constraints may tie to moved ones, are no part of the proposal.
+
+            drawVelocities(target, iteration, contextVelocities);
+            for (int atom : surroundings.movedAtoms)
+                copy_n(&lastVelocities[3 * atom], 3, &contextVelocities[3 * atom]);
+            lastVelocities.swap(contextVelocities);
+        }
     }
-    if (lastRejected >= 0) {
-        lastVelocities.resize(size);
-        IterationNoise(target.getRandomKey(surroundings.number), lastRejected,
-                       NoiseLayout::FIRST_NORMAL_BLOCK)
-                .normal(lastVelocities.data(), size);
-    }
+    if (lastRejected >= 0)
+        drawVelocities(target, lastRejected, lastVelocities);
     lastAccepted = lastRejected = -1;
 }
 

@@ -26,8 +26,10 @@ struct BlockSurroundings {
     std::uint16_t number = 0;
     /** The particle of each of the model's atoms. */
     std::vector<int> particles;
-    /** The particles among them that proposals move. */
-    std::vector<int> moved;
+    /** The atoms among them that proposals move, and their particles. */
+    std::vector<int> movedAtoms, moved;
+    /** Which of the model's stretches are constrained, in ascending order. */
+    std::vector<int> keptStretches;
     PeriodicImages images;
     BlockVelocities velocities;
     ConstraintMetric metric;
@@ -123,8 +125,8 @@ public:
         visit("originX", fields.origin[0]);
         visit("originY", fields.origin[1]);
         visit("originZ", fields.origin[2]);
-        visit("originIsKnown", fields.originIsKnown);
-        visit("logDensityIsKnown", fields.logDensityIsKnown);
+        visit("originKnown", fields.originIsKnown);
+        visit("logDensityKnown", fields.logDensityIsKnown);
         visit("logDensity", fields.logDensity);
         visit("prefetchStart", fields.prefetchStart);
         visit("prefetchSize", fields.prefetchSize);
@@ -249,6 +251,7 @@ protected:
 private:
     void takePositions(Target& target);
     void chooseOrigin();
+    void drawVelocities(Target& target, std::int64_t iteration, std::vector<float>& velocities);
     void fetchVelocities(Target& target);
     Saved getSaved(OpenMM::ContextImpl& context) const;
     std::string particlesSha256() const;
@@ -292,7 +295,7 @@ private:
     /** Where the velocities of the last iteration come from: an accepted proposal of the batch, or the
      * iteration that was rejected; or -1. */
     std::int64_t lastAccepted = -1, lastRejected = -1;
-    std::vector<float> lastVelocities;
+    std::vector<float> lastVelocities, contextVelocities;
     /** Whether a proposal has been accepted since velocities were written. */
     bool hasMoved = false;
     /** What shifted() returns; kept, as all arrays here, so that a step need not allocate any. */

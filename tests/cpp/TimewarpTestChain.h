@@ -72,6 +72,7 @@ protected:
         BlockAtoms atoms(all);
         BlockSurroundings surroundings;
         surroundings.particles = surroundings.moved = atoms.particles;
+        surroundings.movedAtoms = atoms.moved;
         surroundings.velocities = BlockVelocities(contextRef, atoms.particles, atoms.redrawn, false);
         surroundings.keptByOthers = [](ContextImpl&, const std::vector<Vec3>&, const DeviceLoan&) {
             return KeptMotions{false, false};

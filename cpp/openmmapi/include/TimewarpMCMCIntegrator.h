@@ -12,6 +12,7 @@
 namespace TimewarpPlugin {
 
 class Chain;
+class ConstraintMetric;
 class DeviceLoan;
 class FlowMove;
 class Move;
@@ -400,7 +401,8 @@ private:
     std::vector<int> particlesOf(const Block& block, const OpenMM::System& system) const;
     BlockAtoms checkBlock(OpenMM::ContextImpl& context, const Block& block) const;
     void checkNothingIsFrozen(OpenMM::ContextImpl& context) const;
-    void makeBlock(OpenMM::ContextImpl& context, const BlockAtoms& atoms, Block& block, int index);
+    void makeBlock(OpenMM::ContextImpl& context, const BlockAtoms& atoms, const ConstraintMetric& metric,
+                   Block& block, int index);
     void chooseDevice(OpenMM::ContextImpl& context, TimewarpStateKernel& kernel, ProposalModel& model);
     MoveCounters countersOf(int block) const;
     KeptMotions keptByOthers(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions,

@@ -113,6 +113,46 @@ static string readFile(const string& path) {
     return content;
 }
 
+/** Get those of some atoms; particles that are not there, which others complain of, are left out. */
+static vector<int> chosen(const vector<int>& particles, const vector<int>& atoms) {
+    vector<int> result;
+    for (int atom : atoms)
+        if (atom < (int)particles.size())
+            result.push_back(particles[atom]);
+    return result;
+}
+
+static vector<int> joined(const vector<int>& first, const vector<int>& second) {
+    set<int> all(first.begin(), first.end());
+    all.insert(second.begin(), second.end());
+    return vector<int>(all.begin(), all.end());
+}
+
+/**
+ * Get which of a model's stretches are kept.  Throws an exception if a constrained bond is none of them.
+ */
+static vector<int> findKeptStretches(const ConstraintMetric& metric, const ModelMetadata& metadata,
+                                     const vector<int>& particles) {
+    vector<int> kept;
+    for (auto& bond : metric.getBonds()) {
+        auto stretch = find(metadata.stretches.begin(), metadata.stretches.end(), bond);
+        if (stretch != metadata.stretches.end()) {
+            kept.push_back(stretch - metadata.stretches.begin());
+            continue;
+        }
+        const string which = "the distance between particles " + to_string(particles[bond.first]) + " and " +
+                             to_string(particles[bond.second]) + " is constrained";
+        if (metadata.namesStretches)
+            throw OpenMMException("Timewarp: " + which + ", but the model " + metadata.origin +
+                                  " cannot keep the length of that bond; build the System with constraints=None");
+        throw OpenMMException("Timewarp: " + which + ", but the model " + metadata.origin +
+                              " was made before models could keep lengths of bonds; fit it again with this "
+                              "version, or build the System with constraints=None");
+    }
+    sort(kept.begin(), kept.end());
+    return kept;
+}
+
 TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath)
         : TimewarpMCMCIntegrator(modelPath, make_shared<ProposalModel>(modelPath), false) {
 }
@@ -491,7 +531,10 @@ BlockAtoms TimewarpMCMCIntegrator::checkBlock(ContextImpl& contextRef, const Blo
     for (ForceImpl* force : contextRef.getForceImpls())
         for (auto& bond : force->getBondedParticles())
             bonds.push_back(bond);
-    of.model->getMetadata().checkSystem(system, atoms.particles, bonds);
+    const ModelMetadata& metadata = of.model->getMetadata();
+    metadata.checkSystem(system, atoms.particles, bonds);
+    if (!metadata.anyMolecule)
+        atoms.moved = atoms.redrawn = metadata.moved;
     return atoms;
 }
 
@@ -502,10 +545,13 @@ void TimewarpMCMCIntegrator::checkNothingIsFrozen(ContextImpl& contextRef) const
         auto* other = dynamic_cast<TimewarpMCMCIntegrator*>(integrator);
         if (other == NULL || other->dynamicsSteps > 0 || other->frozenOthers)
             return;
-        for (auto& of : other->blocks)
-            for (int particle : other->particlesOf(*of, system))
+        for (auto& of : other->blocks) {
+            const vector<int> particles = other->particlesOf(*of, system);
+            const ModelMetadata& metadata = of->model->getMetadata();
+            for (int particle : metadata.anyMolecule ? particles : chosen(particles, metadata.moved))
                 if (particle >= 0 && particle < system.getNumParticles())
                     isMoved[particle] = true;
+        }
     }
     int numFrozen = 0, first = -1;
     for (int i = system.getNumParticles() - 1; i >= 0; i--)
@@ -541,9 +587,14 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
                               " particles, so that it does not say which of them the model moves; pass "
                               "topology= of the whole System");
     vector<BlockAtoms> atoms;
+    vector<ConstraintMetric> metrics;
     vector<Kernel> kernels;
-    for (auto& of : blocks)
+    for (auto& of : blocks) {
         atoms.push_back(checkBlock(contextRef, *of));
+        metrics.emplace_back(system, atoms.back().particles, atoms.back().moved);
+        findKeptStretches(metrics.back(), of->model->getMetadata(), atoms.back().particles);
+        atoms.back().redrawn = joined(atoms.back().moved, metrics.back().getAtoms());
+    }
     if (!blocks.empty())
         checkNothingIsFrozen(contextRef);
     for (size_t i = 0; i < blocks.size(); i++) {
@@ -568,14 +619,14 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
         chain->setDynamics(make_unique<LocalDynamics>(contextRef, seed));
     for (size_t i = 0; i < blocks.size(); i++) {
         blocks[i]->kernel = kernels[i];
-        makeBlock(contextRef, atoms[i], *blocks[i], i);
+        makeBlock(contextRef, atoms[i], metrics[i], *blocks[i], i);
     }
     if (hasModel)
         blocks[0]->flow->setLagWeights(lagWeights);
 }
 
-void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms& atoms, Block& of,
-                                       int index) {
+void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms& atoms,
+                                       const ConstraintMetric& metric, Block& of, int index) {
     of.allParticles = atoms.particles;
     of.moved.clear();
     for (int atom : atoms.moved)
@@ -585,12 +636,22 @@ void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms
     surroundings.particles = atoms.particles;
     surroundings.moved = of.moved;
     surroundings.images = PeriodicImages(contextRef, atoms.particles);
-    surroundings.velocities = BlockVelocities(contextRef, atoms.particles, atoms.redrawn, false);
+    surroundings.movedAtoms = atoms.moved;
+    surroundings.metric = metric;
+    surroundings.keptStretches = findKeptStretches(metric, of.model->getMetadata(), atoms.particles);
+    surroundings.velocities =
+            BlockVelocities(contextRef, atoms.particles, atoms.redrawn, !metric.getBonds().empty());
     Block* current = &of;
     surroundings.keptByOthers = [this, current](ContextImpl& context, const vector<Vec3>& positions,
                                                 const DeviceLoan& loan) {
         return keptByOthers(context, positions, loan, *current);
     };
+    if (atoms.moved.size() < atoms.particles.size())
+        surroundings.keptByOthers = [](ContextImpl&, const vector<Vec3>&, const DeviceLoan&) {
+            // Its place is that of its context, which it is not to move.
+
+            return KeptMotions{false, false};
+        };
     auto flow = make_unique<FlowMove>(of.model, of.kernel, surroundings);
     of.flow = flow.get();
     unique_ptr<Move> move;
