@@ -531,6 +531,13 @@ BlockAtoms TimewarpMCMCIntegrator::checkBlock(ContextImpl& contextRef, const Blo
     for (ForceImpl* force : contextRef.getForceImpls())
         for (auto& bond : force->getBondedParticles())
             bonds.push_back(bond);
+    // Force fields leave out the energy of a bond whose length is constrained.
+    for (int i = 0; i < system.getNumConstraints() && !bonds.empty(); i++) {
+        int particle1, particle2;
+        double distance;
+        system.getConstraintParameters(i, particle1, particle2, distance);
+        bonds.emplace_back(particle1, particle2);
+    }
     const ModelMetadata& metadata = of.model->getMetadata();
     metadata.checkSystem(system, atoms.particles, bonds);
     if (!metadata.anyMolecule)

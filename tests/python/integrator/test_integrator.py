@@ -12,7 +12,6 @@ import numpy as np
 import openmm
 import pytest
 import torch
-from chains import positions_of
 from openmm import app, unit
 from reference_models import Affine, any_molecule, save_model
 
@@ -275,15 +274,16 @@ def test_system_that_does_not_fit(alanine: MolecularSystem, model: Path) -> None
 def test_repartitioned_masses(alanine: MolecularSystem) -> None:
     """Positions do not depend on masses: a chain takes the same decisions with heavy hydrogens."""
     field = app.ForceField(*alanine.force_field)
+    platform = openmm.Platform.getPlatformByName("Reference")
     ends = []
     for mass in (None, 3.0):
         integrator = TimewarpMCMCIntegrator(pretrained("alanine-dipeptide"))
         integrator.setRandomNumberSeed(3)
         system = field.createSystem(alanine.topology, hydrogenMass=mass)
-        context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
-        context.setPositions(alanine.positions)
-        integrator.step(50)
-        ends.append(positions_of(context))
+        simulation = app.Simulation(alanine.topology, system, integrator, platform)
+        simulation.context.setPositions(alanine.positions)
+        simulation.step(50)
+        ends.append(positions_of(simulation))
     assert (ends[0] == ends[1]).all()
 
 
