@@ -11,6 +11,16 @@
 #include <vector>
 
 /**
+ * Get the Force of a kind that a System has.
+ */
+template <class Kind> Kind& forceOf(OpenMM::System& system) {
+    for (int i = 0; i < system.getNumForces(); i++)
+        if (auto* found = dynamic_cast<Kind*>(&system.getForce(i)))
+            return *found;
+    throw OpenMM::OpenMMException("the System has no such Force");
+}
+
+/**
  * Capped valine, alone or in water.
  */
 struct Peptide {
@@ -22,10 +32,7 @@ struct Peptide {
     int numSolute;
 
     template <class Kind> Kind& force() const {
-        for (int i = 0; i < system->getNumForces(); i++)
-            if (auto* found = dynamic_cast<Kind*>(&system->getForce(i)))
-                return *found;
-        throw OpenMM::OpenMMException("the System has no such Force");
+        return forceOf<Kind>(*system);
     }
 };
 
