@@ -24,7 +24,8 @@ void DelayedAcceptance::look(Target& target) {
 void DelayedAcceptance::lookAtSurroundings(Target& target) {
     if (!energy->feelsSurroundings() || surroundingsSeen == target.getRevision())
         return;
-    energy->lookAtSurroundings(target.getContext());
+    DeviceLoan loan(flow->getPositions().getKernel(), target.getContext());
+    energy->lookAtSurroundings(loan, target);
     surroundingsSeen = target.getRevision();
     stateEnergy.forget();
     batchNumber = -1;
@@ -37,9 +38,11 @@ double DelayedAcceptance::energyOfState(Target& target) {
         stateEnergy.set(energy->compute(loan, flow->getPositions().get()), revision);
     }
     if (!isfinite(stateEnergy.value))
-        throw OpenMMException("Timewarp: the surrogate's energy of the current state is not finite, so no "
-                              "proposal could ever be accepted from it; start from another conformation, "
-                              "or do without a surrogate");
+        throw OpenMMException(
+                "Timewarp: " + energy->describe() +
+                " of the current state is not finite, so no proposal could ever be accepted from it; "
+                "start from another conformation, or " +
+                energy->getRemedy());
     return stateEnergy.value;
 }
 

@@ -3,10 +3,12 @@
 #include "DelayedAcceptance.h"
 #include "FlowMove.h"
 #include "Interruption.h"
+#include "LocalScreening.h"
 #include "ProposalModel.h"
 #include "ReplicaNumbers.h"
 #include "Sha256.h"
 #include "SurrogateEnergy.h"
+#include "SystemTerms.h"
 #include "TimewarpKernels.h"
 #include "TrustedFiles.h"
 #include "openmm/CompoundIntegrator.h"
@@ -129,6 +131,17 @@ static vector<int> joined(const vector<int>& first, const vector<int>& second) {
 }
 
 /**
+ * Get whether a System has mass that is not among some particles.
+ */
+static bool hasOthers(const System& system, const vector<int>& particles) {
+    set<int> own(particles.begin(), particles.end());
+    for (int i = 0; i < system.getNumParticles(); i++)
+        if (own.count(i) == 0 && system.getParticleMass(i) != 0)
+            return true;
+    return false;
+}
+
+/**
  * Get which of a model's stretches are kept.  Throws an exception if a constrained bond is none of them.
  */
 static vector<int> findKeptStretches(const ConstraintMetric& metric, const ModelMetadata& metadata,
@@ -143,8 +156,9 @@ static vector<int> findKeptStretches(const ConstraintMetric& metric, const Model
         const string which = "the distance between particles " + to_string(particles[bond.first]) + " and " +
                              to_string(particles[bond.second]) + " is constrained";
         if (metadata.namesStretches)
-            throw OpenMMException("Timewarp: " + which + ", but the model " + metadata.origin +
-                                  " cannot keep the length of that bond; build the System with constraints=None");
+            throw OpenMMException(
+                    "Timewarp: " + which + ", but the model " + metadata.origin +
+                    " cannot keep the length of that bond; build the System with constraints=None");
         throw OpenMMException("Timewarp: " + which + ", but the model " + metadata.origin +
                               " was made before models could keep lengths of bonds; fit it again with this "
                               "version, or build the System with constraints=None");
@@ -187,6 +201,7 @@ void TimewarpMCMCIntegrator::setDefaults() {
     setUseCudaGraphs(false);
     setProposalsPerStep(1);
     setFrozenOthers(false);
+    setScreening(true);
     setDynamics(0, 0.002, 1.0);
 }
 
@@ -336,6 +351,15 @@ bool TimewarpMCMCIntegrator::getFrozenOthers() const {
 void TimewarpMCMCIntegrator::setFrozenOthers(bool frozen) {
     requireNoContext("setFrozenOthers");
     frozenOthers = frozen;
+}
+
+bool TimewarpMCMCIntegrator::getScreening() const {
+    return screening;
+}
+
+void TimewarpMCMCIntegrator::setScreening(bool use) {
+    requireNoContext("setScreening");
+    screening = use;
 }
 
 /*
@@ -632,6 +656,23 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
         blocks[0]->flow->setLagWeights(lagWeights);
 }
 
+bool TimewarpMCMCIntegrator::screens(ContextImpl& contextRef, const Block& of) const {
+    return screening && hasOthers(contextRef.getSystem(), of.moved);
+}
+
+shared_ptr<BatchEnergy> TimewarpMCMCIntegrator::makeScreening(ContextImpl& contextRef,
+                                                              const BlockAtoms& atoms, Block& of) {
+    if (terms == nullptr) {
+        terms = make_shared<SystemTerms>(contextRef.getSystem(), getIntegrationForceGroups());
+        systemState = make_shared<SharedSystemState>();
+    }
+    auto energy = make_unique<LocalEnergy>(terms, atoms.particles, atoms.moved);
+    auto& kernel = of.kernel.getAs<TimewarpStateKernel>();
+    DeviceLoan loan(kernel, contextRef);
+    energy->useDevice(loan, kernel.getModelDevice());
+    return make_shared<LocalScreening>(std::move(energy), systemState);
+}
+
 void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms& atoms,
                                        const ConstraintMetric& metric, Block& of, int index) {
     of.allParticles = atoms.particles;
@@ -662,10 +703,13 @@ void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms
     auto flow = make_unique<FlowMove>(of.model, of.kernel, surroundings);
     of.flow = flow.get();
     unique_ptr<Move> move;
-    if (surrogate == nullptr)
+    shared_ptr<BatchEnergy> first = surrogate;
+    if (first == nullptr && screens(contextRef, of))
+        first = makeScreening(contextRef, atoms, of);
+    if (first == nullptr)
         move = std::move(flow);
     else
-        move = make_unique<DelayedAcceptance>(std::move(flow), surrogate);
+        move = make_unique<DelayedAcceptance>(std::move(flow), first);
     chain->addMove(std::move(move), of.weight);
 }
 
@@ -735,6 +779,8 @@ void TimewarpMCMCIntegrator::cleanup() {
         of->flow = nullptr;
     }
     chain.reset();
+    terms.reset();
+    systemState.reset();
     for (auto& of : blocks)
         of->kernel = Kernel();
 }
