@@ -33,6 +33,7 @@ from ..molecule.graph import molecule_from_topology
 from ..molecule.rotatable_torsions import rotatable_torsions
 from ..molecule.stereochemistry import Stereochemistry
 from ..molecule.torsions import TorsionAtoms, measure_torsions
+from ..seeds import spawned_seed
 from ..stages import Conflict, Done, Missing, Standing, compare, refuse
 from ..stored import DamagedFileError, conform, read_arrays, write_arrays
 from ..units import KILOJOULE_PER_MOLE, thermal_energy
@@ -241,7 +242,7 @@ def _walk(
 ) -> Iterator[tuple[float, float, NDArray[np.float64]]]:
     """Yield the part done, and energy / (kJ/mol) and positions of each minimised frame."""
     temperature = settings.temperatures[walker % len(settings.temperatures)]
-    walker_seed = int(np.random.SeedSequence([seed, walker]).generate_state(1)[0]) % (2**31 - 2) + 1
+    walker_seed = spawned_seed(seed, walker)
     dynamics = Langevin(temperature, HOT_FRICTION, settings.timestep)
     system = openmm.XmlSerializer.deserialize(xml)
     platform = default_platform(len(positions))

@@ -30,6 +30,7 @@ from ..files import exclusive_lock, refuse_existing, sha256_of, write_bytes_atom
 from ..machine import usable_cpus
 from ..molecule.graph import Molecule, molecule_from_topology
 from ..molecule.torsions import backbone_torsions, torsion
+from ..seeds import spawned_seed
 from ..stages import Conflict, Done, Missing, Partial, Standing, compare, refuse
 from ..stored import RECORD, Count, DamagedFileError, seal, unseal
 from ..trajectories.writer import TrajectoryWriter
@@ -76,9 +77,8 @@ class TrajectoryTask:
 
     @property
     def seed(self) -> int:
-        """The trajectory's own seed, in OpenMM's range and never its "random" 0."""
-        state = np.random.SeedSequence([self.protocol.seed, self.index]).generate_state(1)
-        return int(state[0]) % (2**31 - 1) + 1
+        """The trajectory's own seed."""
+        return spawned_seed(self.protocol.seed, self.index)
 
 
 def trajectory_path(folder: Path, index: int) -> Path:

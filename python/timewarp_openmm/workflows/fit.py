@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..bounds import shifted_seed
 from ..files import exclusive_lock, refuse_existing, write_bytes_atomically
 from ..flows.internal.config import InternalFlowConfig
 from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
+from ..seeds import shifted_seed
 from ..simulation.chains import ChainRuns, run_chains
 from ..simulation.explore import Basins, ExploreSettings, basin_populations, load_or_find_basins
 from ..simulation.identity import content_of
