@@ -16,6 +16,8 @@ LAYERS = ("molecule", "flows", "losses", "training", "workflows", "commands")
 #: What sampling a model is made of, and what it must do without.
 SAMPLING = ("integrator", "contract", "bundled", "commands.sample", "simulation", "energies")
 NOT_FOR_SAMPLING = ("losses", "training", "workflows")
+#: What is true of molecules and Systems, whatever proposes their conformations.
+WITHOUT_FLOWS = ("energies", "simulation", "trajectories")
 
 
 def module_of(path: Path, root: Path) -> str:
@@ -111,6 +113,10 @@ def test_sampling_needs_nothing_of_training(graph: networkx.DiGraph) -> None:
 
 def test_analysis_needs_nothing_of_training(graph: networkx.DiGraph) -> None:
     assert paths_into(graph, ("analysis",), NOT_FOR_SAMPLING) == []
+
+
+def test_systems_and_trajectories_know_no_flow(graph: networkx.DiGraph) -> None:
+    assert paths_into(graph, WITHOUT_FLOWS, ("flows",)) == []
 
 
 def test_a_cycle_and_a_way_up_are_found(tmp_path: Path) -> None:

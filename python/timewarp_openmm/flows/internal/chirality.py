@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ...molecule.equivalent_atoms import equivalent_leaves
+from ...molecule.geometry import dot
 from ...molecule.graph import Molecule
 from ...molecule.stereochemistry import chirality_centres
 from .conditioners import may_hold
-from .coordinates import dot
 
 
 class Chirality(nn.Module):
