@@ -132,7 +132,7 @@ void testAcceptancesDoNotAllocate(Platform& platform) {
 }
 
 /**
- * A chain that counts how often it computes ahead.
+ * A chain that counts how often it prefetches.
  */
 class PrefetchCountingChain : public ProposalChain {
 public:
