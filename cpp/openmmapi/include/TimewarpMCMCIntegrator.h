@@ -12,6 +12,7 @@
 namespace TimewarpPlugin {
 
 class DeviceLoan;
+class ProcessOfOrigin;
 class ProposalChain;
 class ProposalModel;
 class ReplicaNumbers;
@@ -273,6 +274,7 @@ protected:
 private:
     TimewarpMCMCIntegrator(const std::string& modelPath, std::unique_ptr<ProposalModel> model, bool embed);
     const ProposalChain& requireChain() const;
+    void requireOwnProcess() const;
     void chooseDevice(OpenMM::ContextImpl& context, TimewarpStateKernel& kernel);
     ChainSurroundings findSurroundings(OpenMM::ContextImpl& context);
     KeptMotions keptByOthers(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions,
@@ -296,6 +298,7 @@ private:
     std::vector<int> moved;
     OpenMM::Kernel kernel;
     std::unique_ptr<ReplicaNumbers> replicas;
+    std::unique_ptr<ProcessOfOrigin> origin;
     std::unique_ptr<ProposalModel> model;
     std::unique_ptr<SurrogateEnergy> surrogate;
     std::unique_ptr<ProposalChain> chain;

@@ -1,4 +1,5 @@
 #include "TimewarpMCMCIntegrator.h"
+#include "ForkedProcess.h"
 #include "Interruption.h"
 #include "ProposalChain.h"
 #include "ProposalModel.h"
@@ -238,9 +239,22 @@ void TimewarpMCMCIntegrator::setSubchainLength(int length) {
     subchainLength = length;
 }
 
+void TimewarpMCMCIntegrator::requireOwnProcess() const {
+    const string& platform = context->getPlatform().getName();
+    if (platform != "Reference" && origin->isLeft())
+        throw OpenMMException(
+                "Timewarp: this process was forked after its Context had been made, and does not "
+                "have the threads that the " +
+                platform +
+                " platform started then (or its device), for which it would wait for "
+                "ever; make the Context in the forked process, or start processes with "
+                "multiprocessing.get_context('spawn')");
+}
+
 const ProposalChain& TimewarpMCMCIntegrator::requireChain() const {
     if (chain == nullptr)
         throw OpenMMException("This Integrator is not bound to a context!");
+    requireOwnProcess();
     return *chain;
 }
 
@@ -297,6 +311,7 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     owner = &contextRef.getOwner();
     moved = newMoved;
     kernel = newKernel;
+    origin = make_unique<ProcessOfOrigin>();
     systemSha256 = digestOfSystem(system);
     replicas = make_unique<ReplicaNumbers>();
     int seed = (randomNumberSeed == 0 ? osrngseed() : randomNumberSeed);
