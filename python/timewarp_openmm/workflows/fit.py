@@ -26,6 +26,7 @@ from ..simulation.explore import (
     ExploreSettings,
     basin_populations,
     basins_standing,
+    describe_found,
     load_or_find_basins,
 )
 from ..simulation.identity import content_of
@@ -381,7 +382,8 @@ class _Fit:
 
     def _run_trajectories(self, basins: Basins, protocol: SimulationProtocol) -> None:
         total = protocol.trajectories * protocol.frames
-        note = f"{len(basins)} basins of {basins.found}, {basins.dropped} frames dropped"
+        found = describe_found(basins.found, basins.images)
+        note = f"{len(basins)} basins of {found}, {basins.dropped} frames dropped"
 
         def report(frames: int) -> None:
             self._display.update(frames / total, note)
@@ -520,6 +522,7 @@ class _Fit:
                 "basins": {
                     "kept": len(basins),
                     "found": basins.found,
+                    "mirror_images": basins.images,
                     "dropped_frames": basins.dropped,
                 },
                 "refine_rounds": [describe(m) for m in measurements],
