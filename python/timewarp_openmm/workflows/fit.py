@@ -606,10 +606,7 @@ def one_torch_thread() -> Iterator[None]:
 
 
 def _note(progress: Progress) -> str:
-    if progress.best_step == 0:
-        return f"step {progress.step}"
-    return (
-        f"step {progress.step}, loss {progress.train_loss:.2f}, "
+    return progress.describe(
         f"acceptance {progress.acceptance:.1%} (best {progress.best_acceptance:.1%})"
     )
 

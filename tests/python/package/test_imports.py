@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import networkx
@@ -140,3 +143,44 @@ def test_a_cycle_and_a_way_up_are_found(tmp_path: Path) -> None:
     ways = paths_into(graph, ("molecule",), ("training",))
     assert f"{PACKAGE}.molecule.graph > {PACKAGE}.training.loop" in ways
     assert paths_into(graph, ("flows",), ("training",)) == []
+
+
+def every_module_of(*parts: str) -> list[str]:
+    """Return the modules of some folders of the package."""
+    return [module_of(path, ROOT) for part in parts for path in sorted((ROOT / part).rglob("*.py"))]
+
+
+def named(*parts: str) -> tuple[str, ...]:
+    return tuple(f"{PACKAGE}.{part}" for part in parts)
+
+
+SAMPLING_COMMAND = named("cli", "commands.sample")
+
+
+@pytest.mark.parametrize(
+    ("imported", "forbidden"),
+    [
+        (
+            [*SAMPLING_COMMAND, *named("simulation.systems", "contract")],
+            ("lightning", "torch", "mdtraj", *named("training")),
+        ),
+        (
+            SAMPLING_COMMAND,
+            ("deeptime", "ot", "pymbar", "arviz", "jinja2", "scipy", *named("analysis", "report")),
+        ),
+        (
+            every_module_of("analysis", "report"),
+            ("lightning", "torch", *named("training", "_plugin")),
+        ),
+    ],
+    ids=["help and sampling", "sampling without analysis", "analysis"],
+)
+def test_heavy_libraries_are_left_alone(
+    imported: Sequence[str], forbidden: tuple[str, ...]
+) -> None:
+    """With what libraries import in their turn, which only a process of its own shows."""
+    code = f"import json, sys, {', '.join(imported)}; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout)
+    assert set(imported) <= set(loaded)
+    assert [m for m in loaded if f"{m}.".startswith(tuple(f"{f}." for f in forbidden))] == []
