@@ -63,6 +63,11 @@ class Flow(nn.Module):
         Whether auxiliary velocities are part of the flow.
     precision : {"single", "double"}
         What the contract says of the types of positions.
+    moved : list of int, or None
+        The atoms that it moves; None: all of them.
+    stretches : list of (int, int), or None
+        Bonds whose lengths a proposal can keep; None for flows that know nothing of constraints.
+        With them a flow has the contract's constrained methods, too.
     """
 
     config_class: ClassVar[type[FlowConfig]]
@@ -73,10 +78,14 @@ class Flow(nn.Module):
     noise_size: int
     auxiliary_velocities: bool
     precision: str
+    moved: list[int] | None
+    stretches: list[tuple[int, int]] | None
 
     def __init__(self, config: FlowConfig, molecule: Molecule) -> None:
         super().__init__()
         self.num_atoms = molecule.num_atoms
+        self.moved = None
+        self.stretches = None
 
     def fit_normalisation(self, positions: Tensor, weights: Tensor | None = None) -> None:
         """Take what the flow needs to know of the data before training; by default nothing.

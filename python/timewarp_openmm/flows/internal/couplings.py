@@ -98,7 +98,7 @@ class StiffCoupling(nn.Module):
     def forward(
         self, stiff: Tensor, features: Tensor, condition: Condition, to_noise: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return stiff coordinates [B, M] transformed, and the log-determinant [B].
+        """Return stiff coordinates [B, M] transformed, and the log-slope [B, C] of each that is.
 
         ``features`` [B, F] are those of the rotatable torsions, then the velocities that take part.
         """
@@ -120,7 +120,7 @@ class StiffCoupling(nn.Module):
                 changed, bend = line_spline(changed, parameters[..., 2:], self.bound, True)
                 log_slope = log_slope + bend
             changed = changed * torch.exp(log_scale) + shift
-        return take(torch.cat([kept, changed], dim=1), self.back), log_slope.sum(1)
+        return take(torch.cat([kept, changed], dim=1), self.back), log_slope
 
 
 class VelocityCoupling(nn.Module):
