@@ -28,6 +28,14 @@ class FlowConfig(BaseModel):
 
     coordinates: str
 
+    @property
+    def part(self) -> tuple[int, ...] | None:
+        """The atoms that the flow moves if it sees others as context; None if it moves all.
+
+        Such a flow is trained on each state in its own context, whose auxiliary velocities are 0.
+        """
+        return None
+
     def check_lag_times(self, lag_times: tuple[float, ...]) -> None:
         """Check that such a flow can be trained for these lag times, in ps.
 

@@ -130,6 +130,10 @@ class InternalFlowConfig(FlowConfig):
                 )
         return self
 
+    @property
+    def part(self) -> tuple[int, ...] | None:
+        return self.moved
+
     def check_lag_times(self, lag_times: tuple[float, ...]) -> None:
         """Check that the lag times of training, in ps, are the flow's own."""
         if set(self.lag_times) != set(lag_times):
