@@ -330,17 +330,35 @@ static void checkParticle(const System& system, int particle) {
                 "instead of freezing it");
 }
 
-static void checkConstraints(const System& system, const vector<int>& particles) {
-    set<int> moved(particles.begin(), particles.end());
-    for (int i = 0; i < system.getNumConstraints(); i++) {
-        int particle1, particle2;
-        double distance;
-        system.getConstraintParameters(i, particle1, particle2, distance);
-        if (moved.count(particle1) || moved.count(particle2))
-            throw OpenMMException("Timewarp: the distance between particles " + to_string(particle1) +
-                                  " and " + to_string(particle2) +
-                                  " is constrained, which proposals cannot satisfy; build the System with "
-                                  "constraints=None and rigidWater=False");
+/**
+ * Throw an exception if the masses of a heavy atom and its hydrogens do not add up to the model's.  Between
+ * them they may be repartitioned: positions do not depend on masses.
+ */
+static void checkMasses(const System& system, const vector<int>& particles, const ModelMetadata& metadata) {
+    const double heaviestHydrogen = 3.5;
+    vector<int> groupOf(particles.size());
+    iota(groupOf.begin(), groupOf.end(), 0);
+    for (auto& bond : metadata.bonds)
+        for (auto [hydrogen, heavy] : {bond, make_pair(bond.second, bond.first)})
+            if (metadata.masses[hydrogen] < heaviestHydrogen && metadata.masses[heavy] >= heaviestHydrogen)
+                groupOf[hydrogen] = heavy;
+    vector<double> found(particles.size()), expected(particles.size());
+    for (size_t i = 0; i < particles.size(); i++) {
+        found[groupOf[i]] += system.getParticleMass(particles[i]);
+        expected[groupOf[i]] += metadata.masses[i];
+    }
+    for (size_t i = 0; i < particles.size(); i++) {
+        if (fabs(found[i] - expected[i]) <=
+            MASS_TOLERANCE * (1 + count(groupOf.begin(), groupOf.end(), (int)i)))
+            continue;
+        stringstream message;
+        message << "Timewarp: particle " << particles[i] << " and the hydrogens on it have a mass of "
+                << found[i] << " dalton, but " << metadata.describeAtom(i)
+                << " of the model and its hydrogens have " << expected[i]
+                << ": the molecule or its atom order is another one; pass topology= of the whole System to "
+                   "match "
+                   "the order";
+        throw OpenMMException(message.str());
     }
 }
 
@@ -348,18 +366,17 @@ void ModelMetadata::checkSystem(const System& system, const vector<int>& particl
                                 const vector<pair<int, int>>& systemBonds) const {
     if (!anyMolecule && particles.size() != masses.size()) {
         stringstream message;
-        message << "Timewarp: the model " << origin << " moves " << masses.size()
+        message << "Timewarp: the model " << origin << " has " << masses.size()
                 << " atoms but the System has " << particles.size()
                 << " particles; use a model made for this molecule or, where it is one among others, pass "
                    "topology= of the whole System";
         throw OpenMMException(message.str());
     }
     set<int> seen;
-    vector<int> movedParticles;
     for (size_t i = 0; i < particles.size(); i++) {
         int particle = particles[i];
         if (particle < 0 || particle >= system.getNumParticles())
-            throw OpenMMException("Timewarp: setParticles() names particle " + to_string(particle) +
+            throw OpenMMException("Timewarp: the model is given particle " + to_string(particle) +
                                   ", which the System does not have");
         if (!seen.insert(particle).second)
             throw OpenMMException("Timewarp: setParticles() names particle " + to_string(particle) +
@@ -367,24 +384,10 @@ void ModelMetadata::checkSystem(const System& system, const vector<int>& particl
         if (!anyMolecule && !binary_search(moved.begin(), moved.end(), (int)i))
             continue;
         checkParticle(system, particle);
-        movedParticles.push_back(particle);
     }
-    checkConstraints(system, movedParticles);
     if (anyMolecule)
         return;
-    for (size_t i = 0; i < particles.size(); i++) {
-        double mass = system.getParticleMass(particles[i]);
-        if (fabs(mass - masses[i]) > MASS_TOLERANCE) {
-            stringstream message;
-            message << "Timewarp: particle " << particles[i] << " has mass " << mass << " but "
-                    << describeAtom(i) << " of the model has " << masses[i]
-                    << ": the molecule or its atom order is another one (pass topology= of "
-                       "the whole System to match the order), "
-                       "or "
-                       "the System was built with hydrogen mass repartitioning (leave hydrogenMass out)";
-            throw OpenMMException(message.str());
-        }
-    }
+    checkMasses(system, particles, *this);
     if (systemBonds.empty())
         return;
     set<pair<int, int>> present;

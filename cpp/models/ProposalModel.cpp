@@ -36,6 +36,13 @@ static void standardNormalLogDensities(const Tensor& rows, vector<double>& densi
 }
 
 /**
+ * The velocities of a batch of proposals.
+ */
+struct TimewarpPlugin::BatchVelocities {
+    Tensor w;
+};
+
+/**
  * A module with the memory of its inputs and results, and with what makes batches of proposals.
  */
 class ProposalModel::Implementation {
@@ -67,7 +74,10 @@ public:
     }
 
     void setKeptStretches(const vector<int>& indices) {
+        if (indices == keptStretches)
+            return;
         module.setKeptStretches(indices);
+        keptStretches = indices;
         // They record other work. Only who holds the device may drop them.
         hasStaleGraphs = true;
     }
@@ -114,13 +124,19 @@ public:
         inputs.x.copy_(positionsTensor(x, module.getType()));
     }
 
-    /** Keep the results of a batch, whose memory others may use until the next. */
-    void keep(const FlowOutputs& results) {
+    /**
+     * Keep the results of a batch, whose positions others may use until the next.  Velocities may be asked
+     * for later, and the memory of a recording is written to again.
+     */
+    void keep(const FlowOutputs& results, ProposalBatch& batch) {
         outputs = results;
+        if (batch.velocities == nullptr)
+            batch.velocities = make_shared<BatchVelocities>();
+        batch.velocities->w = usesGraphs() ? results.w.clone() : results.w;
     }
 
-    void getVelocities(int64_t entry, vector<float>& velocities) const {
-        Tensor row = outputs.w[entry].flatten().to(torch::kCPU, torch::kFloat32);
+    void getVelocities(const ProposalBatch& batch, int64_t entry, vector<float>& velocities) const {
+        Tensor row = batch.velocities->w[entry].flatten().to(torch::kCPU, torch::kFloat32);
         velocities.assign(row.data_ptr<float>(), row.data_ptr<float>() + row.numel());
     }
 
@@ -200,6 +216,7 @@ private:
     /** Undefined if all atoms move. */
     Tensor movedRows;
     bool hasStaleGraphs = false;
+    vector<int> keptStretches;
     /** Without lag times, and with room for the largest batch so far. */
     FlowInputs inputs;
     /** Of the last batch. */
@@ -314,7 +331,7 @@ void ProposalModel::propose(const DeviceLoan&, const vector<double>& lags, Propo
         batch.onDevice = {};
         copyDoubles(out.y, batch.positions);
     }
-    implementation->keep(out);
+    implementation->keep(out, batch);
     copyDoubles(out.logForward, batch.logForward);
     implementation->velocityDensities(out.w, batch.logVelocities);
     if (out.logReverse.defined()) {
@@ -327,10 +344,11 @@ void ProposalModel::propose(const DeviceLoan&, const vector<double>& lags, Propo
     }
 }
 
-void ProposalModel::getVelocities(const DeviceLoan&, int entry, vector<float>& velocities) const {
+void ProposalModel::getVelocities(const DeviceLoan&, const ProposalBatch& batch, int entry,
+                                  vector<float>& velocities) const {
     torch::InferenceMode inference;
     OnDefaultStream stream(implementation->module.getDevice());
-    implementation->getVelocities(entry, velocities);
+    implementation->getVelocities(batch, entry, velocities);
 }
 
 double ProposalModel::independentLogDensity(const DeviceLoan&, const vector<Vec3>& x) {

@@ -15,6 +15,8 @@ namespace TimewarpPlugin {
 
 class DeviceLoan;
 
+struct BatchVelocities;
+
 /**
  * Proposals of several iterations, all made from one state (x).  Arrays have one row per proposal, in the
  * order of the model's atoms.
@@ -36,6 +38,8 @@ struct ProposalBatch {
     /** log q(x, v | y), where v are the auxiliary velocities of the iteration, and log N(v; 0, I); of no
      * meaning for independent draws */
     std::vector<double> logReverse, logAuxiliary;
+    /** Where the model keeps the proposed velocities. */
+    std::shared_ptr<BatchVelocities> velocities;
 };
 
 /**
@@ -139,10 +143,11 @@ public:
      */
     void propose(const DeviceLoan& loan, const std::vector<double>& lags, ProposalBatch& batch);
     /**
-     * Get the velocities of one proposal of the last batch, 3N (dimensionless).  Those of context atoms have
-     * no meaning.
+     * Get the velocities of one proposal of a batch that it has made, 3N (dimensionless).  Those of context
+     * atoms have no meaning.
      */
-    void getVelocities(const DeviceLoan& loan, int entry, std::vector<float>& velocities) const;
+    void getVelocities(const DeviceLoan& loan, const ProposalBatch& batch, int entry,
+                       std::vector<float>& velocities) const;
     /**
      * Compute log q(x) of an independent draw (lag = infinity), auxiliary velocities left out.  Only for
      * models whose auxiliary velocities are not part of the flow.
