@@ -1,4 +1,5 @@
 #include "WithRigidMoves.h"
+#include <algorithm>
 
 using namespace TimewarpPlugin;
 using namespace OpenMM;
@@ -11,17 +12,23 @@ WithRigidMoves::WithRigidMoves(unique_ptr<Move> shape, FlowMove& flow, const Mak
 }
 
 void WithRigidMoves::attempt(Target& target) {
-    // Most rigid moves are accepted, and nothing of what was prefetched for the old state holds then.
+    // The state lasts until the next round: until the first of the tries that follow.
 
     if (rigid != nullptr)
-        target.setLookAhead(1);
+        target.setLookAhead(min<int64_t>(target.getLookAhead(), triesLeft + 1));
     shape->attempt(target);
     if (!flow.getRigidMotions().any())
         return;
     if (rigid == nullptr)
         rigid = make(target.getContext());
+    if (triesLeft > 0) {
+        triesLeft--;
+        return;
+    }
     rigid->setMotions(flow.getRigidMotions());
-    rigid->attempt(target);
+    for (int i = 0; i < ROUND; i++)
+        rigid->attempt(target);
+    triesLeft = ROUND - 1;
 }
 
 /*
@@ -34,6 +41,7 @@ Record WithRigidMoves::save(ContextImpl& context) const {
     Record record(KIND);
     record.set("place", static_cast<int64_t>(flow.getRigidMotions().place));
     record.set("orientation", static_cast<int64_t>(flow.getRigidMotions().orientation));
+    record.set("triesLeft", triesLeft);
     record.parts.push_back(shape->save(context));
     record.parts.push_back(rigid->save(context));
     return record;
@@ -46,12 +54,19 @@ static RigidMotions motionsIn(const Record& record) {
     return {place != 0, orientation != 0};
 }
 
+static int64_t triesLeftIn(const Record& record) {
+    int64_t tries;
+    record.get("triesLeft", tries);
+    return tries;
+}
+
 void WithRigidMoves::check(const Record& record) const {
     if (record.kind != KIND) {
         shape->check(record);
         return;
     }
-    if (record.parts.size() != 2 || !motionsIn(record).any())
+    const int64_t tries = triesLeftIn(record);
+    if (record.parts.size() != 2 || !motionsIn(record).any() || tries < 0 || tries >= ROUND)
         refuseRecord();
     shape->check(record.parts[0]);
     RigidMove::checkRecord(record.parts[1]);
@@ -62,11 +77,13 @@ void WithRigidMoves::resume(ContextImpl& context, const Record& record) {
         // Saved before they began, or where they were turned off.
 
         rigid.reset();
+        triesLeft = 0;
         flow.setRigidMotions({});
         shape->resume(context, record);
         return;
     }
     flow.setRigidMotions(motionsIn(record));
+    triesLeft = triesLeftIn(record);
     shape->resume(context, record.parts[0]);
     if (rigid == nullptr)
         rigid = make(context);

@@ -12,11 +12,16 @@ namespace TimewarpPlugin {
 
 /**
  * A move around one of shapes: as soon as the energy is found to depend on where the body lies (see
- * FlowMove::guardRigidMotion()), a rigid move follows each try.  Until then nothing is done, and nothing is
- * needed for it.  Once they have begun rigid moves do not end.
+ * FlowMove::guardRigidMotion()), there is a rigid move for each try.  Until then nothing is done, and nothing
+ * is needed for it.  Once they have begun rigid moves do not end.
+ *
+ * They come in rounds, each after the first of ROUND tries: most of them are accepted, which throws away what
+ * was prefetched, and calling the model for each try would cost more than all the rest.
  */
 class EXPORT_TIMEWARP WithRigidMoves : public Move {
 public:
+    /** The number of tries, and of rigid moves, in a round. */
+    static const int ROUND = 8;
     using Maker = std::function<std::unique_ptr<RigidMove>(OpenMM::ContextImpl&)>;
     /**
      * @param shape   a flow, or a move around it
@@ -54,6 +59,8 @@ private:
     Maker make;
     /** NULL until it is needed. */
     std::unique_ptr<RigidMove> rigid;
+    /** How many tries are still to be made before the next round. */
+    std::int64_t triesLeft = 0;
 };
 
 } // namespace TimewarpPlugin

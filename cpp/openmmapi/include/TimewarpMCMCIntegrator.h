@@ -162,8 +162,9 @@ public:
     /**
      * Set how far rigid moves go.  A model of a molecule's shape alone leaves it where it lies.  Where the
      * energy depends on that (a restraint, a field, other molecules, periodic images) and nothing else moves
-     * the molecule, each of the block's proposals is followed by a small random displacement or turn of the
-     * molecule, which is accepted or rejected by a test of its own.  How far it goes is drawn each time,
+     * the molecule, there is a small random displacement or turn of it for each of the block's proposals,
+     * which is accepted or rejected by a test of its own.  They come in rounds of eight, after the first of
+     * eight proposals.  How far it goes is drawn each time,
      * log-uniformly from two decades up to what is set here.  Where the energy does not depend on it, nothing
      * is done.  Once rigid moves have begun in a Context, they go on.
      *

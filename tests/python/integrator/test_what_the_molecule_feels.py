@@ -100,6 +100,9 @@ def positions_along(simulation: app.Simulation, samples: int, steps: int) -> NDA
     return np.array(found)
 
 
+#: Rigid moves come in rounds of so many, each after the first of as many tries.
+ROUND = 8
+
 #: Student's t for 15 degrees of freedom, two-sided: 1e-5 of false alarms.
 T_OF_16_BLOCKS = 6.6
 
@@ -108,14 +111,14 @@ def test_a_restrained_atom() -> None:
     """It spreads about the well's middle with the variance kT/k in each direction."""
     simulation = simulation_of(restrained([CA]), timewarp("alanine-dipeptide"))
     center = named_molecule("alanine-dipeptide").positions[CA]
-    simulation.integrator.step(200)
-    squares = (positions_along(simulation, 1200, 2)[:, CA] - center) ** 2
+    simulation.integrator.step(100)
+    squares = (positions_along(simulation, 800, 2)[:, CA] - center) ** 2
     mean, error = mean_and_error(squares.mean(1), 16)
     expected = GAS_CONSTANT * TEMPERATURE / STIFFNESS
     assert error < 0.15 * expected
     assert mean == pytest.approx(expected, abs=T_OF_16_BLOCKS * error)
     statistics = simulation.integrator.getBlockStatistics(0)
-    assert statistics.rigidTried == statistics.tried
+    assert 0 <= statistics.rigidTried - statistics.tried < ROUND
     assert 0.2 < statistics.rigidAccepted / statistics.rigidTried < 0.9
 
 
@@ -127,12 +130,12 @@ def test_a_dipole_in_a_field() -> None:
     system = SYSTEMS["field"]
     simulation = simulation_of(system, timewarp("alanine-dipeptide"))
     charges = charges_of(system)
-    simulation.integrator.step(200)
-    dipoles = charges @ positions_along(simulation, 1200, 2)
+    simulation.integrator.step(100)
+    dipoles = charges @ positions_along(simulation, 800, 2)
     size = np.linalg.norm(dipoles, axis=1)
     cosine, strength = dipoles[:, 2] / size, FIELD * size / (GAS_CONSTANT * TEMPERATURE)
     mean, error = mean_and_error(cosine - 1 / np.tanh(strength) + 1 / strength, 16)
-    assert error < 0.04
+    assert error < 0.06
     assert abs(mean) < T_OF_16_BLOCKS * error
     # Displacements are not felt, and are not made.
     assert np.ptp(positions_along(simulation, 50, 1).mean(1), axis=0).max() < 0.3
@@ -143,7 +146,7 @@ def test_a_dipole_in_a_field() -> None:
 def test_everything_felt_is_moved(name: str, model: str, platform: str) -> None:
     simulation = simulation_of(SYSTEMS[name], timewarp(model), platform)
     simulation.step(5)
-    assert simulation.integrator.getBlockStatistics(0).rigidTried == 5
+    assert simulation.integrator.getBlockStatistics(0).rigidTried == ROUND
 
 
 def test_two_molecules_that_feel_each_other() -> None:
@@ -164,10 +167,11 @@ def test_two_molecules_that_feel_each_other() -> None:
         openmm.Platform.getPlatformByName("Reference"),
     )
     simulation.context.setPositions(modeller.positions)
-    x = positions_along(simulation, 30, 1)
+    x = positions_along(simulation, 10, 4)
     for block in (0, 1):
         statistics = integrator.getBlockStatistics(block)
-        assert statistics.rigidTried == statistics.tried > 5
+        assert 0 <= statistics.rigidTried - statistics.tried < ROUND
+        assert statistics.tried > 5
         assert statistics.rigidAccepted > 0
         centers = x[:, 22 * block : 22 * (block + 1)].mean(1)
         assert np.ptp(centers, axis=0).max() > 0.01
