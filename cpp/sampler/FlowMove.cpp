@@ -165,7 +165,7 @@ bool FlowMove::holds(int64_t entry) const {
         return false;
     if (prefetch.madeFrom.revision == state.revision)
         return true;
-    return prefetch.madeFrom.frame == state.frame && isDraw(entry);
+    return prefetch.madeFrom.frame == state.frame && isDraw(entry) && prefetch.draws.correlations[entry] == 0;
 }
 
 int64_t FlowMove::next(Target& target) {
@@ -212,9 +212,31 @@ void FlowMove::draw(Target& target, int64_t start, const ProposalInputs& inputs,
         draws.logUniform[i] = log(first.uniform());
         draws.lags[i] = model->getMetadata().pickLag(first.uniform(), lagWeights);
         draws.secondLogUniform[i] = log(last.uniform());
-        draws.correlations[i] = 0;
+        draws.correlations[i] = pickCorrelation(draws.lags[i], last.uniform());
     }
     positions.getKernel().drawNormals(target.getContext(), inputs, key, start);
+}
+
+double FlowMove::pickCorrelation(double lag, double deviate) const {
+    if (!model->isIndependentDraw(lag))
+        return 0;
+    double sum = 0;
+    for (auto& choice : correlations)
+        sum += choice.second;
+    double target = deviate * sum;
+    for (auto& choice : correlations) {
+        target -= choice.second;
+        if (choice.second > 0 && target <= 0)
+            return choice.first;
+    }
+    return 0;
+}
+
+void FlowMove::setLatentCorrelations(const vector<pair<double, double>>& choices) {
+    if (choices == correlations)
+        return;
+    correlations = choices;
+    prefetch.discard();
 }
 
 void FlowMove::makeInputs(Target& target, int64_t start, int64_t size, bool fromContext) {
@@ -247,6 +269,9 @@ void FlowMove::compute(Target& target, int64_t start, int64_t size, bool fromCon
     ProposalBatch& batch = prefetch.batch;
     {
         DeviceLoan loan(positions.getKernel(), context);
+        const vector<double>& rho = prefetch.draws.correlations;
+        if (any_of(rho.begin(), rho.end(), [](double value) { return value != 0; }))
+            model->correlateNoise(loan, rho);
         model->propose(loan, prefetch.draws.lags, batch);
     }
     TimewarpStateKernel& kernel = positions.getKernel();
