@@ -6,9 +6,9 @@
 #include "openmm/OpenMMException.h"
 #include <cmath>
 #include <fstream>
-#include <iterator>
 #include <limits>
 #include <map>
+#include <sstream>
 #include <torch/script.h>
 
 using namespace TimewarpPlugin;
@@ -246,10 +246,12 @@ private:
 
 static string readFile(const string& path) {
     ifstream file(path, ios::binary);
-    string content{istreambuf_iterator<char>(file), {}};
-    if (!file)
+    ostringstream content;
+    if (file.peek() != EOF)
+        content << file.rdbuf();
+    if (!file.is_open() || file.bad() || !content)
         throw OpenMMException("Timewarp: cannot open the model file " + path + "; check the path");
-    return content;
+    return move(content).str();
 }
 
 ProposalModel::ProposalModel(const string& path) : ProposalModel(path, readFile(path)) {
