@@ -34,7 +34,8 @@ protected:
         std::iota(particles.begin(), particles.end(), 0);
         kernel = contextRef.getPlatform().createKernel(TimewarpPlugin::TimewarpStateKernel::Name(),
                                                        contextRef);
-        kernel.getAs<TimewarpPlugin::TimewarpStateKernel>().initialize(contextRef.getSystem(), particles);
+        kernel.getAs<TimewarpPlugin::TimewarpStateKernel>().initialize(contextRef.getSystem(),
+                                                                       TimewarpPlugin::BlockAtoms(particles));
     }
     void cleanup() override {
         kernel = OpenMM::Kernel();
