@@ -495,6 +495,14 @@ bool hasNoEnergy(const Force& force) {
                  MonteCarloFlexibleBarostat, MonteCarloMembraneBarostat>(force);
 }
 
+template <class Form> void collectGlobals(const vector<Form>& forms, set<string>& names) {
+    for (const Form& form : forms) {
+        names.insert(form.globals.begin(), form.globals.end());
+        for (const auto& [row, offset] : form.parameters.offsets)
+            names.insert(offset.global);
+    }
+}
+
 /**
  * Text that tells different terms apart, for the digest.
  */
@@ -576,6 +584,8 @@ SystemTerms::SystemTerms(const System& system, int forceGroups) : numParticles(s
     bonded = move(forms.bonded);
     pairs = move(forms.pairs);
     leftOut = move(forms.leftOut);
+    collectGlobals(bonded, globals);
+    collectGlobals(pairs, globals);
     for (int i = 0; i < numParticles; i++)
         if (system.isVirtualSite(i)) {
             const VirtualSite& site = system.getVirtualSite(i);
