@@ -1,11 +1,13 @@
 #include "ScriptChecks.h"
 #include "AllowedOperators.h"
 #include "openmm/OpenMMException.h"
+#include <set>
 #include <string_view>
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/frontend/lexer.h>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 using namespace TimewarpPlugin;
@@ -241,7 +243,11 @@ public:
                     ? type->kind() != c10::TypeKind::NoneType && type->kind() != c10::TypeKind::OptionalType
                     : !value.type()->isSubtypeOf(*type))
             fail(name);
-        checkItems(value, withoutOptional(type), name);
+        // What is shared is looked at once for each type: nested lists that hold one another twice would take
+        // time exponential in their depth.
+
+        if (!value.isPtrType() || seenAs.insert({value.internalToPointer(), type.get()}).second)
+            checkItems(value, withoutOptional(type), name);
     }
 
 private:
@@ -269,6 +275,7 @@ private:
     }
 
     unordered_set<const void*> seen;
+    set<pair<const void*, const void*>> seenAs;
 };
 
 } // namespace
