@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _plugin = load_plugin()
 
+#: C++'s int.
+_LARGEST_INT = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class BlockStatistics:
@@ -221,7 +224,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
                 "a block needs the particle of each of its model's atoms: pass particles=, or "
                 "topology= of the whole System to find the molecule in it"
             )
-        numbers = [operator.index(particle) for particle in particles]
+        numbers = [_as_int("a particle", particle) for particle in particles]
         index = _plugin.add_block(self._address(), path, numbers, float(weight))
         if topology is not None:
             _plugin.set_topology_size(self._address(), topology.getNumAtoms())
@@ -241,15 +244,15 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
 
     def getBlockModelPath(self, index: int) -> str:
         """Get the path of a block's model file."""
-        return str(_plugin.get_block_model_path(self._address(), index))
+        return str(_plugin.get_block_model_path(self._address(), _as_int("a block", index)))
 
     def getBlockParticles(self, index: int) -> list[int]:
         """Get the particle of each atom of a block's model; empty where atom i is particle i."""
-        return list(_plugin.get_block_particles(self._address(), index))
+        return list(_plugin.get_block_particles(self._address(), _as_int("a block", index)))
 
     def getBlockWeight(self, index: int) -> float:
         """Get how often proposals are of a block, in proportion to the others' weights."""
-        return float(_plugin.get_block_weight(self._address(), index))
+        return float(_plugin.get_block_weight(self._address(), _as_int("a block", index)))
 
     def getBlockStatistics(self, index: int) -> BlockStatistics:
         """Get what has become of a block's proposals so far.
@@ -261,7 +264,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         openmm.OpenMMException
             If there is no such block.
         """
-        address = self._address()
+        address, index = self._address(), _as_int("a block", index)
         return BlockStatistics(
             tried=_plugin.get_block_num_tried(address, index),
             accepted=_plugin.get_block_num_accepted(address, index),
@@ -300,7 +303,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         """
         _plugin.set_dynamics(
             self._address(),
-            steps,
+            _as_int("the number of dynamics steps", steps),
             value_in(stepSize, PICOSECOND),
             value_in(frictionCoeff, PICOSECOND**-1),
         )
@@ -326,7 +329,8 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
 
         Each is of a block that is picked by the blocks' weights.
         """
-        _plugin.set_proposals_per_step(self._address(), proposals)
+        number = _as_int("the number of proposals in a step", proposals)
+        _plugin.set_proposals_per_step(self._address(), number)
 
     def getFrozenOthers(self) -> bool:
         """Get whether particles that nothing moves may stay where they are for ever."""
@@ -575,6 +579,17 @@ def trust(sha256: str) -> None:
         If it is not a digest.
     """
     _plugin.trust_file(sha256)
+
+
+def _as_int(what: str, value: int) -> int:
+    """Return an integer of any type as one that the plugin takes."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{what} must be an integer, not {value!r}") from None
+    if abs(number) > _LARGEST_INT:
+        raise ValueError(f"{what} must be at most {_LARGEST_INT}, not {number}")
+    return number
 
 
 def _model_path(model: str | os.PathLike[str], trusted: bool) -> str:
