@@ -84,6 +84,8 @@ static void bindBlocks(py::module_& module) {
     module.def("get_block_num_non_finite", bindBlockGetter(&TimewarpMCMCIntegrator::getBlockNumNonFinite));
     module.def("get_proposals_per_step", bindGetter(&TimewarpMCMCIntegrator::getProposalsPerStep));
     module.def("set_proposals_per_step", bindSetter(&TimewarpMCMCIntegrator::setProposalsPerStep));
+    module.def("get_screening", bindGetter(&TimewarpMCMCIntegrator::getScreening));
+    module.def("set_screening", bindSetter(&TimewarpMCMCIntegrator::setScreening));
     module.def("get_frozen_others", bindGetter(&TimewarpMCMCIntegrator::getFrozenOthers));
     module.def("set_frozen_others", bindSetter(&TimewarpMCMCIntegrator::setFrozenOthers));
 }

@@ -332,6 +332,20 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         number = _as_int("the number of proposals in a step", proposals)
         _plugin.set_proposals_per_step(self._address(), number)
 
+    def getScreening(self) -> bool:
+        """Get whether proposals of blocks are tested with a local energy first."""
+        return bool(_plugin.get_screening(self._address()))
+
+    def setScreening(self, use: bool) -> None:
+        """Set whether blocks of a larger System are tested with a local energy first (default True).
+
+        It is made of the System's own terms that contain a moved atom, without what reaches farther
+        than a cut-off. The System's energy is computed only for proposals that pass, and decides on
+        them such that the samples are the same. A surrogate takes its place. Call it before a
+        Context is made.
+        """
+        _plugin.set_screening(self._address(), use)
+
     def getFrozenOthers(self) -> bool:
         """Get whether particles that nothing moves may stay where they are for ever."""
         return bool(_plugin.get_frozen_others(self._address()))

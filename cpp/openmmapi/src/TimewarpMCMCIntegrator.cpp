@@ -2,11 +2,14 @@
 #include "Chain.h"
 #include "DelayedAcceptance.h"
 #include "FlowMove.h"
+#include "ForkedProcess.h"
 #include "Interruption.h"
+#include "LocalScreening.h"
 #include "ProposalModel.h"
 #include "ReplicaNumbers.h"
 #include "Sha256.h"
 #include "SurrogateEnergy.h"
+#include "SystemTerms.h"
 #include "TimewarpKernels.h"
 #include "TrustedFiles.h"
 #include "internal/BlockErrors.h"
@@ -150,6 +153,17 @@ static vector<int> joined(const vector<int>& first, const vector<int>& second) {
 }
 
 /**
+ * Get whether a System has mass that is not among some particles.
+ */
+static bool hasOthers(const System& system, const vector<int>& particles) {
+    set<int> own(particles.begin(), particles.end());
+    for (int i = 0; i < system.getNumParticles(); i++)
+        if (own.count(i) == 0 && system.getParticleMass(i) != 0)
+            return true;
+    return false;
+}
+
+/**
  * Get which of a model's stretches are kept.  Throws an exception if a constrained bond is none of them.
  */
 static vector<int> findKeptStretches(const ConstraintMetric& metric, const ModelMetadata& metadata,
@@ -209,6 +223,7 @@ void TimewarpMCMCIntegrator::setDefaults() {
     setUseCudaGraphs(false);
     setProposalsPerStep(1);
     setFrozenOthers(false);
+    setScreening(true);
     setDynamics(0, 0.002, 1.0);
 }
 
@@ -373,6 +388,15 @@ void TimewarpMCMCIntegrator::setFrozenOthers(bool frozen) {
     frozenOthers = frozen;
 }
 
+bool TimewarpMCMCIntegrator::getScreening() const {
+    return screening;
+}
+
+void TimewarpMCMCIntegrator::setScreening(bool use) {
+    requireNoContext("setScreening");
+    screening = use;
+}
+
 /*
  * The first block.
  */
@@ -508,9 +532,22 @@ void TimewarpMCMCIntegrator::setSubchainLength(int length) {
     subchainLength = length;
 }
 
+void TimewarpMCMCIntegrator::requireOwnProcess() const {
+    const string& platform = context->getPlatform().getName();
+    if (platform != "Reference" && origin->isLeft())
+        throw OpenMMException(
+                "Timewarp: this process was forked after its Context had been made, and does not have "
+                "the threads that the " +
+                platform +
+                " platform started then (or its device), for which it would "
+                "wait for ever; make the Context in the forked process, or start processes with "
+                "multiprocessing.get_context('spawn')");
+}
+
 const Chain& TimewarpMCMCIntegrator::requireChain() const {
     if (chain == nullptr)
         throw OpenMMException("This Integrator is not bound to a context!");
+    requireOwnProcess();
     return *chain;
 }
 
@@ -672,6 +709,7 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     context = &contextRef;
     owner = &contextRef.getOwner();
     replicas = make_unique<ReplicaNumbers>();
+    origin = make_unique<ProcessOfOrigin>();
     uint16_t number = 0;
     for (Integrator* integrator : integratorsOf(contextRef)) {
         if (integrator == this)
@@ -689,6 +727,23 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     }
     if (hasModel)
         blocks[0]->flow->setLagWeights(lagWeights);
+}
+
+bool TimewarpMCMCIntegrator::screens(ContextImpl& contextRef, const Block& of) const {
+    return screening && hasOthers(contextRef.getSystem(), of.moved);
+}
+
+shared_ptr<BatchEnergy> TimewarpMCMCIntegrator::makeScreening(ContextImpl& contextRef,
+                                                              const BlockAtoms& atoms, Block& of) {
+    if (terms == nullptr) {
+        terms = make_shared<SystemTerms>(contextRef.getSystem(), getIntegrationForceGroups());
+        systemState = make_shared<SharedSystemState>();
+    }
+    auto energy = make_unique<LocalEnergy>(terms, atoms.particles, atoms.moved);
+    auto& kernel = of.kernel.getAs<TimewarpStateKernel>();
+    DeviceLoan loan(kernel, contextRef);
+    energy->useDevice(loan, kernel.getModelDevice());
+    return make_shared<LocalScreening>(std::move(energy), systemState);
 }
 
 void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms& atoms,
@@ -721,10 +776,13 @@ void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms
     auto flow = make_unique<FlowMove>(of.model, of.kernel, surroundings);
     of.flow = flow.get();
     unique_ptr<Move> move;
-    if (surrogate == nullptr)
+    shared_ptr<BatchEnergy> first = surrogate;
+    if (first == nullptr && screens(contextRef, of))
+        first = makeScreening(contextRef, atoms, of);
+    if (first == nullptr)
         move = std::move(flow);
     else
-        move = make_unique<DelayedAcceptance>(std::move(flow), surrogate);
+        move = make_unique<DelayedAcceptance>(std::move(flow), first);
     chain->addMove(std::move(move), of.weight);
 }
 
@@ -794,6 +852,8 @@ void TimewarpMCMCIntegrator::cleanup() {
         of->flow = nullptr;
     }
     chain.reset();
+    terms.reset();
+    systemState.reset();
     for (auto& of : blocks)
         of->kernel = Kernel();
 }

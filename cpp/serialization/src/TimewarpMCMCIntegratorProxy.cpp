@@ -34,6 +34,7 @@ static void writeSettings(const TimewarpMCMCIntegrator& integrator, Serializatio
     node.setIntProperty("topologySize", integrator.getTopologySize());
     node.setIntProperty("proposalsPerStep", integrator.getProposalsPerStep());
     node.setBoolProperty("frozenOthers", integrator.getFrozenOthers());
+    node.setBoolProperty("screening", integrator.getScreening());
     SerializationNode& dynamics = node.createChildNode("Dynamics");
     dynamics.setIntProperty("steps", integrator.getDynamicsSteps());
     dynamics.setDoubleProperty("stepSize", integrator.getDynamicsStepSize());
@@ -69,6 +70,7 @@ static void readSettings(const SerializationNode& node, TimewarpMCMCIntegrator& 
     integrator.setTopologySize(node.getIntProperty("topologySize", 0));
     integrator.setProposalsPerStep(node.getIntProperty("proposalsPerStep", 1));
     integrator.setFrozenOthers(node.getBoolProperty("frozenOthers", false));
+    integrator.setScreening(node.getBoolProperty("screening", true));
     if (const SerializationNode* dynamics = findChild(node, "Dynamics"))
         integrator.setDynamics(dynamics->getIntProperty("steps"), dynamics->getDoubleProperty("stepSize"),
                                dynamics->getDoubleProperty("frictionCoeff"));
