@@ -337,7 +337,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         return bool(_plugin.get_screening(self._address()))
 
     def setScreening(self, use: bool) -> None:
-        """Set whether blocks of a larger System are tested with a local energy first (default True).
+        """Set whether a local energy tests blocks of a larger System first (default True).
 
         It is made of the System's own terms that contain a moved atom, without what reaches farther
         than a cut-off. The System's energy is computed only for proposals that pass, and decides on
