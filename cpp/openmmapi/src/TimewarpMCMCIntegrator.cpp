@@ -671,6 +671,8 @@ void TimewarpMCMCIntegrator::checkNothingIsFrozen(ContextImpl& contextRef) const
         if (other == NULL || other->dynamicsSteps > 0 || other->frozenOthers)
             return;
         for (auto& of : other->blocks) {
+            if (of->weight == 0)
+                continue;
             const vector<int> particles = other->particlesOf(*of, system);
             const ModelMetadata& metadata = of->model->getMetadata();
             for (int particle : metadata.anyMolecule ? particles : chosen(particles, metadata.moved))

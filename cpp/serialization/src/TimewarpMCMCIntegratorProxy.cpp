@@ -99,24 +99,27 @@ static void readSettings(const SerializationNode& node, TimewarpMCMCIntegrator& 
  * Blocks, and the models that are embedded.
  */
 
-static void writeBlocks(const TimewarpMCMCIntegrator& integrator, SerializationNode& node) {
-    SerializationNode& models = node.createChildNode("Models");
-    SerializationNode& blocks = node.createChildNode("Blocks");
+static void writeModels(const TimewarpMCMCIntegrator& integrator, SerializationNode& models) {
     set<string> written;
     for (int i = 0; i < integrator.getNumBlocks(); i++) {
         const string& digest = integrator.getBlockModelSha256(i);
+        if (!written.insert(digest).second)
+            continue;
+        SerializationNode& model = models.createChildNode("Model");
+        model.setStringProperty("sha256", digest);
+        model.setStringProperty("content", encodeBase64(integrator.getBlockModelContent(i)));
+    }
+}
+
+static void writeBlocks(const TimewarpMCMCIntegrator& integrator, SerializationNode& blocks) {
+    for (int i = 0; i < integrator.getNumBlocks(); i++) {
         SerializationNode& block = blocks.createChildNode("Block");
         block.setStringProperty("modelPath", integrator.getBlockModelPath(i));
-        block.setStringProperty("modelSha256", digest);
+        block.setStringProperty("modelSha256", integrator.getBlockModelSha256(i));
         block.setDoubleProperty("weight", integrator.getBlockWeight(i));
         SerializationNode& particles = block.createChildNode("Particles");
         for (int particle : integrator.getBlockParticles(i))
             particles.createChildNode("Particle").setIntProperty("index", particle);
-        if (integrator.getEmbedModel() && written.insert(digest).second) {
-            SerializationNode& model = models.createChildNode("Model");
-            model.setStringProperty("sha256", digest);
-            model.setStringProperty("content", encodeBase64(integrator.getBlockModelContent(i)));
-        }
     }
 }
 
@@ -244,7 +247,12 @@ void TimewarpMCMCIntegratorProxy::serialize(const void* object, SerializationNod
     node.setBoolProperty("hasModel", integrator.getHasModel());
     node.setBoolProperty("embedModel", integrator.getEmbedModel());
     writeSettings(integrator, node);
-    writeBlocks(integrator, node);
+
+    // A node that is given another child may move those that it has.
+
+    if (integrator.getEmbedModel())
+        writeModels(integrator, node.createChildNode("Models"));
+    writeBlocks(integrator, node.createChildNode("Blocks"));
 }
 
 void* TimewarpMCMCIntegratorProxy::deserialize(const SerializationNode& node) const {
