@@ -1,14 +1,15 @@
 """Chirality and cis/trans: what dynamics cannot change, so that a run must not have flipped it.
 
 This is the one definition of it. The chart of a flow, exploring, starting conformations and the
-analysis all take it from here.
+analysis all take it from here; `bonding` says which atoms and bonds they are.
 
 A *centre* is an atom that keeps the arrangement of its neighbours in space: one with four
 neighbours, or one with three that does not turn inside out (sulfoxides, sulfonium, phosphines,
 arsines, and a nitrogen in a three-membered ring or at the head of a bridge). Which of its hydrogens
 is which counts, since dynamics cannot exchange them. The arrangement is the sign of a triple
 product; it does not ask how flat or distorted a centre is. Amines are no centres: they invert.
-Atoms with more than four neighbours are none either: a triple product does not describe them.
+Atoms with more than four neighbours are none either, nor is a sulfur with four and a lone pair
+(SF4): a triple product does not describe them.
 
 A *fixed bond* is a double bond or one like it (amides, thioamides, ureas, amidines, guanidines)
 that no small ring holds; it is cis or trans.
@@ -22,17 +23,9 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from .bonding import double_bonds, is_tetrahedral, partial_double_bonds
+from .bonding import perceive
 from .graph import Molecule
-from .rings import bridged_rings, ring_bonds, smallest_rings
 from .torsions import TorsionAtoms, measure_torsions
-
-#: Atoms with three neighbours that do not turn inside out at room temperature.
-_STABLE_PYRAMIDS = frozenset({"S", "P", "Se", "As", "Sb", "Te"})
-#: A bridge of larger rings lets a nitrogen at its head turn inside out.
-_LARGEST_HOLDING_RING = 7
-#: A double bond in a ring of at most this many atoms is cis, and cannot be otherwise.
-_LARGEST_CIS_RING = 7
 
 
 @dataclass(frozen=True)
@@ -54,48 +47,12 @@ class Centre:
 def chirality_centres(molecule: Molecule) -> list[Centre]:
     """Return every centre, in the order of the atoms."""
     graph = molecule.graph()
-    held = _held_by_rings(molecule)
     found = []
-    for atom in sorted(graph):
+    for atom in sorted(perceive(molecule).centres):
         around = sorted(graph[atom])
-        pyramid = molecule.elements[atom] in _STABLE_PYRAMIDS or atom in held
-        if len(around) == 4:
-            found.append(Centre(atom, (around[0], around[1], around[2], around[3])))
-        elif len(around) == 3 and pyramid:
-            found.append(Centre(atom, (atom, around[0], around[1], around[2])))
+        corners = around if len(around) == 4 else [atom, *around]
+        found.append(Centre(atom, (corners[0], corners[1], corners[2], corners[3])))
     return found
-
-
-def _held_by_rings(molecule: Molecule) -> set[int]:
-    """Return the nitrogens in three-membered rings and those at the head of a small bridge."""
-    nitrogens = {i for i, element in enumerate(molecule.elements) if element == "N"}
-    rings = smallest_rings(molecule)
-    in_rings = set().union(*(ring_bonds(molecule, ring) for ring in rings))
-    small = [set(ring) for ring in bridged_rings(molecule) if len(ring) <= _LARGEST_HOLDING_RING]
-    graph = molecule.graph()
-    heads = {
-        atom
-        for atom in nitrogens.intersection(set().union(*small))
-        if all(frozenset((atom, n)) in in_rings for n in graph[atom])
-    }
-    return heads | nitrogens.intersection(set().union(*(ring for ring in rings if len(ring) == 3)))
-
-
-def inverting_atoms(molecule: Molecule) -> set[int]:
-    """Return the atoms that turn inside out at room temperature: amines, and oxonium.
-
-    A nitrogen that conjugates (amides, anilines) is flat and has one arrangement only.
-    """
-    graph = molecule.graph()
-    centres = {centre.atom for centre in chirality_centres(molecule)}
-    return {
-        atom
-        for atom in graph
-        if molecule.elements[atom] in ("N", "O")
-        and graph.degree(atom) == 3
-        and is_tetrahedral(graph, atom)
-        and atom not in centres
-    }
 
 
 def fixed_torsions(molecule: Molecule) -> list[TorsionAtoms]:
@@ -104,25 +61,19 @@ def fixed_torsions(molecule: Molecule) -> list[TorsionAtoms]:
     An oxygen or sulfur that ends a chain comes first, so that of an amide it is O-C-N-substituent.
     """
     graph = molecule.graph()
-    small: set[frozenset[int]] = set()
-    for ring in smallest_rings(molecule):
-        if len(ring) <= _LARGEST_CIS_RING:
-            small |= ring_bonds(molecule, ring)
-    fixed = (double_bonds(molecule) | partial_double_bonds(molecule)) - small
     found = []
-    for bond in sorted(fixed, key=sorted):
+    for bond in sorted(perceive(molecule).cis_trans, key=sorted):
         first, second = sorted(bond, key=lambda i: (molecule.elements[i], i))
         before, after = _end(molecule, graph, first, second), _end(molecule, graph, second, first)
-        if before is not None and after is not None:
-            found.append((before, first, second, after))
+        found.append((before, first, second, after))
     return found
 
 
-def _end(molecule: Molecule, graph: nx.Graph, atom: int, other: int) -> int | None:
+def _end(molecule: Molecule, graph: nx.Graph, atom: int, other: int) -> int:
     def rank(i: int) -> tuple[bool, int]:
         return not (molecule.elements[i] in ("O", "S", "Se") and graph.degree(i) == 1), i
 
-    return min((i for i in graph[atom] if i != other), key=rank, default=None)
+    return int(min((i for i in graph[atom] if i != other), key=rank))
 
 
 def amide_torsions(molecule: Molecule) -> list[TorsionAtoms]:

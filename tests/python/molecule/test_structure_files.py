@@ -90,6 +90,8 @@ def test_numbers_chain_and_insertion_code_are_kept(crystal: Path) -> None:
 def as_a_model_says(molecule: dict[str, Any]) -> Molecule | None:
     """Return what a model's metadata with this entry are read as."""
     metadata = json.loads(read_metadata(pretrained("alanine-dipeptide")).to_json())
+    orders = ("bond_orders", "formal_charges")
+    molecule = {name: value for name, value in molecule.items() if name not in orders}
     return ModelMetadata.from_json(json.dumps({**metadata, "molecule": molecule})).molecule
 
 
