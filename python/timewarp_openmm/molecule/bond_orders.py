@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from .standard_residues import DELTA_HISTIDINE, DOUBLE_BONDS
+from .standard_residues import DOUBLE_BONDS, Doubles
 
 if TYPE_CHECKING:
     from openmm import app
@@ -25,6 +27,8 @@ _CHARGES = {
     "As": {3: 0, 4: 1, 5: 0},
     "Se": {1: -1, 2: 0, 3: 1, 4: 0, 6: 0},
     "Br": {1: 0},
+    "Sb": {3: 0, 4: 1, 5: 0},
+    "Te": {2: 0, 3: 1, 4: 0, 6: 0},
     "I": {1: 0, 3: 0, 5: 0},
 }
 _ORDERS = {"Single": 1, "Double": 2, "Triple": 3, "Amide": 1}
@@ -47,10 +51,10 @@ def known_orders(
         order = _stated(bond)
         if a is not None and b is not None and order is not None:
             stated[min(a, b), max(a, b)] = order
-    delta = _delta_histidines(atoms, bonds)
+    named = _doubles_by_name(atoms, bonds)
     orders = []
     for a, b in bonds:
-        order = stated.get((a, b)) or _of_names(atoms[a], atoms[b], delta)
+        order = stated.get((a, b)) or _of_names(atoms[a], atoms[b], named)
         if order is None:
             return (), ()
         orders.append(order)
@@ -59,32 +63,45 @@ def known_orders(
 
 
 def _stated(bond: app.topology.Bond) -> int | None:
-    if bond.order is not None:
+    if bond.order in (1, 2, 3):
         return int(bond.order)
     # "Aromatic" alone does not say which bonds are double.
     return None if bond.type is None else _ORDERS.get(str(bond.type))
 
 
-def _of_names(first: app.topology.Atom, second: app.topology.Atom, delta: set[int]) -> int | None:
+def _of_names(
+    first: app.topology.Atom, second: app.topology.Atom, named: Mapping[int, Doubles]
+) -> int | None:
     if "H" in (first.element.symbol, second.element.symbol):
         return 1
-    if first.residue.name not in DOUBLE_BONDS or second.residue.name not in DOUBLE_BONDS:
+    residues = first.residue.index, second.residue.index
+    if not set(residues) <= set(named):
         return None
-    if first.residue.index != second.residue.index:
-        return 1
-    residue = first.residue
-    doubles = DELTA_HISTIDINE if residue.index in delta else DOUBLE_BONDS[residue.name]
-    return 2 if {first.name, second.name} in doubles else 1
+    same = residues[0] == residues[1]
+    return 2 if same and {first.name, second.name} in named[residues[0]] else 1
 
 
-def _delta_histidines(atoms: Sequence[app.topology.Atom], bonds: Sequence[Pair]) -> set[int]:
-    """Return the residues that have a hydrogen on ND1 and none on NE2."""
-    carriers: dict[str, set[int]] = {"ND1": set(), "NE2": set()}
-    for a, b in bonds:
-        for atom, other in ((atoms[a], atoms[b]), (atoms[b], atoms[a])):
-            if atom.name in carriers and other.element.symbol == "H":
-                carriers[atom.name].add(atom.residue.index)
-    return carriers["ND1"] - carriers["NE2"]
+def _doubles_by_name(
+    atoms: Sequence[app.topology.Atom], bonds: Sequence[Pair]
+) -> dict[int, Doubles]:
+    """Return the double bonds of each standard residue in the form with the fewest charges."""
+    neighbours = Counter(i for bond in bonds for i in bond)
+    inside: dict[int, list[tuple[app.topology.Atom, int]]] = {}
+    for i, atom in enumerate(atoms):
+        if atom.residue.name in DOUBLE_BONDS:
+            inside.setdefault(atom.residue.index, []).append((atom, neighbours[i]))
+
+    def charged(residue: list[tuple[app.topology.Atom, int]], doubles: Doubles) -> int:
+        carriers = Counter(name for pair in doubles for name in pair)
+        return sum(
+            _CHARGES.get(atom.element.symbol, {}).get(count + carriers[atom.name]) != 0
+            for atom, count in residue
+        )
+
+    return {
+        index: min(DOUBLE_BONDS[residue[0][0].residue.name], key=partial(charged, residue))
+        for index, residue in inside.items()
+    }
 
 
 def _charges(
