@@ -1,12 +1,15 @@
 """Every kind of molecule of the table: its Z-matrix, and what its stereochemistry is."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 from chemistry import KINDS, REFUSED, conformations, make_kind
+from generic_force_field import simulate
 from molecules import from_rdkit
 from rdkit import Chem
+from rdkit.Chem import AllChem
 
 from timewarp_openmm.molecule import Molecule
 from timewarp_openmm.molecule.bonding import perceive
@@ -95,6 +98,28 @@ def test_what_has_no_chart_has_one_stereochemistry(name: str) -> None:
     assert not any(straight & set(atoms[1:3]) for atoms in fixed_torsions(by_graph))
 
 
+@pytest.mark.parametrize(
+    ("smiles", "flips"),
+    [
+        ("CC(=O)C=C(C)[O-]", 0),
+        ("O=C(c1ccccc1)C=C([O-])c1ccccc1", 0),
+        ("CN(C)C=CC=[N+](C)C", 0),
+        ("CN(C)C=CC=CC=[N+](C)C", 0),
+        ("CC([O-])=NS(C)(=O)=O", 0),
+        ("CC(=O)[N-]S(C)(=O)=O", 0),
+        # Of amides and guanidines all possible places are kept.
+        ("CNC(=[NH2+])NC", 3),
+        ("CN=C([NH3+])C", 1),
+        # No charge is delocalised: bonds are as they are drawn, as far as they can only be so.
+        ("CC(=O)C=C(C)O", 1),
+    ],
+)
+def test_where_a_delocalised_charge_is_drawn_does_not_matter(smiles: str, flips: int) -> None:
+    by_graph, by_orders = both_ways(smiles)
+    assert fixed_torsions(by_graph) == fixed_torsions(by_orders)
+    assert len(fixed_torsions(by_graph)) == flips
+
+
 def test_bond_orders_that_cannot_be_are_refused() -> None:
     """The molecule without them is the same one, and is not asked instead."""
     _, ethane = both_ways("CC")
@@ -137,6 +162,32 @@ def test_mirror_images_have_flipped_every_centre_and_no_bond(kind: str) -> None:
     chirality, turned = reference.flipped(positions * np.array([1.0, 1.0, -1.0]))
     assert chirality.all()
     assert not turned.any()
+
+
+@pytest.mark.parametrize("kind", ["pentafluorosulfanyl", "sulfur hexafluoride"])
+def test_an_octahedron_keeps_which_neighbours_are_opposite(kind: str) -> None:
+    """As its chart does; vibrations do not change it."""
+    smiles = KINDS[kind].smiles if kind in KINDS else REFUSED[kind][0]
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    assert AllChem.EmbedMolecule(mol, randomSeed=7) == 0
+    molecule = from_rdkit(mol)
+    positions = simulate(mol, 40, 0.05, temperature=500.0)
+    reference = Stereochemistry(molecule, positions[0])
+    arrangement, _ = reference.flipped(positions)
+    assert reference.atoms == [1]
+    assert not arrangement.any()
+    fluorines = [i for i in molecule.graph()[1] if molecule.elements[i] == "F"]
+    for a, b in combinations(fluorines, 2):
+        exchanged = positions.copy()
+        exchanged[:, [a, b]] = positions[:, [b, a]]
+        assert reference.flipped(exchanged)[0].all()
+    assert reference.find_flips(exchanged[0]) == ["chirality of LIG1:S1 (atom 1)"]
+
+
+def test_five_neighbours_have_no_arrangement_to_keep() -> None:
+    mol = Chem.MolFromSmiles("FP(F)(F)(F)F")
+    positions = np.random.default_rng(1).normal(size=(6, 3))
+    assert Stereochemistry(from_rdkit(mol), positions).atoms == []
 
 
 def test_an_acylated_aziridine_inverts() -> None:

@@ -7,6 +7,8 @@ one, no single bond of them is called double.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import networkx as nx
 
 from ..graph import Molecule
@@ -96,6 +98,35 @@ def _double_bonds(graph: nx.Graph) -> frozenset[Bond]:
     An assignment is the better the fewer atoms lack a bond, carbon before all others, so that a
     charge is on oxygen rather than on carbon (enolates).
     """
+    conjugated = _conjugated(graph)
+    found: set[Bond] = set()
+    for part in nx.connected_components(conjugated):
+        found |= _needed(conjugated.subgraph(part))
+    return frozenset(found)
+
+
+def delocalised_charges(molecule: Molecule, drawn: frozenset[Bond]) -> frozenset[Bond]:
+    """Return those of the double bonds in a structure that another one of the same charges lacks.
+
+    Whether a cyanine or the anion of acetylacetone is drawn with the charge at one end or at the
+    other must not matter. Double bonds that change places with single ones without a charge
+    (cyclooctatetraene) are what they are drawn as.
+    """
+    graph = molecule.graph()
+    conjugated = _conjugated(graph)
+    found: set[Bond] = set()
+    for part in nx.connected_components(conjugated):
+        here = conjugated.subgraph(part)
+        doubles = {bond for bond in drawn if here.has_edge(*bond)}
+        carriers = {atom for bond in doubles for atom in bond}
+        lacking = {atom for atom in part if _is_unsaturated(graph, atom)}
+        if carriers != lacking and _total(here, doubles) == _worth(here):
+            found |= doubles - _needed(here)
+    return frozenset(found)
+
+
+def _conjugated(graph: nx.Graph) -> nx.Graph:
+    """Return the bonds that may be double, with what that is worth."""
     unsaturated = {i for i in graph if _is_unsaturated(graph, i)}
     takes_part = unsaturated | {
         i for i in graph if (graph.nodes[i]["element"], graph.degree(i)) in _DONORS
@@ -104,10 +135,7 @@ def _double_bonds(graph: nx.Graph) -> frozenset[Bond]:
     for u, v in graph.edges:
         if {u, v} <= takes_part and unsaturated & {u, v}:
             conjugated.add_edge(u, v, weight=_gain(graph, unsaturated, u, v))
-    found: set[Bond] = set()
-    for part in nx.connected_components(conjugated):
-        found |= _needed(conjugated.subgraph(part))
-    return frozenset(found)
+    return conjugated
 
 
 def _gain(graph: nx.Graph, unsaturated: set[int], u: int, v: int) -> int:
@@ -129,4 +157,8 @@ def _needed(conjugated: nx.Graph) -> set[Bond]:
 
 def _worth(conjugated: nx.Graph) -> int:
     """Return the worth of a best assignment."""
-    return sum(conjugated.edges[bond]["weight"] for bond in nx.max_weight_matching(conjugated))
+    return _total(conjugated, nx.max_weight_matching(conjugated))
+
+
+def _total(conjugated: nx.Graph, doubles: Iterable[Iterable[int]]) -> int:
+    return sum(conjugated.edges[tuple(bond)]["weight"] for bond in doubles)

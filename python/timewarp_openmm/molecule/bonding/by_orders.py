@@ -5,7 +5,8 @@ from __future__ import annotations
 from rdkit import Chem, rdBase
 
 from ..graph import Molecule
-from .base import Geometry
+from .base import Bond, Geometry
+from .by_graph import delocalised_charges
 
 _ORDER = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE}
 _FLAT = (Chem.HybridizationType.SP, Chem.HybridizationType.SP2)
@@ -23,6 +24,11 @@ def geometry_by_orders(molecule: Molecule) -> Geometry:
     """
     mol = to_rdkit(molecule)
     atoms = list(mol.GetAtoms())
+    drawn = frozenset(
+        frozenset(bond)
+        for bond, order in zip(molecule.bonds, molecule.bond_orders, strict=True)
+        if order > 1
+    )
     return Geometry(
         linear=frozenset(
             a.GetIdx()
@@ -32,13 +38,7 @@ def geometry_by_orders(molecule: Molecule) -> Geometry:
         tetrahedral=frozenset(a.GetIdx() for a in atoms if _is_tetrahedral(a)),
         centres=_centres(mol),
         see_saws=frozenset(a.GetIdx() for a in atoms if a.GetDegree() == 4 and _is_crowded(a)),
-        double=frozenset(
-            frozenset((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))
-            for b in mol.GetBonds()
-            if b.GetBondType() in (Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
-            # A sulfur or phosphorus with lone pair or four neighbours turns about its double bonds.
-            and all(a.GetHybridization() in _FLAT for a in (b.GetBeginAtom(), b.GetEndAtom()))
-        ),
+        double=_double_bonds(mol) - delocalised_charges(molecule, drawn),
     )
 
 
@@ -68,6 +68,19 @@ def to_rdkit(molecule: Molecule) -> Chem.Mol:
         )
     Chem.SanitizeMol(mol)
     return mol.GetMol()
+
+
+def _double_bonds(mol: Chem.Mol) -> frozenset[Bond]:
+    """Return the double bonds between flat atoms, aromatic ones left out.
+
+    A sulfur or phosphorus with a lone pair or four neighbours turns about its double bonds.
+    """
+    return frozenset(
+        frozenset((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
+        for bond in mol.GetBonds()
+        if bond.GetBondType() in (Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
+        and all(a.GetHybridization() in _FLAT for a in (bond.GetBeginAtom(), bond.GetEndAtom()))
+    )
 
 
 def _is_tetrahedral(atom: Chem.Atom) -> bool:
