@@ -4,7 +4,7 @@ A new kind is one more entry.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from generic_force_field import simulate
@@ -145,6 +145,7 @@ REFUSED = {
 }
 
 
+@cache
 def conformations(kind: str, count: int = 1, seed: int = 7) -> Chem.Mol:
     """Return a molecule kind with hydrogens and conformations, as RDKit builds them."""
     mol = Chem.AddHs(Chem.MolFromSmiles(KINDS[kind].smiles))
@@ -158,7 +159,7 @@ def make_kind(kind: str, count: int = 1) -> tuple[Molecule, np.ndarray]:
     return from_rdkit(mol), np.stack([c.GetPositions() for c in mol.GetConformers()]) / 10
 
 
-@lru_cache
+@cache
 def simulated(kind: str, frames: int = 60) -> tuple[Molecule, np.ndarray]:
     """Return a molecule kind and frames [F, N, 3] / nm of hot dynamics from one conformation.
 

@@ -1,5 +1,6 @@
 """Where bond orders come from: what topologies and files state, and standard residues' names."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -20,6 +21,7 @@ from timewarp_openmm.molecule import Molecule, molecule_from_topology
 from timewarp_openmm.molecule.structure_files import load_structure
 from timewarp_openmm.simulation.identity import structure_digest
 from timewarp_openmm.simulation.systems import structure_file
+from timewarp_openmm.training.checkpoints import Provenance
 from timewarp_openmm.trajectories.frames import reader_topology
 from timewarp_openmm.trajectories.pairs import load_trajectories
 
@@ -247,6 +249,16 @@ def test_trajectories_keep_them(tmp_path: Path) -> None:
     trajectory.save_hdf5(str(tmp_path / "run" / "trajectory-1.h5"))
     with pytest.raises(ValueError, match=r"the bonds in .*trajectory-1.h5 differ"):
         load_trajectories(tmp_path / "run")
+
+
+def test_checkpoints_keep_them_and_do_without() -> None:
+    molecule = molecule_from_topology(load_structure(ALANINE)[0])
+    made = Provenance(molecule, 310.0, ("x.xml",), [[0.0] * 3] * 22, {}, {})
+    assert same_orders(Provenance.from_json(made.to_json()).molecule, molecule)
+    content = json.loads(made.to_json())
+    for name in ("bond_orders", "formal_charges"):
+        del content["molecule"][name]
+    assert Provenance.from_json(json.dumps(content)).molecule.bond_orders == ()
 
 
 def test_they_count_where_work_is_told_by_its_structure() -> None:
