@@ -10,7 +10,7 @@ from internal_flows import SMALL, draw
 from molecules import make, shaken
 from torch import Tensor, nn
 
-from timewarp_openmm.flows.check import density_by_jacobian
+from timewarp_openmm.flows.check import Calls, density_by_jacobian
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.flows.internal.flow import InternalFlow
 
@@ -105,7 +105,7 @@ def test_density_by_jacobian_of_either_image() -> None:
     noise, y, _, _, _ = proposals(flow, frames[0], 12)
     image = flow.shape.mirror.is_image(y)
     for chosen in (noise[image][0], noise[~image][0]):
-        log_q, expected = density_by_jacobian(flow, frames[0], chosen, math.inf)
+        log_q, expected = density_by_jacobian(Calls(flow), frames[0], chosen, math.inf)
         torch.testing.assert_close(log_q, expected, atol=1e-5, rtol=0)
 
 
