@@ -17,6 +17,7 @@ class ConstraintMetric;
 class DeviceLoan;
 class FlowMove;
 class Move;
+class ProcessOfOrigin;
 class ProposalModel;
 class ReplicaNumbers;
 class SharedSystemState;
@@ -413,6 +414,7 @@ private:
                  const std::vector<int>& particles, double weight);
     std::shared_ptr<ProposalModel> modelOf(const std::string& path, const std::string& content) const;
     const Chain& requireChain() const;
+    void requireOwnProcess() const;
     const Block& firstBlock() const;
     const Block& block(int index) const;
     void requireNoContext(const char* method) const;
@@ -439,6 +441,7 @@ private:
     bool hasModel;
     std::vector<std::unique_ptr<Block>> blocks;
     std::unique_ptr<ReplicaNumbers> replicas;
+    std::unique_ptr<ProcessOfOrigin> origin;
     std::shared_ptr<SurrogateEnergy> surrogate;
     /** What the local energies of blocks are made of in the Context, and where everything is there. */
     std::shared_ptr<const SystemTerms> terms;

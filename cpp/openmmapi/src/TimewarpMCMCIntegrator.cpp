@@ -2,6 +2,7 @@
 #include "Chain.h"
 #include "DelayedAcceptance.h"
 #include "FlowMove.h"
+#include "ForkedProcess.h"
 #include "Interruption.h"
 #include "LocalScreening.h"
 #include "ProposalModel.h"
@@ -494,9 +495,22 @@ void TimewarpMCMCIntegrator::setSubchainLength(int length) {
     subchainLength = length;
 }
 
+void TimewarpMCMCIntegrator::requireOwnProcess() const {
+    const string& platform = context->getPlatform().getName();
+    if (platform != "Reference" && origin->isLeft())
+        throw OpenMMException(
+                "Timewarp: this process was forked after its Context had been made, and does not have "
+                "the threads that the " +
+                platform +
+                " platform started then (or its device), for which it would "
+                "wait for ever; make the Context in the forked process, or start processes with "
+                "multiprocessing.get_context('spawn')");
+}
+
 const Chain& TimewarpMCMCIntegrator::requireChain() const {
     if (chain == nullptr)
         throw OpenMMException("This Integrator is not bound to a context!");
+    requireOwnProcess();
     return *chain;
 }
 
@@ -637,6 +651,7 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     context = &contextRef;
     owner = &contextRef.getOwner();
     replicas = make_unique<ReplicaNumbers>();
+    origin = make_unique<ProcessOfOrigin>();
     uint16_t number = 0;
     for (Integrator* integrator : integratorsOf(contextRef)) {
         if (integrator == this)

@@ -24,3 +24,15 @@ def equivalent_leaves(molecule: Molecule) -> list[list[int]]:
         if graph.degree(atom) == 1:
             groups[next(iter(graph[atom])), molecule.elements[atom]].append(atom)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def equivalent_pairs(molecule: Molecule, moved: set[int] | None = None) -> dict[int, list[int]]:
+    """Return by the atom that they are bonded to, two equivalent atoms that carry nothing else; of
+    the atoms `moved`, or of all."""
+    graph = molecule.graph()
+    pairs: dict[int, list[int]] = {}
+    for group in equivalent_leaves(molecule):
+        found = [atom for atom in group if moved is None or atom in moved]
+        if len(found) > 1:
+            pairs.setdefault(next(iter(graph[group[0]])), found[:2])
+    return pairs

@@ -78,6 +78,12 @@ class Progress:
     bad_steps: int = 0
     finished: bool = False
 
+    def describe(self, tested: str) -> str:
+        """Return where it stands in a few words, after the first test with what that `tested`."""
+        if self.best_step == 0:
+            return f"step {self.step}"
+        return f"step {self.step}, loss {self.train_loss:.2f}, {tested}"
+
 
 def train(
     config: TrainingConfig,

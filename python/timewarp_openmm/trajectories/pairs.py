@@ -22,6 +22,7 @@ from ..simulation.systems import load_system_xml
 from ..stored import DamagedFileError, read_arrays, write_arrays
 from .frames import refuse_zeros
 from .reading import Content, UnreadableError, read_whole
+from .residue_labels import label_residues
 
 #: nm; longer than any bond, and shorter than half of any periodic box.
 LONGEST_BOND = 0.4
@@ -119,8 +120,11 @@ def _molecule_of(path: Path, content: Content, system: openmm.System | None) -> 
     topology: mdtraj.Topology | None = content.topology
     if topology is None:
         raise ValueError(f"{path} holds no topology; save it with MDTraj from a full trajectory")
+    labelled = topology.to_openmm()
     try:
-        return molecule_from_topology(topology.to_openmm(), system)
+        if content.labels is not None:
+            label_residues(labelled, content.labels)
+        return molecule_from_topology(labelled, system)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import openmm
@@ -205,7 +205,20 @@ class LeastTimes:
 
     @property
     def total(self) -> float:
-        return self.explore + self.simulate + self.train + self.refine + self.export
+        return self.remaining("explore")
+
+    def remaining(self, stage: str) -> float:
+        """Return the seconds of a stage and of those that come after it."""
+        times: dict[str, float] = asdict(self)
+        return sum(list(times.values())[list(times).index(stage) :])
+
+    def of(self, stage: str) -> float:
+        """Return the seconds of one stage."""
+        return float(getattr(self, stage))
+
+    def of_a_later_pass(self) -> LeastTimes:
+        """Return the times of a pass that takes up where another has ended."""
+        return replace(self, explore=0.0, train=0.0)
 
 
 def least_times(budget: FitBudget, costs: Costs, workers: int) -> LeastTimes:

@@ -12,11 +12,11 @@ other lie outside of the chart.
 import torch
 from torch import Tensor, nn
 
-from ...molecule.equivalent_atoms import equivalent_leaves
+from ...molecule.equivalent_atoms import equivalent_pairs
+from ...molecule.geometry import dot
 from ...molecule.graph import Molecule
 from ...molecule.stereochemistry import chirality_centres
 from .conditioners import may_hold
-from .coordinates import dot
 
 
 class Chirality(nn.Module):
@@ -47,7 +47,7 @@ class Chirality(nn.Module):
 
     def __init__(self, molecule: Molecule, moved: set[int]) -> None:
         super().__init__()
-        pairs = _equivalent_pairs(molecule, moved)
+        pairs = equivalent_pairs(molecule, moved)
         centres = [c for c in chirality_centres(molecule) if moved.intersection(c.corners)]
         relabelled = [centre for centre in centres if centre.atom in pairs]
         kept = [centre for centre in centres if centre.atom not in pairs]
@@ -111,15 +111,3 @@ def _positive(positions: Tensor, corners: Tensor) -> Tensor:
     edges = found[:, :, 1:] - found[:, :, :1]
     normal = torch.linalg.cross(edges[:, :, 0], edges[:, :, 1], dim=-1)
     return torch.gt(dot(normal, edges[:, :, 2]), 0)
-
-
-def _equivalent_pairs(molecule: Molecule, moved: set[int]) -> dict[int, list[int]]:
-    """Return by the atom that they are bonded to, two equivalent atoms that move and carry nothing
-    else."""
-    graph = molecule.graph()
-    pairs: dict[int, list[int]] = {}
-    for group in equivalent_leaves(molecule):
-        moving = [atom for atom in group if atom in moved]
-        if len(moving) > 1:
-            pairs.setdefault(next(iter(graph[group[0]])), moving[:2])
-    return pairs

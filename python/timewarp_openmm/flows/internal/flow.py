@@ -171,19 +171,9 @@ class InternalFlow(Flow):
         return make_rotatable, make_stiff
 
     def fit_normalisation(self, positions: Tensor, weights: Tensor | None = None) -> None:
-        """Measure means and variations of the coordinates; call it once, before training.
+        """Measure means and variations of the coordinates; see `Flow.fit_normalisation`.
 
-        Parameters
-        ----------
-        positions : Tensor [F, N, 3], nm
-            Training frames.
-        weights : Tensor [F], optional
-            Weight of each frame; equal by default.
-
-        Raises
-        ------
-        ValueError
-            If a coordinate never changes.
+        A coordinate that never changes is an error.
         """
         if weights is None:
             weights = torch.ones(len(positions), dtype=torch.float64)

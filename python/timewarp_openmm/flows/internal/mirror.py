@@ -15,9 +15,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ...molecule.geometry import dot
 from ...molecule.zmatrix import CoordinateKind, ZMatrix
 from .conditioners import may_hold
-from .coordinates import InternalCoordinates, dot
+from .coordinates import InternalCoordinates
 
 #: rad from where the halves of the circle meet, and the weight of frames that may be so near.
 _BORDER = 0.35
