@@ -243,8 +243,8 @@ def screening(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             tries += seconds_of(lambda: integrator.step(640), 1)
             after = integrator.getBlockStatistics(0)
             tried = after.tried - before.tried
-            asked = (
-                tried - (after.screened - before.screened) - (after.nonFinite - before.nonFinite)
+            asked = tried - (after.screened - before.screened) - (
+                after.nonFinite - before.nonFinite
             )
             full += [
                 min(seconds_of(lambda: context.getState(energy=True), 3))
@@ -333,9 +333,7 @@ def main() -> None:
     if arguments.out is not None:
         versions = {"openmm": openmm.version.version, "mdtraj": mdtraj.__version__}
         arguments.out.write_text(
-            json.dumps(
-                {"rows": rows, "versions": versions, "machine": machine.processor()}, indent=1
-            )
+            json.dumps({"rows": rows, "versions": versions, "machine": machine.processor()}, indent=1)
         )
 
 
