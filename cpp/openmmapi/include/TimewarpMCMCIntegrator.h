@@ -94,6 +94,10 @@ public:
     int addBlock(const std::string& modelPath, const std::string& modelContent,
                  const std::vector<int>& particles, double weight = 1.0);
     /**
+     * Get whether the integrator was created with a model, which is block 0.
+     */
+    bool getHasModel() const;
+    /**
      * Get the number of blocks.  The model that the integrator was created with is block 0.
      */
     int getNumBlocks() const;
@@ -417,9 +421,11 @@ private:
     void requireOwnProcess() const;
     const Block& firstBlock() const;
     const Block& block(int index) const;
+    void requireModel(const char* method) const;
     void requireNoContext(const char* method) const;
     std::vector<int> particlesOf(const Block& block, const OpenMM::System& system) const;
     BlockAtoms checkBlock(OpenMM::ContextImpl& context, const Block& block) const;
+    void checkWeights() const;
     void checkNothingIsFrozen(OpenMM::ContextImpl& context) const;
     void makeBlock(OpenMM::ContextImpl& context, const BlockAtoms& atoms, const ConstraintMetric& metric,
                    Block& block, int index);

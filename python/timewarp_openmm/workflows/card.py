@@ -25,8 +25,8 @@ def write_card(path: Path, trained: TrainedFlow, provenance: dict[str, Any]) -> 
             "",
             f"- acceptance in the integrator's chain{_where(made['settings'])}: "
             f"{measured['acceptance']:.1%} +- {measured['error']:.1%} (mean and standard error of "
-            f"{measured['chains']} chains of {measured['iterations']} iterations from different basins; the lowest "
-            f"{measured['lowest']:.1%})",
+            f"{measured['chains']} chains of {measured['iterations']} iterations from different "
+            f"basins; the lowest {measured['lowest']:.1%})",
             f"- before refining and after each round, on the flow's own draws: {rounds}",
             f"- made in {made['total_minutes']:.1f} min of wall time with {made['threads']} "
             f"threads: {seconds}",
