@@ -80,7 +80,7 @@ class Counter:
         self.last = rotamer
 
     def rate(self) -> tuple[float, float]:
-        """Return changes per second and their standard error, or (limit, nan) where there is none."""
+        """Return changes per second and their standard error; (limit, nan) where there is none."""
         if self.changes == 0:
             return 3 / max(self.seconds, 1e-9), math.nan
         return self.changes / self.seconds, math.sqrt(self.changes) / self.seconds
@@ -137,7 +137,7 @@ def with_block(model: Path, particles: list[int], copies: int = 1) -> TimewarpMC
     """Return an integrator with the model as a block, and dynamics between the tries."""
     integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
     for _ in range(copies):
-        integrator.addBlock(model, particles)
+        integrator.addBlock(model, particles=particles)
     integrator.setDynamics(DYNAMICS, STEP, FRICTION)
     integrator.setProposalsPerStep(TRIES)
     integrator.setRandomNumberSeed(5)
@@ -225,49 +225,41 @@ def ratio_of(first: list[float], second: list[float]) -> tuple[float, float]:
 
 def screening(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Compare a try with a full energy."""
-    rows = []
-    for name in arguments.molecules:
-        molecule = f"{name}-dipeptide"
-        model = arguments.models / f"{molecule}-sidechain.pt"
-        integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
-        integrator.addBlock(model, molecule_atoms(molecule))
-        integrator.setFrozenOthers(True)
-        integrator.setBatchSize(64)
-        integrator.setRandomNumberSeed(5)
-        simulation, _ = simulation_of(molecule, integrator, arguments.threads, waters_box=3.0)
-        context = simulation.context
-        integrator.step(200)
-        tries, energies, full = [], [], []
-        for _ in range(12):
-            before = integrator.getBlockStatistics(0)
-            tries += seconds_of(lambda: integrator.step(640), 1)
-            after = integrator.getBlockStatistics(0)
-            tried = after.tried - before.tried
-            asked = tried - (after.screened - before.screened) - (
-                after.nonFinite - before.nonFinite
-            )
-            full += [
-                min(seconds_of(lambda: context.getState(energy=True), 3))
-                for _ in range(3)
-                if context.setPositions(context.getState(positions=True).getPositions()) is None
-            ]
-            energies.append(asked / tried)
-        energy = float(np.median(full))
-        per_try = np.array(tries) / 640
-        own = per_try / energy - np.array(energies)
-        rows.append(
-            {
-                "part": "screening",
-                "molecule": name,
-                "atoms": context.getSystem().getNumParticles(),
-                "seconds per energy": energy,
-                "share that asks for the energy": float(np.mean(energies)),
-                "try over energy": float(np.mean(per_try) / energy),
-                "try over energy, without those asked for": float(own.mean()),
-                "error": float(own.std(ddof=1) / math.sqrt(len(own))),
-            }
-        )
-    return rows
+    return [screening_of(f"{name}-dipeptide", arguments) for name in arguments.molecules]
+
+
+def screening_of(molecule: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Compare a try of one molecule's side chain with a full energy, in turns."""
+    integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
+    integrator.addBlock(
+        arguments.models / f"{molecule}-sidechain.pt", particles=molecule_atoms(molecule)
+    )
+    integrator.setFrozenOthers(True)
+    integrator.setBatchSize(64)
+    integrator.setRandomNumberSeed(5)
+    simulation, _ = simulation_of(molecule, integrator, arguments.threads, waters_box=3.0)
+    context = simulation.context
+    integrator.step(200)
+    tries, asked, full = [], [], []
+    for _ in range(12):
+        before = integrator.getBlockStatistics(0)
+        tries += [seconds / 640 for seconds in seconds_of(lambda: integrator.step(640), 1)]
+        after = integrator.getBlockStatistics(0)
+        rejected = after.screened - before.screened + after.nonFinite - before.nonFinite
+        asked.append(1 - rejected / (after.tried - before.tried))
+        full.append(np.median(seconds_of(lambda: context.getState(energy=True), 9)))
+    ratio = np.array(tries) / np.median(full)
+    own = ratio - np.array(asked)
+    return {
+        "part": "screening",
+        "molecule": molecule,
+        "atoms": context.getSystem().getNumParticles(),
+        "seconds per energy": float(np.median(full)),
+        "share that asks for the energy": float(np.mean(asked)),
+        "try over energy": float(ratio.mean()),
+        "try over energy, less those asked for": float(own.mean()),
+        "error": float(own.std(ddof=1) / math.sqrt(len(own))),
+    }
 
 
 def dynamics(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -332,9 +324,8 @@ def main() -> None:
             rows.append(row)
     if arguments.out is not None:
         versions = {"openmm": openmm.version.version, "mdtraj": mdtraj.__version__}
-        arguments.out.write_text(
-            json.dumps({"rows": rows, "versions": versions, "machine": machine.processor()}, indent=1)
-        )
+        record = {"rows": rows, "versions": versions, "machine": machine.processor()}
+        arguments.out.write_text(json.dumps(record, indent=1))
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def fit(
     work = Path(work) if work is not None else out.with_name(f"{out.stem}.work")
     # Refused before time is spent: impossible starts; several molecules, straight angles, water.
     check_start(molecule.topology, molecule.system, molecule.positions)
-    build_flow(InternalFlowConfig(), molecule_from_topology(molecule.topology, molecule.system))
+    build_flow(flow_config(settings), molecule_from_topology(molecule.topology, molecule.system))
     identity = {**content_of(molecule), **settings.identity()}
     _make_way(work, identity, display, force)
     if isinstance(fit_standing(work, identity), Missing):
@@ -183,6 +183,11 @@ def fit(
         record = FitRecord(work, identity)
         _open_pass(record, molecule, settings, budget, display, costs)
         return _Fit(molecule, out, settings, budget, record, work, display).run()
+
+
+def flow_config(settings: FitSettings) -> InternalFlowConfig:
+    """Return the flow that a fit trains."""
+    return InternalFlowConfig(moved=settings.moved)
 
 
 def _make_way(work: Path, identity: dict[str, object], display: Display, force: bool) -> None:
@@ -203,7 +208,7 @@ def _measure_costs(
 ) -> Costs:
     display.stage("measure speed")
     with one_torch_thread():
-        return measure_costs(molecule, settings.workers, budget)
+        return measure_costs(molecule, settings.workers, budget, flow_config(settings))
 
 
 def _check_time(
@@ -459,7 +464,7 @@ class _Fit:
         # Trajectory i starts in basin i mod K, so the last K start once in each.
         held_out = names[len(names) - len(names) // self._budget.runs_per_basin :]
         return TrainingConfig(
-            flow=InternalFlowConfig(),
+            flow=flow_config(self._settings),
             data=DataConfig(
                 folder=self._data,
                 test_trajectories=tuple(held_out),

@@ -25,6 +25,9 @@ class Chirality(nn.Module):
     Parameters
     ----------
     molecule : Molecule
+    moved : set of int
+        Atoms that proposals move. Centres of which no corner moves do not count, and only moved
+        atoms are relabelled.
 
     Attributes
     ----------
@@ -42,10 +45,10 @@ class Chirality(nn.Module):
     learned: Tensor
     fixed: Tensor
 
-    def __init__(self, molecule: Molecule) -> None:
+    def __init__(self, molecule: Molecule, moved: set[int]) -> None:
         super().__init__()
-        pairs = equivalent_pairs(molecule)
-        centres = chirality_centres(molecule)
+        pairs = equivalent_pairs(molecule, moved)
+        centres = [c for c in chirality_centres(molecule) if moved.intersection(c.corners)]
         relabelled = [centre for centre in centres if centre.atom in pairs]
         kept = [centre for centre in centres if centre.atom not in pairs]
         self.num_relabelled = len(relabelled)
@@ -83,7 +86,8 @@ class Chirality(nn.Module):
 
         Parameters
         ----------
-        positions : Tensor [B, N, 3]
+        positions : Tensor [B, N, C]
+            Or other numbers of each atom.
         mirrored : Tensor [B or 1, G], bool
         """
         if self.num_relabelled == 0 or not may_hold(mirrored):
@@ -97,7 +101,7 @@ class Chirality(nn.Module):
         order = order.index_copy(
             1, second, torch.where(mirrored, first, second).expand(len(order), -1)
         )
-        return positions.gather(1, order.unsqueeze(2).expand(-1, -1, 3))
+        return positions.gather(1, order.unsqueeze(2).expand(-1, -1, positions.size(2)))
 
 
 def _positive(positions: Tensor, corners: Tensor) -> Tensor:

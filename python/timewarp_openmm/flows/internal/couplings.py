@@ -124,7 +124,7 @@ class StiffCoupling(_SplitCoupling):
     def forward(
         self, stiff: Tensor, features: Tensor, condition: Condition, to_noise: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return stiff coordinates [B, M] transformed, and the log-determinant [B].
+        """Return stiff coordinates [B, M] transformed, and the log-slope [B, C] of each that is.
 
         ``features`` [B, F] are those of the rotatable torsions, then the velocities that take part.
         """
@@ -146,7 +146,7 @@ class StiffCoupling(_SplitCoupling):
                 changed, bend = line_spline(changed, parameters[..., 2:], self.bound, True)
                 log_slope = log_slope + bend
             changed = changed * torch.exp(log_scale) + shift
-        return self._join(kept, changed), log_slope.sum(1)
+        return self._join(kept, changed), log_slope
 
 
 class VelocityCoupling(nn.Module):

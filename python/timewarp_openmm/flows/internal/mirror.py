@@ -52,7 +52,9 @@ class MirrorImages(nn.Module):
         super().__init__()
         self.place = -1
         corners = (0, 0, 0, 0)
-        for place, placed in enumerate(zmatrix.placed):
+        # A part's surroundings have no mirror image.
+        whole = () if zmatrix.context else zmatrix.placed
+        for place, placed in enumerate(whole):
             if placed.kind is not CoordinateKind.INVERSION:
                 continue
             centre, axis, third = placed.references
