@@ -71,7 +71,7 @@ def test_temperature_with_blocks(models: dict[str, str], platform: str) -> None:
     assert 0 < integrator.getNumAccepted() < integrator.getNumProposed()
     temperature, error = virial_temperature(simulation, frames[::2, 0])
     assert temperature == pytest.approx(TEMPERATURE, abs=5 * error)
-    assert error < 15
+    assert error < 25
     masses = np.array([12.0 + i for i in range(NUM_PARTICLES)])
     kinetic = 0.5 * (masses * np.square(frames[:, 1]).sum(2))
     kinetic_temperatures = kinetic / (1.5 * 8.31446261815324e-3)
@@ -79,7 +79,7 @@ def test_temperature_with_blocks(models: dict[str, str], platform: str) -> None:
         blocks = np.array([b.mean() for b in np.array_split(half.mean(1), 20)])
         error = blocks.std(ddof=1) / np.sqrt(20)
         assert half.mean() == pytest.approx(TEMPERATURE, abs=5 * error)
-        assert error < 15
+        assert error < 25
 
 
 def test_checkpoints_resume_bit_for_bit(models: dict[str, str], tmp_path: Path) -> None:
