@@ -29,10 +29,8 @@ def counts_of(integrator: TimewarpMCMCIntegrator) -> dict[str, int]:
     }
 
 
-def test_rows_hold_what_was_counted_since_the_start(
-    models: dict[str, str], platform: str, tmp_path: Path
-) -> None:
-    simulation = wells_simulation(two_block_integrator(models), platform)
+def test_rows_hold_what_was_counted_since_the_start(models: dict[str, str], tmp_path: Path) -> None:
+    simulation = wells_simulation(two_block_integrator(models), "Reference")
     simulation.step(7)
     before = counts_of(simulation.integrator)
     path = tmp_path / "blocks.csv"

@@ -19,6 +19,9 @@ from timewarp_openmm.simulation.systems import named_molecule
 
 STEPS, STEP_SIZE, FRICTION = 5, 0.01, 20.0
 
+#: Dynamics are those of OpenMM's own kernels; the C++ tests run on the others, too.
+both_platforms = pytest.mark.parametrize("platform", ["Reference", "CPU"])
+
 
 def integrator_with_dynamics(models: dict[str, str], seed: int = 3) -> TimewarpMCMCIntegrator:
     integrator = two_block_integrator(models, seed)
@@ -26,6 +29,7 @@ def integrator_with_dynamics(models: dict[str, str], seed: int = 3) -> TimewarpM
     return integrator
 
 
+@both_platforms
 def test_steps_and_times(models: dict[str, str], platform: str) -> None:
     integrator = integrator_with_dynamics(models)
     integrator.setProposalsPerStep(3)
@@ -55,6 +59,7 @@ def test_dynamics_alone_are_those_of_openmm() -> None:
     assert alone.getNumBlocks() == alone.getNumProposed() == 0
 
 
+@both_platforms
 def test_temperature_with_blocks(models: dict[str, str], platform: str) -> None:
     """Positions and velocities have the temperature; only one half of the particles has a block."""
     integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
@@ -62,11 +67,11 @@ def test_temperature_with_blocks(models: dict[str, str], platform: str) -> None:
     integrator.setDynamics(STEPS, STEP_SIZE, FRICTION)
     integrator.setRandomNumberSeed(3)
     simulation = wells_simulation(integrator, platform)
-    frames = record(simulation, 1200)[100:]
+    frames = record(simulation, 900)[100:]
     assert 0 < integrator.getNumAccepted() < integrator.getNumProposed()
     temperature, error = virial_temperature(simulation, frames[::2, 0])
     assert temperature == pytest.approx(TEMPERATURE, abs=5 * error)
-    assert error < 15
+    assert error < 25
     masses = np.array([12.0 + i for i in range(NUM_PARTICLES)])
     kinetic = 0.5 * (masses * np.square(frames[:, 1]).sum(2))
     kinetic_temperatures = kinetic / (1.5 * 8.31446261815324e-3)
@@ -74,7 +79,7 @@ def test_temperature_with_blocks(models: dict[str, str], platform: str) -> None:
         blocks = np.array([b.mean() for b in np.array_split(half.mean(1), 20)])
         error = blocks.std(ddof=1) / np.sqrt(20)
         assert half.mean() == pytest.approx(TEMPERATURE, abs=5 * error)
-        assert error < 15
+        assert error < 25
 
 
 def test_checkpoints_resume_bit_for_bit(models: dict[str, str], tmp_path: Path) -> None:
@@ -94,8 +99,8 @@ def test_checkpoints_resume_bit_for_bit(models: dict[str, str], tmp_path: Path) 
         assert [resumed.integrator.getBlockStatistics(i) for i in (0, 1)] == counts
 
 
-def test_reporters(models: dict[str, str], platform: str, tmp_path: Path) -> None:
-    simulation = wells_simulation(integrator_with_dynamics(models), platform)
+def test_reporters(models: dict[str, str], tmp_path: Path) -> None:
+    simulation = wells_simulation(integrator_with_dynamics(models), "Reference")
     log, trajectory = tmp_path / "log.csv", tmp_path / "out.dcd"
     simulation.reporters.append(app.DCDReporter(str(trajectory), 4))
     simulation.reporters.append(
@@ -120,7 +125,7 @@ def test_reporters(models: dict[str, str], platform: str, tmp_path: Path) -> Non
     assert np.allclose(mdtraj.load(str(trajectory), top=topology).xyz, frames, atol=1e-6)
 
 
-def test_two_members_of_a_compound_integrator(models: dict[str, str], platform: str) -> None:
+def test_two_members_of_a_compound_integrator(models: dict[str, str]) -> None:
     """One moves each half by proposals, and one of them everything by dynamics."""
     compound = openmm.CompoundIntegrator()
     for number, particles in enumerate(([0, 1, 2, 3], [4, 5, 6, 7])):
@@ -130,7 +135,7 @@ def test_two_members_of_a_compound_integrator(models: dict[str, str], platform: 
         if number == 1:
             member.setDynamics(STEPS, STEP_SIZE, FRICTION)
         compound.addIntegrator(member)
-    simulation = wells_simulation(compound, platform)
+    simulation = wells_simulation(compound, "Reference")
     frames = []
     for _ in range(250):
         for current in (0, 1):

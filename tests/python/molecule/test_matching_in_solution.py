@@ -29,8 +29,8 @@ def solution(ligands: int) -> tuple[app.Topology, list[int]]:
     forcefield = app.ForceField("amber99sbildn.xml", "tip3p.xml")
     protein.addSolvent(
         forcefield,
-        boxSize=openmm.Vec3(2.2, 2.2, 2.2) * unit.nanometer,
-        ionicStrength=0.3 * unit.molar,
+        boxSize=openmm.Vec3(1.8, 1.8, 1.8) * unit.nanometer,
+        ionicStrength=0.5 * unit.molar,
     )
     ligand, firsts = named_molecule("alanine-dipeptide"), []
     for i in range(ligands):
