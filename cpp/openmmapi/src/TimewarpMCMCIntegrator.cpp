@@ -553,6 +553,8 @@ void TimewarpMCMCIntegrator::checkNothingIsFrozen(ContextImpl& contextRef) const
         if (other == NULL || other->dynamicsSteps > 0 || other->frozenOthers)
             return;
         for (auto& of : other->blocks) {
+            if (of->weight == 0)
+                continue;
             const vector<int> particles = other->particlesOf(*of, system);
             const ModelMetadata& metadata = of->model->getMetadata();
             for (int particle : metadata.anyMolecule ? particles : chosen(particles, metadata.moved))
@@ -585,6 +587,9 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     const System& system = contextRef.getSystem();
     if (blocks.empty() && dynamicsSteps == 0)
         throw OpenMMException("Timewarp: the Integrator has nothing to do; call addBlock() or setDynamics()");
+    if (!blocks.empty() && none_of(blocks.begin(), blocks.end(), [](auto& of) { return of->weight > 0; }))
+        throw OpenMMException("Timewarp: all blocks have the weight 0, so that none would ever be tried; give "
+                              "one a weight, or add none");
     if (surrogate != nullptr && blocks.size() != 1)
         throw OpenMMException("Timewarp: a surrogate is for an integrator with one model, and this one has " +
                               to_string(blocks.size()) + "; call setSurrogate(None)");
@@ -689,7 +694,7 @@ KeptMotions TimewarpMCMCIntegrator::keptBy(const vector<Vec3>& positions, const 
     set<int> theirs(of.moved.begin(), of.moved.end());
     KeptMotions kept;
     for (auto& own : blocks) {
-        if (own.get() == &of || own->flow == nullptr ||
+        if (own.get() == &of || own->flow == nullptr || own->weight == 0 ||
             none_of(own->moved.begin(), own->moved.end(),
                     [&](int particle) { return theirs.count(particle) > 0; }))
             continue;
