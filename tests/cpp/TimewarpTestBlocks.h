@@ -20,8 +20,8 @@ inline void addBlocks(TimewarpMCMCIntegrator& integrator, const std::vector<Test
 }
 
 /**
- * An Integrator around a chain of several blocks, as TimewarpMCMCIntegrator is one, whose moves are of a class
- * of the test's own, and who gives them a wrong idea of where they stand if a test wants it.
+ * An Integrator around a chain of several blocks, as TimewarpMCMCIntegrator is one, whose moves are of a
+ * class of the test's own, and who gives them a wrong idea of where they stand if a test wants it.
  */
 template <class Flow = FlowMove> class BlockChain : public Integrator {
 public:
@@ -43,9 +43,10 @@ public:
     void step(int steps) override {
         for (Flow* flow : flows)
             flow->setBatchSize(batchSize);
-        chain->run(*context,
-                   {TEMPERATURE, getIntegrationForceGroups(), getStepSize(), NULL, proposalsPerStep, dynamics},
-                   steps);
+        chain->run(
+                *context,
+                {TEMPERATURE, getIntegrationForceGroups(), getStepSize(), NULL, proposalsPerStep, dynamics},
+                steps);
     }
 
 protected:
@@ -145,7 +146,8 @@ private:
 };
 
 /**
- * What is compared with exact draws: the energy and some coordinates, and velocities where they are asked for.
+ * What is compared with exact draws: the energy and some coordinates, and velocities where they are asked
+ * for.
  */
 struct BlockObservations {
     std::vector<std::vector<double>> columns;
@@ -187,8 +189,8 @@ inline void checkInvariance(const Target& target, Context& context, const std::f
 }
 
 /**
- * Check that the mean of independent numbers of a known variance is what it should be, with a false-alarm rate
- * of 1e-5.
+ * Check that the mean of independent numbers of a known variance is what it should be, with a false-alarm
+ * rate of 1e-5.
  */
 inline void assertMean(const std::vector<double>& values, double mean, double variance) {
     double sum = std::accumulate(values.begin(), values.end(), 0.0);
@@ -237,7 +239,9 @@ struct SpringStar : public Target {
     }
     std::vector<Vec3> drawPositions(std::mt19937& random) const override {
         std::normal_distribution<double> normal;
-        auto spread = [&](double width) { return Vec3(normal(random), normal(random), normal(random)) * width; };
+        auto spread = [&](double width) {
+            return Vec3(normal(random), normal(random), normal(random)) * width;
+        };
         std::vector<Vec3> positions{spread(std::sqrt(KT / k))};
         double low = length - 8 * std::sqrt(KT / spring), high = length + 8 * std::sqrt(KT / spring);
         auto effective = [&](double r) {
