@@ -331,8 +331,8 @@ static void checkParticle(const System& system, int particle) {
 }
 
 /**
- * Throw an exception if the masses of a heavy atom and its hydrogens do not add up to the model's.  Between them
- * they may be repartitioned: positions do not depend on masses.
+ * Throw an exception if the masses of a heavy atom and its hydrogens do not add up to the model's.  Between
+ * them they may be repartitioned: positions do not depend on masses.
  */
 static void checkMasses(const System& system, const vector<int>& particles, const ModelMetadata& metadata) {
     const double heaviestHydrogen = 3.5;
@@ -348,13 +348,15 @@ static void checkMasses(const System& system, const vector<int>& particles, cons
         expected[groupOf[i]] += metadata.masses[i];
     }
     for (size_t i = 0; i < particles.size(); i++) {
-        if (fabs(found[i] - expected[i]) <= MASS_TOLERANCE * (1 + count(groupOf.begin(), groupOf.end(), (int)i)))
+        if (fabs(found[i] - expected[i]) <=
+            MASS_TOLERANCE * (1 + count(groupOf.begin(), groupOf.end(), (int)i)))
             continue;
         stringstream message;
-        message << "Timewarp: particle " << particles[i] << " and the hydrogens on it have a mass of " << found[i]
-                << " dalton, but " << metadata.describeAtom(i) << " of the model and its hydrogens have "
-                << expected[i]
-                << ": the molecule or its atom order is another one; pass topology= of the whole System to match "
+        message << "Timewarp: particle " << particles[i] << " and the hydrogens on it have a mass of "
+                << found[i] << " dalton, but " << metadata.describeAtom(i)
+                << " of the model and its hydrogens have " << expected[i]
+                << ": the molecule or its atom order is another one; pass topology= of the whole System to "
+                   "match "
                    "the order";
         throw OpenMMException(message.str());
     }

@@ -143,8 +143,8 @@ public:
      */
     void propose(const DeviceLoan& loan, const std::vector<double>& lags, ProposalBatch& batch);
     /**
-     * Get the velocities of one proposal of a batch that it has made, 3N (dimensionless).  Those of context atoms
-     * have no meaning.
+     * Get the velocities of one proposal of a batch that it has made, 3N (dimensionless).  Those of context
+     * atoms have no meaning.
      */
     void getVelocities(const DeviceLoan& loan, const ProposalBatch& batch, int entry,
                        std::vector<float>& velocities) const;

@@ -36,6 +36,12 @@ public:
     std::string getDigest() const override {
         return getSha256();
     }
+    std::string describe() const override {
+        return "the surrogate's energy";
+    }
+    std::string getRemedy() const override {
+        return "do without a surrogate";
+    }
     /**
      * Run on a CUDA device if this build of torch can, else on the CPU.
      *

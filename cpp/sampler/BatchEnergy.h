@@ -3,13 +3,13 @@
 
 #include "internal/windowsExportTimewarp.h"
 #include "openmm/Vec3.h"
-#include "openmm/internal/ContextImpl.h"
 #include <string>
 #include <vector>
 
 namespace TimewarpPlugin {
 
 class DeviceLoan;
+class Target;
 struct ProposalBatch;
 
 /**
@@ -33,8 +33,13 @@ public:
     /**
      * Look at those, which may have moved.
      */
-    virtual void lookAtSurroundings(OpenMM::ContextImpl& context) {
+    virtual void lookAtSurroundings(const DeviceLoan& loan, const Target& target) {
     }
+    /**
+     * Get what to call it in messages, and how to do without it.
+     */
+    virtual std::string describe() const = 0;
+    virtual std::string getRemedy() const = 0;
     /**
      * Compute the energies of proposals (in kJ/mol).
      *

@@ -1,6 +1,7 @@
 #include "Chain.h"
 #include "openmm/OpenMMException.h"
 #include <chrono>
+#include <limits>
 
 using namespace TimewarpPlugin;
 using namespace OpenMM;
@@ -72,10 +73,7 @@ void Chain::step(ContextImpl& context, const ChainSettings& settings, bool isFir
             refresh(context, settings, changed);
     }
     if (!moves.empty())
-        for (int i = 0; i < settings.proposalsPerStep; i++) {
-            nextMove().attempt(target);
-            trial++;
-        }
+        tryMoves(settings);
     if (settings.dynamics.steps == 0)
         context.setTime(context.getTime() + settings.stepSize);
     context.setStepCount(context.getStepCount() + 1);
@@ -88,8 +86,27 @@ void Chain::runDynamics(ContextImpl& context, const ChainSettings& settings) {
     dynamics->run(target, settings.dynamics);
 }
 
-Move& Chain::nextMove() const {
-    return *moves[schedule.pick(target.getRandomKey(Schedule::MOVE), trial)];
+int Chain::picked(int64_t numberOfTry) const {
+    return schedule.pick(target.getRandomKey(Schedule::MOVE), numberOfTry);
+}
+
+void Chain::planTries(const ChainSettings& settings) {
+    // Dynamics leave nothing of what was computed ahead, so that no more is computed than will be tried.
+
+    numLeft.assign(moves.size(), settings.dynamics.steps > 0 ? 0 : numeric_limits<int>::max());
+    for (int i = 0; i < settings.proposalsPerStep && settings.dynamics.steps > 0; i++)
+        numLeft[picked(trial + i)]++;
+}
+
+void Chain::tryMoves(const ChainSettings& settings) {
+    planTries(settings);
+    for (int i = 0; i < settings.proposalsPerStep; i++) {
+        int move = picked(trial);
+        target.setLookAhead(numLeft[move]);
+        moves[move]->attempt(target);
+        trial++;
+        numLeft[move] -= (settings.dynamics.steps > 0);
+    }
 }
 
 void Chain::refresh(ContextImpl& context, const ChainSettings& settings, bool changedByForces) {
@@ -98,7 +115,7 @@ void Chain::refresh(ContextImpl& context, const ChainSettings& settings, bool ch
 
     // Of positions that are not valid, the move that comes next can say more than the energy.
 
-    nextMove().look(target);
+    moves[picked(trial)]->look(target);
     target.lookAtEnergy();
     stateIsLoaded = false;
 }

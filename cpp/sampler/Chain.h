@@ -115,7 +115,9 @@ private:
     void refresh(OpenMM::ContextImpl& context, const ChainSettings& settings, bool changedByForces);
     void step(OpenMM::ContextImpl& context, const ChainSettings& settings, bool isFirst);
     void runDynamics(OpenMM::ContextImpl& context, const ChainSettings& settings);
-    Move& nextMove() const;
+    int picked(std::int64_t numberOfTry) const;
+    void planTries(const ChainSettings& settings);
+    void tryMoves(const ChainSettings& settings);
     void finishRun(OpenMM::ContextImpl& context, const ChainSettings& settings);
     void useRandomNumbers();
 
@@ -127,6 +129,8 @@ private:
     Schedule schedule;
     std::vector<std::unique_ptr<Move>> moves;
     std::unique_ptr<LocalDynamics> dynamics;
+    /** How often each move is still to be tried before dynamics go on. */
+    std::vector<int> numLeft;
     /** Whether the state came with resume(), and no step has been done since. */
     bool stateIsLoaded = false;
 };

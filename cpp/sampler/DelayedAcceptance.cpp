@@ -14,7 +14,10 @@ DelayedAcceptance::DelayedAcceptance(unique_ptr<FlowMove> newFlow, shared_ptr<Ba
 void DelayedAcceptance::look(Target& target) {
     flow->look(target);
     lookAtSurroundings(target);
-    if (imagesAreChecked)
+
+    // An energy that is made of the System's own terms tells no more images apart than the System does.
+
+    if (imagesAreChecked || energy->feelsSurroundings())
         return;
     DeviceLoan loan(flow->getPositions().getKernel(), target.getContext());
     flow->getImages().check(loan, *energy, target.getContext(), flow->getPositions().get(), target.getKT());
@@ -24,7 +27,8 @@ void DelayedAcceptance::look(Target& target) {
 void DelayedAcceptance::lookAtSurroundings(Target& target) {
     if (!energy->feelsSurroundings() || surroundingsSeen == target.getRevision())
         return;
-    energy->lookAtSurroundings(target.getContext());
+    DeviceLoan loan(flow->getPositions().getKernel(), target.getContext());
+    energy->lookAtSurroundings(loan, target);
     surroundingsSeen = target.getRevision();
     stateEnergy.forget();
     batchNumber = -1;
@@ -37,9 +41,11 @@ double DelayedAcceptance::energyOfState(Target& target) {
         stateEnergy.set(energy->compute(loan, flow->getPositions().get()), revision);
     }
     if (!isfinite(stateEnergy.value))
-        throw OpenMMException("Timewarp: the surrogate's energy of the current state is not finite, so no "
-                              "proposal could ever be accepted from it; start from another conformation, "
-                              "or do without a surrogate");
+        throw OpenMMException(
+                "Timewarp: " + energy->describe() +
+                " of the current state is not finite, so no proposal could ever be accepted from it; "
+                "start from another conformation, or " +
+                energy->getRemedy());
     return stateEnergy.value;
 }
 

@@ -183,7 +183,7 @@ int64_t FlowMove::next(Target& target) {
     else
         prefetch.positions = positions.get();
     prefetch.madeFrom = state;
-    compute(target, counters.iteration, chooseBatchSize(), true);
+    compute(target, counters.iteration, min(chooseBatchSize(), target.getLookAhead()), true);
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #include "internal/windowsExportTimewarp.h"
 #include "openmm/internal/ContextImpl.h"
 #include <cstdint>
+#include <limits>
 
 namespace TimewarpPlugin {
 
@@ -44,6 +45,15 @@ public:
      * Get the random numbers of a move.
      */
     RandomKey getRandomKey(std::uint16_t move) const;
+    /**
+     * Say how many tries of the move that comes next the state can last for at most: dynamics end it.
+     */
+    void setLookAhead(int numTries) {
+        lookAhead = numTries;
+    }
+    int getLookAhead() const {
+        return lookAhead;
+    }
     OpenMM::ContextImpl& getContext() const {
         return *context;
     }
@@ -103,7 +113,7 @@ public:
 private:
     OpenMM::ContextImpl* context = nullptr;
     double temperature = 0, kT = 0;
-    int forceGroups = 0;
+    int forceGroups = 0, lookAhead = std::numeric_limits<int>::max();
     RandomKeyParts random;
     Revisions revisions;
     Known<double> energy;

@@ -200,7 +200,7 @@ void testWeightsOfZero(Platform& platform) {
         for (int i = 0; i < numBlocks; i++)
             addBlocks(integrator, {{"lags", {i}, 0.0}});
         integrator.setFrozenOthers(true);
-        assertThrows([&] { Context context(*system, integrator, platform); }, "weight 0");
+        assertThrows([&] { Context context(*system, integrator, platform); }, "weights of all blocks are 0");
     }
 }
 

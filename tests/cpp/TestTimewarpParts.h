@@ -35,7 +35,8 @@ protected:
     void initialize(ContextImpl& contextRef) override {
         context = &contextRef;
         kernel = contextRef.getPlatform().createKernel(TimewarpStateKernel::Name(), contextRef);
-        kernel.getAs<TimewarpStateKernel>().initialize(contextRef.getSystem(), TimewarpPlugin::BlockAtoms(particles));
+        kernel.getAs<TimewarpStateKernel>().initialize(contextRef.getSystem(),
+                                                       TimewarpPlugin::BlockAtoms(particles));
     }
     void cleanup() override {
         kernel = Kernel();

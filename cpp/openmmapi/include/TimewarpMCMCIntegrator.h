@@ -11,14 +11,18 @@
 
 namespace TimewarpPlugin {
 
+class BatchEnergy;
 class Chain;
 class ConstraintMetric;
 class DeviceLoan;
 class FlowMove;
 class Move;
+class ProcessOfOrigin;
 class ProposalModel;
 class ReplicaNumbers;
+class SharedSystemState;
 class SurrogateEnergy;
+class SystemTerms;
 class TimewarpStateKernel;
 struct BlockAtoms;
 struct BlockSurroundings;
@@ -91,6 +95,10 @@ public:
     int addBlock(const std::string& modelPath, const std::string& modelContent,
                  const std::vector<int>& particles, double weight = 1.0);
     /**
+     * Get whether the integrator was created with a model, which is block 0.
+     */
+    bool getHasModel() const;
+    /**
      * Get the number of blocks.  The model that the integrator was created with is block 0.
      */
     int getNumBlocks() const;
@@ -131,6 +139,18 @@ public:
      * Get the number of a block's proposals that were rejected because something was not finite.
      */
     long long getBlockNumNonFinite(int index) const;
+    /**
+     * Get whether proposals of blocks are tested with a local energy first.  See setScreening() for details.
+     */
+    bool getScreening() const;
+    /**
+     * Set whether proposals of blocks of a larger System are tested with a local energy first (by default
+     * they are).  It is made of the System's own Forces: of all terms that contain a moved atom, without what
+     * reaches farther than a cut-off or depends on all particles.  The potential energy is computed for those
+     * that pass only, and accepts or rejects them such that the sampled distribution is the same.  A
+     * surrogate takes its place.  This must be called before a Context is created.
+     */
+    void setScreening(bool use);
     /**
      * Set molecular dynamics that are done in each step before proposals are tried: those of a
      * LangevinMiddleIntegrator with the same settings.  They have the error of their time step, as all
@@ -390,17 +410,23 @@ protected:
 
 private:
     struct Block;
+    bool screens(OpenMM::ContextImpl& context, const Block& block) const;
+    std::shared_ptr<BatchEnergy> makeScreening(OpenMM::ContextImpl& context, const BlockAtoms& atoms,
+                                               Block& block);
     TimewarpMCMCIntegrator(const std::string& modelPath, std::shared_ptr<ProposalModel> model, bool embed);
     void setDefaults();
     int addBlock(const std::string& path, std::shared_ptr<ProposalModel> model,
                  const std::vector<int>& particles, double weight);
     std::shared_ptr<ProposalModel> modelOf(const std::string& path, const std::string& content) const;
     const Chain& requireChain() const;
+    void requireOwnProcess() const;
     const Block& firstBlock() const;
     const Block& block(int index) const;
+    void requireModel(const char* method) const;
     void requireNoContext(const char* method) const;
     std::vector<int> particlesOf(const Block& block, const OpenMM::System& system) const;
     BlockAtoms checkBlock(OpenMM::ContextImpl& context, const Block& block) const;
+    void checkWeights() const;
     void checkNothingIsFrozen(OpenMM::ContextImpl& context) const;
     void makeBlock(OpenMM::ContextImpl& context, const BlockAtoms& atoms, const ConstraintMetric& metric,
                    Block& block, int index);
@@ -411,7 +437,7 @@ private:
     KeptMotions keptBy(const std::vector<OpenMM::Vec3>& positions, const DeviceLoan& loan,
                        const Block& of) const;
     void takeLagWeights();
-    bool embedModel, useCudaGraphs, frozenOthers;
+    bool embedModel, useCudaGraphs, frozenOthers, screening;
     double temperature;
     std::vector<double> lagWeights;
     int batchSize, randomNumberSeed, subchainLength, proposalsPerStep;
@@ -422,7 +448,11 @@ private:
     bool hasModel;
     std::vector<std::unique_ptr<Block>> blocks;
     std::unique_ptr<ReplicaNumbers> replicas;
+    std::unique_ptr<ProcessOfOrigin> origin;
     std::shared_ptr<SurrogateEnergy> surrogate;
+    /** What the local energies of blocks are made of in the Context, and where everything is there. */
+    std::shared_ptr<const SystemTerms> terms;
+    std::shared_ptr<SharedSystemState> systemState;
     std::unique_ptr<Chain> chain;
 };
 

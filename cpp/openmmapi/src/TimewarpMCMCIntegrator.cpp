@@ -2,13 +2,17 @@
 #include "Chain.h"
 #include "DelayedAcceptance.h"
 #include "FlowMove.h"
+#include "ForkedProcess.h"
 #include "Interruption.h"
+#include "LocalScreening.h"
 #include "ProposalModel.h"
 #include "ReplicaNumbers.h"
 #include "Sha256.h"
 #include "SurrogateEnergy.h"
+#include "SystemTerms.h"
 #include "TimewarpKernels.h"
 #include "TrustedFiles.h"
+#include "internal/BlockErrors.h"
 #include "openmm/CompoundIntegrator.h"
 #include "openmm/Context.h"
 #include "openmm/Force.h"
@@ -122,10 +126,41 @@ static vector<int> chosen(const vector<int>& particles, const vector<int>& atoms
     return result;
 }
 
+/**
+ * Throw an exception if particles cannot be those of a model's atoms in any System.
+ */
+static void checkParticlesOf(const ModelMetadata& metadata, const vector<int>& particles) {
+    if (!metadata.anyMolecule && particles.size() != metadata.masses.size())
+        throw OpenMMException(
+                "the model has " + to_string(metadata.masses.size()) + " atoms, but " +
+                to_string(particles.size()) +
+                " particles are given; give the particle of each of its atoms, context atoms too");
+    set<int> seen;
+    for (int particle : particles) {
+        if (particle < 0)
+            throw OpenMMException("there is no particle " + to_string(particle) +
+                                  "; particles are numbered from 0 on");
+        if (!seen.insert(particle).second)
+            throw OpenMMException("particle " + to_string(particle) +
+                                  " is given twice; give another particle for each of the model's atoms");
+    }
+}
+
 static vector<int> joined(const vector<int>& first, const vector<int>& second) {
     set<int> all(first.begin(), first.end());
     all.insert(second.begin(), second.end());
     return vector<int>(all.begin(), all.end());
+}
+
+/**
+ * Get whether a System has mass that is not among some particles.
+ */
+static bool hasOthers(const System& system, const vector<int>& particles) {
+    set<int> own(particles.begin(), particles.end());
+    for (int i = 0; i < system.getNumParticles(); i++)
+        if (own.count(i) == 0 && system.getParticleMass(i) != 0)
+            return true;
+    return false;
 }
 
 /**
@@ -143,8 +178,9 @@ static vector<int> findKeptStretches(const ConstraintMetric& metric, const Model
         const string which = "the distance between particles " + to_string(particles[bond.first]) + " and " +
                              to_string(particles[bond.second]) + " is constrained";
         if (metadata.namesStretches)
-            throw OpenMMException("Timewarp: " + which + ", but the model " + metadata.origin +
-                                  " cannot keep the length of that bond; build the System with constraints=None");
+            throw OpenMMException(
+                    "Timewarp: " + which + ", but the model " + metadata.origin +
+                    " cannot keep the length of that bond; build the System with constraints=None");
         throw OpenMMException("Timewarp: " + which + ", but the model " + metadata.origin +
                               " was made before models could keep lengths of bonds; fit it again with this "
                               "version, or build the System with constraints=None");
@@ -187,6 +223,7 @@ void TimewarpMCMCIntegrator::setDefaults() {
     setUseCudaGraphs(false);
     setProposalsPerStep(1);
     setFrozenOthers(false);
+    setScreening(true);
     setDynamics(0, 0.002, 1.0);
 }
 
@@ -227,6 +264,8 @@ int TimewarpMCMCIntegrator::addBlock(const string& path, shared_ptr<ProposalMode
         throw OpenMMException("The weight of a block must not be negative, nor NaN or infinite");
     if (blocks.size() >= MAX_BLOCKS)
         throw OpenMMException("There can be at most " + to_string(MAX_BLOCKS) + " blocks");
+    if (!particles.empty())
+        namingBlock(blocks.size(), path, [&] { checkParticlesOf(model->getMetadata(), particles); });
     auto added = make_unique<Block>();
     added->modelPath = path;
     added->model = model;
@@ -234,6 +273,17 @@ int TimewarpMCMCIntegrator::addBlock(const string& path, shared_ptr<ProposalMode
     added->weight = weight;
     blocks.push_back(std::move(added));
     return blocks.size() - 1;
+}
+
+bool TimewarpMCMCIntegrator::getHasModel() const {
+    return hasModel;
+}
+
+void TimewarpMCMCIntegrator::requireModel(const char* method) const {
+    if (!hasModel)
+        throw OpenMMException(string(method) +
+                              "() is about the model that an Integrator is created with, and this one was "
+                              "created without; its blocks pick lag times by the weights of their models");
 }
 
 int TimewarpMCMCIntegrator::getNumBlocks() const {
@@ -338,6 +388,15 @@ void TimewarpMCMCIntegrator::setFrozenOthers(bool frozen) {
     frozenOthers = frozen;
 }
 
+bool TimewarpMCMCIntegrator::getScreening() const {
+    return screening;
+}
+
+void TimewarpMCMCIntegrator::setScreening(bool use) {
+    requireNoContext("setScreening");
+    screening = use;
+}
+
 /*
  * The first block.
  */
@@ -386,14 +445,17 @@ void TimewarpMCMCIntegrator::setTemperature(double temp) {
 }
 
 const vector<double>& TimewarpMCMCIntegrator::getLagTimes() const {
+    requireModel("getLagTimes");
     return firstBlock().model->getMetadata().lagTimes;
 }
 
 const vector<double>& TimewarpMCMCIntegrator::getLagWeights() const {
+    requireModel("getLagWeights");
     return lagWeights;
 }
 
 void TimewarpMCMCIntegrator::setLagWeights(const vector<double>& weights) {
+    requireModel("setLagWeights");
     size_t numLags = getLagTimes().size();
     if (weights.size() != numLags)
         throw OpenMMException("Lag weights must be " + to_string(numLags) +
@@ -470,9 +532,22 @@ void TimewarpMCMCIntegrator::setSubchainLength(int length) {
     subchainLength = length;
 }
 
+void TimewarpMCMCIntegrator::requireOwnProcess() const {
+    const string& platform = context->getPlatform().getName();
+    if (platform != "Reference" && origin->isLeft())
+        throw OpenMMException(
+                "Timewarp: this process was forked after its Context had been made, and does not have "
+                "the threads that the " +
+                platform +
+                " platform started then (or its device), for which it would "
+                "wait for ever; make the Context in the forked process, or start processes with "
+                "multiprocessing.get_context('spawn')");
+}
+
 const Chain& TimewarpMCMCIntegrator::requireChain() const {
     if (chain == nullptr)
         throw OpenMMException("This Integrator is not bound to a context!");
+    requireOwnProcess();
     return *chain;
 }
 
@@ -545,6 +620,19 @@ BlockAtoms TimewarpMCMCIntegrator::checkBlock(ContextImpl& contextRef, const Blo
     return atoms;
 }
 
+void TimewarpMCMCIntegrator::checkWeights() const {
+    double sum = 0;
+    for (auto& of : blocks)
+        sum += of->weight;
+    if (!blocks.empty() && !(isfinite(sum) && sum > 0))
+        throw OpenMMException(
+                sum == 0
+                        ? "Timewarp: the weights of all blocks are 0, so that none would ever be tried; give "
+                          "addBlock() a positive weight for at least one"
+                        : "Timewarp: the weights of the blocks add up to infinity; give addBlock() smaller "
+                          "ones");
+}
+
 void TimewarpMCMCIntegrator::checkNothingIsFrozen(ContextImpl& contextRef) const {
     const System& system = contextRef.getSystem();
     vector<bool> isMoved(system.getNumParticles(), false);
@@ -587,9 +675,6 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     const System& system = contextRef.getSystem();
     if (blocks.empty() && dynamicsSteps == 0)
         throw OpenMMException("Timewarp: the Integrator has nothing to do; call addBlock() or setDynamics()");
-    if (!blocks.empty() && none_of(blocks.begin(), blocks.end(), [](auto& of) { return of->weight > 0; }))
-        throw OpenMMException("Timewarp: all blocks have the weight 0, so that none would ever be tried; give "
-                              "one a weight, or add none");
     if (surrogate != nullptr && blocks.size() != 1)
         throw OpenMMException("Timewarp: a surrogate is for an integrator with one model, and this one has " +
                               to_string(blocks.size()) + "; call setSurrogate(None)");
@@ -598,15 +683,21 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
                               " atoms but the System has " + to_string(system.getNumParticles()) +
                               " particles, so that it does not say which of them the model moves; pass "
                               "topology= of the whole System");
+    checkWeights();
     vector<BlockAtoms> atoms;
     vector<ConstraintMetric> metrics;
     vector<Kernel> kernels;
-    for (auto& of : blocks) {
-        atoms.push_back(checkBlock(contextRef, *of));
+    auto checkOne = [&](const Block& of) {
+        atoms.push_back(checkBlock(contextRef, of));
         metrics.emplace_back(system, atoms.back().particles, atoms.back().moved);
-        findKeptStretches(metrics.back(), of->model->getMetadata(), atoms.back().particles);
+        findKeptStretches(metrics.back(), of.model->getMetadata(), atoms.back().particles);
         atoms.back().redrawn = joined(atoms.back().moved, metrics.back().getAtoms());
-    }
+    };
+    for (size_t i = 0; i < blocks.size(); i++)
+        if (hasModel && blocks.size() == 1)
+            checkOne(*blocks[i]);
+        else
+            namingBlock(i, blocks[i]->modelPath, [&] { checkOne(*blocks[i]); });
     if (!blocks.empty())
         checkNothingIsFrozen(contextRef);
     for (size_t i = 0; i < blocks.size(); i++) {
@@ -618,6 +709,7 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     context = &contextRef;
     owner = &contextRef.getOwner();
     replicas = make_unique<ReplicaNumbers>();
+    origin = make_unique<ProcessOfOrigin>();
     uint16_t number = 0;
     for (Integrator* integrator : integratorsOf(contextRef)) {
         if (integrator == this)
@@ -635,6 +727,23 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     }
     if (hasModel)
         blocks[0]->flow->setLagWeights(lagWeights);
+}
+
+bool TimewarpMCMCIntegrator::screens(ContextImpl& contextRef, const Block& of) const {
+    return screening && hasOthers(contextRef.getSystem(), of.moved);
+}
+
+shared_ptr<BatchEnergy> TimewarpMCMCIntegrator::makeScreening(ContextImpl& contextRef,
+                                                              const BlockAtoms& atoms, Block& of) {
+    if (terms == nullptr) {
+        terms = make_shared<SystemTerms>(contextRef.getSystem(), getIntegrationForceGroups());
+        systemState = make_shared<SharedSystemState>();
+    }
+    auto energy = make_unique<LocalEnergy>(terms, atoms.particles, atoms.moved);
+    auto& kernel = of.kernel.getAs<TimewarpStateKernel>();
+    DeviceLoan loan(kernel, contextRef);
+    energy->useDevice(loan, kernel.getModelDevice());
+    return make_shared<LocalScreening>(std::move(energy), systemState);
 }
 
 void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms& atoms,
@@ -667,10 +776,13 @@ void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms
     auto flow = make_unique<FlowMove>(of.model, of.kernel, surroundings);
     of.flow = flow.get();
     unique_ptr<Move> move;
-    if (surrogate == nullptr)
+    shared_ptr<BatchEnergy> first = surrogate;
+    if (first == nullptr && screens(contextRef, of))
+        first = makeScreening(contextRef, atoms, of);
+    if (first == nullptr)
         move = std::move(flow);
     else
-        move = make_unique<DelayedAcceptance>(std::move(flow), surrogate);
+        move = make_unique<DelayedAcceptance>(std::move(flow), first);
     chain->addMove(std::move(move), of.weight);
 }
 
@@ -740,6 +852,8 @@ void TimewarpMCMCIntegrator::cleanup() {
         of->flow = nullptr;
     }
     chain.reset();
+    terms.reset();
+    systemState.reset();
     for (auto& of : blocks)
         of->kernel = Kernel();
 }
