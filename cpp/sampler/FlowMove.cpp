@@ -461,9 +461,9 @@ void FlowMove::noteRejection(const Place& start) {
  * Velocities.
  */
 
-void FlowMove::drawVelocities(Target& target, int64_t iteration, vector<float>& velocities) {
+void FlowMove::drawVelocities(Target& target, int64_t iteration, int block, vector<float>& velocities) {
     velocities.resize(3 * positions.get().size());
-    IterationNoise(target.getRandomKey(surroundings.number), iteration, NoiseLayout::FIRST_NORMAL_BLOCK)
+    IterationNoise(target.getRandomKey(surroundings.number), iteration, block)
             .normal(velocities.data(), velocities.size());
 }
 
@@ -475,24 +475,30 @@ void FlowMove::fetchVelocities(Target& target) {
         if (surroundings.movedAtoms.size() < positions.get().size()) {
             // Those of context atoms, which constraints may tie to moved ones, are no part of the proposal.
 
-            drawVelocities(target, iteration, contextVelocities);
+            drawVelocities(target, iteration, NoiseLayout::FIRST_NORMAL_BLOCK, contextVelocities);
             for (int atom : surroundings.movedAtoms)
                 copy_n(&lastVelocities[3 * atom], 3, &contextVelocities[3 * atom]);
             lastVelocities.swap(contextVelocities);
         }
     }
     if (lastRejected >= 0)
-        drawVelocities(target, lastRejected, lastVelocities);
+        drawVelocities(target, lastRejected, NoiseLayout::FIRST_NORMAL_BLOCK, lastVelocities);
     lastAccepted = lastRejected = -1;
 }
 
 void FlowMove::writeVelocities(Target& target, bool always) {
-    if (always || hasMoved) {
+    if (always)
         fetchVelocities(target);
-        if (!lastVelocities.empty())
-            surroundings.velocities.write(target.getContext(), positions.getKernel(), lastVelocities,
-                                          target.getKT());
+    else if (hasMoved) {
+        // Auxiliary velocities are a draw from N(0, I) whatever the decision was.  Those of accepted
+        // proposals alone are not, and where a rejection keeps the Context's velocities these would be mixed
+        // with them.
+
+        drawVelocities(target, counters.iteration - 1, NoiseLayout::FIRST_REDRAWN_BLOCK, lastVelocities);
     }
+    if ((always || hasMoved) && !lastVelocities.empty())
+        surroundings.velocities.write(target.getContext(), positions.getKernel(), lastVelocities,
+                                      target.getKT());
     lastAccepted = lastRejected = -1;
     lastVelocities.clear();
     hasMoved = false;

@@ -260,7 +260,7 @@ protected:
 private:
     void takePositions(Target& target);
     void chooseOrigin();
-    void drawVelocities(Target& target, std::int64_t iteration, std::vector<float>& velocities);
+    void drawVelocities(Target& target, std::int64_t iteration, int block, std::vector<float>& velocities);
     void fetchVelocities(Target& target);
     Saved getSaved(OpenMM::ContextImpl& context) const;
     std::string particlesSha256() const;

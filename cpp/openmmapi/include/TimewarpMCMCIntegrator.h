@@ -81,7 +81,8 @@ public:
      * @param modelPath   the path of the TorchScript model
      * @param particles   the particle of each of the model's atoms; those that the model does not move are
      * seen by it and stay where they are
-     * @param weight      how often a proposal is of this block, in proportion to the weights of the others
+     * @param weight      how often a proposal is of this block, in proportion to the weights of the others;
+     * with 0 it is never tried
      * @return the index of the block
      */
     int addBlock(const std::string& modelPath, const std::vector<int>& particles, double weight = 1.0);

@@ -840,7 +840,7 @@ KeptMotions TimewarpMCMCIntegrator::keptBy(const vector<Vec3>& positions, const 
     set<int> theirs(of.moved.begin(), of.moved.end());
     KeptMotions kept;
     for (auto& own : blocks) {
-        if (own.get() == &of || own->flow == nullptr ||
+        if (own.get() == &of || own->flow == nullptr || own->weight == 0 ||
             none_of(own->moved.begin(), own->moved.end(),
                     [&](int particle) { return theirs.count(particle) > 0; }))
             continue;
