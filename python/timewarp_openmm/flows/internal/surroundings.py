@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ...molecule.equivalent_atoms import equivalent_leaves
+from ...molecule.geometry import angle_between, bend_and_torsion
 from ...molecule.graph import Molecule
-from .coordinates import angle_between, bend_and_torsion
 from .shape import Float64Buffers
 
 #: Bonds from the atoms that the moved ones hang on, within which angles and bonds are looked at,
