@@ -399,8 +399,9 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         A flow of shapes leaves the molecule where it lies. Where the energy depends on that (a
         restraint, a field, other molecules, periodic images) and nothing else moves the molecule,
         there is a small random displacement or turn for each proposal of the block, with a test
-        of its own. They come in rounds of eight, after the first of eight proposals. How far it goes is drawn each time, log-uniformly from two decades. Where the
-        energy does not depend on it nothing is done. Once rigid moves have begun, they go on.
+        of its own. They come in rounds of eight, after the first of eight proposals. How far one
+        goes is drawn each time, log-uniformly from two decades. Where the energy does not depend
+        on it nothing is done. Once rigid moves have begun, they go on.
 
         Parameters
         ----------
