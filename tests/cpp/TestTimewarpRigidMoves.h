@@ -498,6 +498,9 @@ void testResumption(Platform& platform) {
         }
 }
 
+/**
+ * The chain does not depend on how many proposals are prefetched, but for the model's rounding.
+ */
 void testBatchSizes(Platform& platform) {
     Dipole target(40.0, 800.0);
     auto system = target.createSystem();
@@ -514,7 +517,7 @@ void testBatchSizes(Platform& platform) {
         ends.push_back(positionsOf(context));
     }
     for (auto& end : ends)
-        ASSERT(maxDifference(end, ends[0]) < toleranceOn(platform, 1e-12, 1e-5));
+        ASSERT(maxDifference(end, ends[0]) < 1e-5);
 }
 
 /**
