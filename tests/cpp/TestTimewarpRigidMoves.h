@@ -261,6 +261,10 @@ protected:
         surroundings.particles = surroundings.moved = atoms.particles;
         surroundings.movedAtoms = atoms.moved;
         surroundings.rigidMoves = size;
+        ConstraintMetric metric;
+        if (imposesLengths)
+            metric = ConstraintMetric(system, atoms.particles, atoms.moved);
+        surroundings.metric = metric;
         auto makeKernel = [atoms](ContextImpl& context) {
             Kernel kernel = context.getPlatform().createKernel(TimewarpStateKernel::Name(), context);
             kernel.getAs<TimewarpStateKernel>().initialize(context.getSystem(), atoms);
@@ -268,9 +272,6 @@ protected:
         };
         auto flow = std::make_unique<FlowMove>(model, makeKernel(contextRef), surroundings);
         FlowMove& inner = *flow;
-        ConstraintMetric metric;
-        if (imposesLengths)
-            metric = ConstraintMetric(system, atoms.particles, atoms.moved);
         const RigidMoveSize largest = size;
         chain = std::make_unique<Chain>(0, "");
         chain->setSeed(7, true);
