@@ -128,6 +128,13 @@ def test_saved_and_scripted_charts_do_the_same(kind: str) -> None:
         assert torch.equal(ours, theirs)
 
 
+def test_what_was_learned_of_rings_placed_in_another_way_is_refused() -> None:
+    _, chart, _ = fitted("methylcyclohexane")
+    state = {k: v for k, v in chart.state_dict().items() if "puckers" not in k}
+    with pytest.raises(RuntimeError, match=r"internal\.puckers"):
+        chart.load_state_dict(state)
+
+
 def test_both_chairs_are_two_places_on_the_circle() -> None:
     """Proline up and down, and a cyclohexane's chairs."""
     for kind in ("proline dipeptide", "methylcyclohexane"):
