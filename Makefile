@@ -6,7 +6,7 @@ BUILD := build/plugin
 INSTALLED := $(VENV)/.installed
 JOBS ?= $(shell nproc)
 
-.PHONY: demo test test-python test-cpp test-long sanitize benchmark-overhead docs lint format clean
+.PHONY: demo test test-python test-cpp test-long sanitize benchmark-overhead benchmark-local-energy docs lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --out demo --force
@@ -53,6 +53,13 @@ benchmark-overhead: $(INSTALLED)
 		$(BIN)/python benchmarks/chain_overhead.py $(BUILD) --platform OpenCL --precision $$precision \
 			--iterations 500 || exit 1; \
 	done
+
+# In a box of some 2,300 particles.
+benchmark-local-energy: $(INSTALLED)
+	$(BIN)/cmake $(BUILD) -DTIMEWARP_BUILD_BENCHMARKS=ON
+	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS) --target local_energy TimewarpOpenMMReference
+	$(BUILD)/local_energy tests/data 2.8 $(VENV)/lib/python3*/site-packages/OpenMM.libs/lib/plugins/libOpenMMCPU.so \
+		$(BUILD)/libTimewarpOpenMMReference.so
 
 docs: $(INSTALLED)
 	$(BIN)/mkdocs build --quiet

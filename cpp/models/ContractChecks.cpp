@@ -3,6 +3,7 @@
 #include "TorchConversions.h"
 #include "openmm/OpenMMException.h"
 #include <cmath>
+#include <numeric>
 #include <sstream>
 
 using namespace TimewarpPlugin;
@@ -50,38 +51,137 @@ static void checkInvertibility(FlowModule& module, const Tensor& x, const Tensor
                INVERTIBILITY_TOLERANCE, time);
 }
 
-static void checkIndependence(FlowModule& module, const Tensor& x, const Tensor& noise, const Tensor& finite,
-                              const Tensor& y, const Tensor& logq, double time) {
-    // Axes exchanged (a rotation) and stretched; an independent draw must not notice, beyond its frame in
-    // space.
-    Tensor other = x.index_select(1, torch::tensor({1, 2, 0})) * 1.1;
-    Tensor lag = torch::full({CHECK_BATCH}, time, module.getType());
-    Tensor y2, w2, logq2;
-    module.sample(other, noise, lag, y2, w2, logq2);
-    y2 = y2.index({finite});
-    double difference = (pairDistances(y) - pairDistances(y2)).abs().max().item<double>();
+/**
+ * One small batch of proposals from one state, at one lag time.
+ */
+struct Trial {
+    double time;
+    Tensor x, noise, lag, y, w, logq;
+};
+
+static Tensor rows(const Tensor& tensor, const vector<int>& atoms) {
+    vector<int64_t> indices(atoms.begin(), atoms.end());
+    return tensor.index_select(1, torch::tensor(indices));
+}
+
+static Trial makeTrial(FlowModule& module, const Tensor& x, double time) {
+    Trial trial{time, x, checkNoise(module), torch::full({CHECK_BATCH}, time, module.getType()), {}, {}, {}};
+    module.sample(x, trial.noise, trial.lag, trial.y, trial.w, trial.logq);
+    // What is not finite is rejected by the chain, so it need not agree with anything.
+    Tensor finite = trial.y.isfinite().flatten(1).all(1) & trial.w.isfinite().flatten(1).all(1) &
+                    trial.logq.isfinite();
+    for (Tensor* part : {&trial.noise, &trial.lag, &trial.y, &trial.w, &trial.logq})
+        *part = part->index({finite});
+    return trial;
+}
+
+static void compareDraws(FlowModule& module, const Trial& trial, const Tensor& other) {
+    Tensor y, w, logq;
+    module.sample(other, trial.noise, trial.lag, y, w, logq);
+    double difference = (pairDistances(trial.y) - pairDistances(y)).abs().max().item<double>();
     if (!(difference <= INVERTIBILITY_TOLERANCE))
         report(module,
                "at an infinite lag time its samples depend on x; interatomic distances (in nm) change by",
-               difference, INVERTIBILITY_TOLERANCE, time);
-    difference = (logq - logq2.index({finite})).abs().max().item<double>();
+               difference, INVERTIBILITY_TOLERANCE, trial.time);
+    difference = (trial.logq - logq).abs().max().item<double>();
     if (!(difference <= DENSITY_TOLERANCE))
         report(module, "at an infinite lag time its density depends on x; log_q changes by", difference,
-               DENSITY_TOLERANCE, time);
+               DENSITY_TOLERANCE, trial.time);
 }
 
-static void checkSeparateVelocities(FlowModule& module, const Tensor& x, const Tensor& noise, double time) {
-    Tensor lag = torch::full({CHECK_BATCH}, time, module.getType());
-    Tensor y, w, logq;
-    module.sample(x, noise, lag, y, w, logq);
-    Tensor zero = torch::zeros_like(w);
-    Tensor expected = logq + 0.5 * w.to(torch::kFloat64).square().sum({1, 2});
-    Tensor difference = module.logProb(y, zero, x.unsqueeze(0), lag) - expected;
+static void checkIndependence(FlowModule& module, const Trial& trial, bool keepsNothing) {
+    // Axes exchanged (a rotation) and stretched; an independent draw must not notice, beyond its frame in
+    // space.
+    if (keepsNothing) {
+        compareDraws(module, trial, trial.x.index_select(1, torch::tensor({1, 2, 0})) * 1.1);
+        return;
+    }
+    // Context atoms and kept lengths are those of x, and all else is elsewhere.
+    compareDraws(module, trial, trial.y[0]);
+    Tensor back = module.logProb(trial.y, trial.w, trial.y.flip(0), trial.lag);
+    double difference = (back - trial.logq).abs().max().item<double>();
+    if (!(difference <= DENSITY_TOLERANCE))
+        report(module, "at an infinite lag time log_prob depends on x, by", difference, DENSITY_TOLERANCE,
+               trial.time);
+}
+
+static void checkSeparateVelocities(FlowModule& module, const ModelMetadata& metadata, const Trial& trial) {
+    Tensor moved = metadata.anyMolecule ? trial.w : rows(trial.w, metadata.moved);
+    Tensor expected = trial.logq + 0.5 * moved.to(torch::kFloat64).square().sum({1, 2});
+    Tensor difference =
+            module.logProb(trial.y, torch::zeros_like(trial.w), trial.x.unsqueeze(0), trial.lag) - expected;
     difference = difference.index({difference.isfinite()}).abs();
     if (difference.numel() > 0 && !(difference.max().item<double>() <= DENSITY_TOLERANCE))
         report(module,
                "it states auxiliary_velocities = false but its density is not that of y times N(w; 0, I), by",
-               difference.max().item<double>(), DENSITY_TOLERANCE, time);
+               difference.max().item<double>(), DENSITY_TOLERANCE, trial.time);
+}
+
+static void checkContext(FlowModule& module, const vector<int>& context, const Trial& trial) {
+    double difference =
+            (rows(trial.y, context) - rows(trial.x.unsqueeze(0), context)).abs().max().item<double>();
+    if (difference != 0)
+        report(module, "sample changes positions (in nm) of context atoms by", difference, 0, trial.time);
+    vector<int64_t> indices(context.begin(), context.end());
+    Tensor index = torch::tensor(indices);
+    Tensor y = trial.y.index_add(1, index, torch::full_like(rows(trial.y, context), 0.05));
+    Tensor w = trial.w.index_add(1, index, torch::ones_like(rows(trial.w, context)));
+    difference =
+            (module.logProb(y, w, trial.x.unsqueeze(0), trial.lag) - trial.logq).abs().max().item<double>();
+    if (!(difference <= DENSITY_TOLERANCE))
+        report(module, "log_prob depends on the rows of context atoms in y and w, by", difference,
+               DENSITY_TOLERANCE, trial.time);
+}
+
+static void checkKeptLengths(const FlowModule& module, const ModelMetadata& metadata, const vector<int>& kept,
+                             const Trial& trial) {
+    double tolerance = metadata.doublePrecision ? 1e-12 : 1e-6;
+    for (int index : kept) {
+        auto [from, atom] = metadata.stretches[index];
+        auto length = [from = from, atom = atom](const Tensor& positions) {
+            return (positions.select(1, atom) - positions.select(1, from)).norm(2, 1);
+        };
+        double difference = (length(trial.y) - length(trial.x.unsqueeze(0))).abs().max().item<double>();
+        if (!(difference <= tolerance))
+            report(module,
+                   "sample_constrained changes the length (in nm) of the bond between " +
+                           metadata.describeAtom(from) + " and " + metadata.describeAtom(atom) +
+                           ", which is to be kept, by",
+                   difference, tolerance, trial.time);
+    }
+}
+
+static void checkTrial(FlowModule& module, const ModelMetadata& metadata, const vector<int>& kept,
+                       const Trial& trial) {
+    if (trial.y.size(0) == 0)
+        return;
+    const Tensor x = trial.x.unsqueeze(0);
+    checkDensity(module, module.logProb(trial.y, trial.w, x, trial.lag), trial.logq, trial.time);
+    checkInvertibility(module, trial.x, module.invert(trial.y, trial.w, x, trial.lag), trial.lag, trial.y,
+                       trial.time);
+    const vector<int> context = metadata.contextAtoms();
+    if (!context.empty())
+        checkContext(module, context, trial);
+    checkKeptLengths(module, metadata, kept, trial);
+    if (isinf(trial.time))
+        checkIndependence(module, trial, context.empty() && kept.empty());
+    if (!metadata.auxiliaryVelocities)
+        checkSeparateVelocities(module, metadata, trial);
+}
+
+/**
+ * Which stretches are kept in a check: none, then all, then one alone.
+ */
+static vector<vector<int>> keptInChecks(const ModelMetadata& metadata) {
+    vector<vector<int>> sets(1);
+    if (metadata.stretches.empty())
+        return sets;
+    vector<int> all(metadata.stretches.size());
+    iota(all.begin(), all.end(), 0);
+    sets.push_back(all);
+    if (all.size() > 1)
+        sets.push_back({0});
+    return sets;
 }
 
 void TimewarpPlugin::checkContract(FlowModule& module, const ModelMetadata& metadata) {
@@ -89,25 +189,12 @@ void TimewarpPlugin::checkContract(FlowModule& module, const ModelMetadata& meta
         return;
     torch::InferenceMode inference;
     Tensor x = positionsTensor(metadata.referencePositions, module.getType());
-    Tensor noise = checkNoise(module);
-    for (double time : metadata.lagTimes) {
-        Tensor lag = torch::full({CHECK_BATCH}, time, module.getType());
-        Tensor y, w, logq;
-        module.sample(x, noise, lag, y, w, logq);
-        // What is not finite is rejected by the chain, so it need not agree with anything.
-        Tensor finite = y.isfinite().flatten(1).all(1) & w.isfinite().flatten(1).all(1) & logq.isfinite();
-        if (!finite.any().item<bool>())
-            continue;
-        y = y.index({finite});
-        w = w.index({finite});
-        lag = lag.index({finite});
-        checkDensity(module, module.logProb(y, w, x.unsqueeze(0), lag), logq.index({finite}), time);
-        checkInvertibility(module, x, module.invert(y, w, x.unsqueeze(0), lag), lag, y, time);
-        if (isinf(time))
-            checkIndependence(module, x, noise, finite, y, logq.index({finite}), time);
-        if (!metadata.auxiliaryVelocities)
-            checkSeparateVelocities(module, x, noise, time);
+    for (const vector<int>& kept : keptInChecks(metadata)) {
+        module.setKeptStretches(kept);
+        for (double time : metadata.lagTimes)
+            checkTrial(module, metadata, kept, makeTrial(module, x, time));
     }
+    module.setKeptStretches({});
 }
 
 static void requireInvariance(const FlowModule& module, const Tensor& change, double tolerance) {

@@ -57,12 +57,21 @@ public:
      */
     void moveTo(torch::Device newDevice);
     /**
-     * Call sample(x, noise, lag).
+     * Set which bonds keep the length that they have in x, by their places among the model's stretches; none
+     * to begin with.
+     */
+    void setKeptStretches(const std::vector<int>& indices);
+    /**
+     * Have what says which bonds are kept where the model runs.
+     */
+    void prepareKeptStretches();
+    /**
+     * Call sample(x, noise, lag), or sample_constrained(x, noise, lag, kept) where bonds are kept.
      */
     void sample(const torch::Tensor& x, const torch::Tensor& noise, const torch::Tensor& lag,
                 torch::Tensor& y, torch::Tensor& w, torch::Tensor& logq);
     /**
-     * Call log_prob(y, w, x, lag).
+     * Call log_prob(y, w, x, lag), or log_prob_constrained(y, w, x, lag, kept) where bonds are kept.
      */
     torch::Tensor logProb(const torch::Tensor& y, const torch::Tensor& w, const torch::Tensor& x,
                           const torch::Tensor& lag);
@@ -81,7 +90,9 @@ private:
     torch::Tensor checked(const c10::IValue& value, const char* what, torch::IntArrayRef shape,
                           torch::Dtype type) const;
     std::string path;
-    int noiseSize;
+    int noiseSize, numStretches;
+    /** [numStretches]; undefined if no bond is kept. */
+    torch::Tensor kept;
     torch::Dtype real;
     TorchModule module;
 };

@@ -186,6 +186,49 @@ static void parseReferencePositions(const Entries& entries, ModelMetadata& metad
         fail("reference_positions must hold one position for each atom");
 }
 
+static void parseMoved(const Entries& entries, ModelMetadata& metadata) {
+    const int numAtoms = metadata.masses.size();
+    if (!entries.has("moved")) {
+        metadata.moved.resize(numAtoms);
+        iota(metadata.moved.begin(), metadata.moved.end(), 0);
+        return;
+    }
+    if (metadata.anyMolecule)
+        fail("moved names atoms, but the model is of no molecule");
+    for (const json& atom : entries.list("moved", numAtoms)) {
+        int index = entries.integer(atom, "moved", numAtoms - 1);
+        if (!metadata.moved.empty() && index <= metadata.moved.back())
+            fail("moved must name each atom once, in ascending order");
+        metadata.moved.push_back(index);
+    }
+    if (metadata.moved.empty())
+        fail("moved names no atom");
+}
+
+static void parseStretches(const Entries& entries, ModelMetadata& metadata) {
+    metadata.namesStretches = entries.has("stretches");
+    if (!metadata.namesStretches)
+        return;
+    const int64_t numAtoms = metadata.masses.size();
+    set<pair<int, int>> bonds;
+    for (auto& bond : metadata.bonds)
+        bonds.insert(minmax(bond.first, bond.second));
+    set<int> placed;
+    for (const json& stretch : entries.list("stretches", numAtoms)) {
+        if (!stretch.is_array() || stretch.size() != 2)
+            fail("stretches must be pairs of atoms");
+        int from = entries.integer(stretch[0], "stretches", numAtoms - 1);
+        int atom = entries.integer(stretch[1], "stretches", numAtoms - 1);
+        if (!bonds.count(minmax(from, atom)))
+            fail("stretches name two atoms that are not bonded");
+        if (!binary_search(metadata.moved.begin(), metadata.moved.end(), atom))
+            fail("the second atom of each stretch must be a moved one");
+        if (!placed.insert(atom).second)
+            fail("the second atom of each stretch must be another one");
+        metadata.stretches.emplace_back(from, atom);
+    }
+}
+
 static ModelMetadata parseEntries(const json& content) {
     const int64_t largest = numeric_limits<int32_t>::max();
     int64_t version = 0;
@@ -197,8 +240,8 @@ static ModelMetadata parseEntries(const json& content) {
     Entries entries(content, "",
                     {"contract_version", "molecule", "noise_size", "temperature", "coordinates", "lag_times",
                      "lag_weights"},
-                    {"auxiliary_velocities", "precision", "reference_positions", "force_field", "provenance",
-                     "licence", "package_version"});
+                    {"moved", "stretches", "auxiliary_velocities", "precision", "reference_positions",
+                     "force_field", "provenance", "licence", "package_version"});
     entries.integer(entries.get("contract_version"), "contract_version", largest);
     ModelMetadata metadata;
     metadata.noiseSize = entries.integer(entries.get("noise_size"), "noise_size", MAX_NOISE_SIZE);
@@ -223,6 +266,8 @@ static ModelMetadata parseEntries(const json& content) {
     parseLags(entries, metadata);
     if (entries.has("molecule"))
         parseMolecule(entries.get("molecule"), metadata);
+    parseMoved(entries, metadata);
+    parseStretches(entries, metadata);
     parseReferencePositions(entries, metadata);
     return metadata;
 }
@@ -241,6 +286,14 @@ ModelMetadata ModelMetadata::parse(const string& text, const string& origin) {
         throw OpenMMException("Timewarp: the metadata of " + origin +
                               " cannot be used: " + printable(error.what()));
     }
+}
+
+vector<int> ModelMetadata::contextAtoms() const {
+    vector<int> context;
+    for (int i = 0; i < (int)masses.size(); i++)
+        if (!binary_search(moved.begin(), moved.end(), i))
+            context.push_back(i);
+    return context;
 }
 
 string ModelMetadata::describeAtom(int atom) const {
@@ -277,17 +330,35 @@ static void checkParticle(const System& system, int particle) {
                 "instead of freezing it");
 }
 
-static void checkConstraints(const System& system, const vector<int>& particles) {
-    set<int> moved(particles.begin(), particles.end());
-    for (int i = 0; i < system.getNumConstraints(); i++) {
-        int particle1, particle2;
-        double distance;
-        system.getConstraintParameters(i, particle1, particle2, distance);
-        if (moved.count(particle1) || moved.count(particle2))
-            throw OpenMMException("Timewarp: the distance between particles " + to_string(particle1) +
-                                  " and " + to_string(particle2) +
-                                  " is constrained, which proposals cannot satisfy; build the System with "
-                                  "constraints=None and rigidWater=False");
+/**
+ * Throw an exception if the masses of a heavy atom and its hydrogens do not add up to the model's.  Between
+ * them they may be repartitioned: positions do not depend on masses.
+ */
+static void checkMasses(const System& system, const vector<int>& particles, const ModelMetadata& metadata) {
+    const double heaviestHydrogen = 3.5;
+    vector<int> groupOf(particles.size());
+    iota(groupOf.begin(), groupOf.end(), 0);
+    for (auto& bond : metadata.bonds)
+        for (auto [hydrogen, heavy] : {bond, make_pair(bond.second, bond.first)})
+            if (metadata.masses[hydrogen] < heaviestHydrogen && metadata.masses[heavy] >= heaviestHydrogen)
+                groupOf[hydrogen] = heavy;
+    vector<double> found(particles.size()), expected(particles.size());
+    for (size_t i = 0; i < particles.size(); i++) {
+        found[groupOf[i]] += system.getParticleMass(particles[i]);
+        expected[groupOf[i]] += metadata.masses[i];
+    }
+    for (size_t i = 0; i < particles.size(); i++) {
+        if (fabs(found[i] - expected[i]) <=
+            MASS_TOLERANCE * (1 + count(groupOf.begin(), groupOf.end(), (int)i)))
+            continue;
+        stringstream message;
+        message << "Timewarp: particle " << particles[i] << " and the hydrogens on it have a mass of "
+                << found[i] << " dalton, but " << metadata.describeAtom(i)
+                << " of the model and its hydrogens have " << expected[i]
+                << ": the molecule or its atom order is another one; pass topology= of the whole System to "
+                   "match "
+                   "the order";
+        throw OpenMMException(message.str());
     }
 }
 
@@ -295,38 +366,28 @@ void ModelMetadata::checkSystem(const System& system, const vector<int>& particl
                                 const vector<pair<int, int>>& systemBonds) const {
     if (!anyMolecule && particles.size() != masses.size()) {
         stringstream message;
-        message << "Timewarp: the model " << origin << " moves " << masses.size()
+        message << "Timewarp: the model " << origin << " has " << masses.size()
                 << " atoms but the System has " << particles.size()
                 << " particles; use a model made for this molecule or, where it is one among others, pass "
                    "topology= of the whole System";
         throw OpenMMException(message.str());
     }
     set<int> seen;
-    for (int particle : particles) {
+    for (size_t i = 0; i < particles.size(); i++) {
+        int particle = particles[i];
         if (particle < 0 || particle >= system.getNumParticles())
-            throw OpenMMException("Timewarp: setParticles() names particle " + to_string(particle) +
+            throw OpenMMException("Timewarp: the model is given particle " + to_string(particle) +
                                   ", which the System does not have");
         if (!seen.insert(particle).second)
             throw OpenMMException("Timewarp: setParticles() names particle " + to_string(particle) +
                                   " twice");
+        if (!anyMolecule && !binary_search(moved.begin(), moved.end(), (int)i))
+            continue;
         checkParticle(system, particle);
     }
-    checkConstraints(system, particles);
     if (anyMolecule)
         return;
-    for (size_t i = 0; i < particles.size(); i++) {
-        double mass = system.getParticleMass(particles[i]);
-        if (fabs(mass - masses[i]) > MASS_TOLERANCE) {
-            stringstream message;
-            message << "Timewarp: particle " << particles[i] << " has mass " << mass << " but "
-                    << describeAtom(i) << " of the model has " << masses[i]
-                    << ": the molecule or its atom order is another one (pass topology= of "
-                       "the whole System to match the order), "
-                       "or "
-                       "the System was built with hydrogen mass repartitioning (leave hydrogenMass out)";
-            throw OpenMMException(message.str());
-        }
-    }
+    checkMasses(system, particles, *this);
     if (systemBonds.empty())
         return;
     set<pair<int, int>> present;

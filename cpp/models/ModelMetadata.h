@@ -1,6 +1,7 @@
 #ifndef TIMEWARP_MODEL_METADATA_H_
 #define TIMEWARP_MODEL_METADATA_H_
 
+#include "internal/windowsExportTimewarp.h"
 #include "openmm/System.h"
 #include "openmm/Vec3.h"
 #include <string>
@@ -12,7 +13,7 @@ namespace TimewarpPlugin {
 /**
  * What a model says about itself (docs/contract.md).  Only the entries that the chain uses are kept.
  */
-struct ModelMetadata {
+struct EXPORT_TIMEWARP ModelMetadata {
     /**
      * The contract version this library implements, and the archive member that holds the metadata.
      */
@@ -40,6 +41,10 @@ struct ModelMetadata {
      */
     double pickLag(double uniform, const std::vector<double>& weights) const;
     /**
+     * The atoms that the model sees but leaves where they are, in ascending order.
+     */
+    std::vector<int> contextAtoms() const;
+    /**
      * Describe an atom of the model for messages.
      */
     std::string describeAtom(int atom) const;
@@ -49,6 +54,20 @@ struct ModelMetadata {
     std::vector<std::string> atomNames;
     std::vector<double> masses;
     std::vector<std::pair<int, int>> bonds;
+    /**
+     * The atoms that proposals move, in ascending order: all of them unless the model says otherwise.  Empty
+     * for a model of any molecule, which moves all.
+     */
+    std::vector<int> moved;
+    /**
+     * Bonds (atom, atom placed from it) whose lengths a proposal can keep, for Systems that constrain them.
+     */
+    std::vector<std::pair<int, int>> stretches;
+    /**
+     * Whether the model says which bonds these are.  Those made before models did cannot be used where bonds
+     * of moved atoms are constrained.
+     */
+    bool namesStretches = false;
     int noiseSize = 0;
     double temperature = 0;
     bool auxiliaryVelocities = true, doublePrecision = false;

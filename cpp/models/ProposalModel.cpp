@@ -36,12 +36,22 @@ static void standardNormalLogDensities(const Tensor& rows, vector<double>& densi
 }
 
 /**
+ * The velocities of a batch of proposals.
+ */
+struct TimewarpPlugin::BatchVelocities {
+    Tensor w;
+};
+
+/**
  * A module with the memory of its inputs and results, and with what makes batches of proposals.
  */
 class ProposalModel::Implementation {
 public:
     Implementation(const string& path, const string& content, ModelMetadata& metadata)
             : module(path, content, metadata) {
+        if (!metadata.contextAtoms().empty())
+            movedRows = at::from_blob(metadata.moved.data(), {(int64_t)metadata.moved.size()}, torch::kInt32)
+                                .to(torch::kInt64, false, true);
         checkContract(module, metadata);
     }
 
@@ -63,7 +73,34 @@ public:
         return recorder != nullptr;
     }
 
+    void setKeptStretches(const vector<int>& indices) {
+        if (indices == keptStretches)
+            return;
+        module.setKeptStretches(indices);
+        keptStretches = indices;
+        // They record other work. Only who holds the device may drop them.
+        hasStaleGraphs = true;
+    }
+
+    /** The log densities of auxiliary velocities, those of the moved atoms alone. */
+    void velocityDensities(const Tensor& velocities, vector<double>& densities) const {
+        if (movedRows.defined())
+            standardNormalLogDensities(velocities.index_select(1, movedRows.to(velocities.device())),
+                                       densities);
+        else
+            standardNormalLogDensities(velocities, densities);
+    }
+
+    /** Of N atoms, how many move. */
+    int64_t numMoved(int64_t numAtoms) const {
+        return movedRows.defined() ? movedRows.numel() : numAtoms;
+    }
+
     ProposalInputs prepareInputs(int64_t size, int64_t numAtoms) {
+        module.prepareKeptStretches();
+        if (hasStaleGraphs)
+            graphs.clear();
+        hasStaleGraphs = false;
         if (!inputs.x.defined() || inputs.x.size(0) != numAtoms || inputs.v.size(0) < size) {
             auto options = torch::TensorOptions(module.getDevice()).dtype(module.getType());
             inputs.x = torch::zeros({numAtoms, 3}, options);
@@ -87,13 +124,19 @@ public:
         inputs.x.copy_(positionsTensor(x, module.getType()));
     }
 
-    /** Keep the results of a batch, whose memory others may use until the next. */
-    void keep(const FlowOutputs& results) {
+    /**
+     * Keep the results of a batch, whose positions others may use until the next.  Velocities may be asked
+     * for later, and the memory of a recording is written to again.
+     */
+    void keep(const FlowOutputs& results, ProposalBatch& batch) {
         outputs = results;
+        if (batch.velocities == nullptr)
+            batch.velocities = make_shared<BatchVelocities>();
+        batch.velocities->w = usesGraphs() ? results.w.clone() : results.w;
     }
 
-    void getVelocities(int64_t entry, vector<float>& velocities) const {
-        Tensor row = outputs.w[entry].flatten().to(torch::kCPU, torch::kFloat32);
+    void getVelocities(const ProposalBatch& batch, int64_t entry, vector<float>& velocities) const {
+        Tensor row = batch.velocities->w[entry].flatten().to(torch::kCPU, torch::kFloat32);
         velocities.assign(row.data_ptr<float>(), row.data_ptr<float>() + row.numel());
     }
 
@@ -170,6 +213,10 @@ private:
         return flow;
     }
 
+    /** Undefined if all atoms move. */
+    Tensor movedRows;
+    bool hasStaleGraphs = false;
+    vector<int> keptStretches;
     /** Without lag times, and with room for the largest batch so far. */
     FlowInputs inputs;
     /** Of the last batch. */
@@ -237,6 +284,10 @@ KeptMotions ProposalModel::findKeptMotions(const DeviceLoan&, const vector<Vec3>
     return TimewarpPlugin::findKeptMotions(implementation->module, metadata, x, lagWeights);
 }
 
+void ProposalModel::setKeptStretches(const vector<int>& indices) {
+    implementation->setKeptStretches(indices);
+}
+
 bool ProposalModel::isIndependentDraw(double lag) const {
     return isinf(lag) && !metadata.auxiliaryVelocities;
 }
@@ -280,12 +331,12 @@ void ProposalModel::propose(const DeviceLoan&, const vector<double>& lags, Propo
         batch.onDevice = {};
         copyDoubles(out.y, batch.positions);
     }
-    implementation->keep(out);
+    implementation->keep(out, batch);
     copyDoubles(out.logForward, batch.logForward);
-    standardNormalLogDensities(out.w, batch.logVelocities);
+    implementation->velocityDensities(out.w, batch.logVelocities);
     if (out.logReverse.defined()) {
         copyDoubles(out.logReverse, batch.logReverse);
-        standardNormalLogDensities(inputs.v, batch.logAuxiliary);
+        implementation->velocityDensities(inputs.v, batch.logAuxiliary);
     }
     else {
         batch.logReverse.assign(size, numeric_limits<double>::quiet_NaN());
@@ -293,10 +344,11 @@ void ProposalModel::propose(const DeviceLoan&, const vector<double>& lags, Propo
     }
 }
 
-void ProposalModel::getVelocities(const DeviceLoan&, int entry, vector<float>& velocities) const {
+void ProposalModel::getVelocities(const DeviceLoan&, const ProposalBatch& batch, int entry,
+                                  vector<float>& velocities) const {
     torch::InferenceMode inference;
     OnDefaultStream stream(implementation->module.getDevice());
-    implementation->getVelocities(entry, velocities);
+    implementation->getVelocities(batch, entry, velocities);
 }
 
 double ProposalModel::independentLogDensity(const DeviceLoan&, const vector<Vec3>& x) {
@@ -307,5 +359,5 @@ double ProposalModel::independentLogDensity(const DeviceLoan&, const vector<Vec3
     Tensor velocities = torch::zeros_like(state);
     Tensor lag = torch::full({1}, numeric_limits<double>::infinity(), type);
     return implementation->module.logProb(state, velocities, state, lag).item<double>() -
-           largestNormalLogDensity(velocities.numel());
+           largestNormalLogDensity(3 * implementation->numMoved(x.size()));
 }

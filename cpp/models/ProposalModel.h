@@ -15,13 +15,16 @@ namespace TimewarpPlugin {
 
 class DeviceLoan;
 
+struct BatchVelocities;
+
 /**
  * Proposals of several iterations, all made from one state (x).  Arrays have one row per proposal, in the
  * order of the model's atoms.
  */
 struct ProposalBatch {
     int size = 0;
-    /** Proposed positions y (nm), size x 3N. */
+    /** Proposed positions y (nm), size x 3N.  Those of context atoms are x as the model was given it, which
+     * may be rounded to single precision. */
     std::vector<double> positions;
     /** Where the model runs on a device, positions are not in the array above but there. */
     struct {
@@ -30,11 +33,13 @@ struct ProposalBatch {
     } onDevice;
     /** Whether all positions and velocities are finite. */
     std::vector<char> isFinite;
-    /** log q(y, w | x), and log N(w; 0, I) of the proposed velocities w */
+    /** log q(y, w | x), and log N(w; 0, I) of the proposed velocities w; both of the moved atoms alone. */
     std::vector<double> logForward, logVelocities;
     /** log q(x, v | y), where v are the auxiliary velocities of the iteration, and log N(v; 0, I); of no
      * meaning for independent draws */
     std::vector<double> logReverse, logAuxiliary;
+    /** Where the model keeps the proposed velocities. */
+    std::shared_ptr<BatchVelocities> velocities;
 };
 
 /**
@@ -108,8 +113,15 @@ public:
     KeptMotions findKeptMotions(const DeviceLoan& loan, const std::vector<OpenMM::Vec3>& x,
                                 const std::vector<double>& lagWeights);
     /**
-     * Get whether proposals of this lag time do not depend on the state, and their auxiliary velocities on
-     * nothing.
+     * Set which bonds keep the length that they have in x, in what propose() and independentLogDensity() do
+     * from here on.  Their lengths are then no part of any density.
+     *
+     * @param indices   their places among the metadata's stretches; none to begin with
+     */
+    void setKeptStretches(const std::vector<int>& indices);
+    /**
+     * Get whether proposals of this lag time do not depend on the state, but for where context atoms lie, and
+     * their auxiliary velocities on nothing.
      */
     bool isIndependentDraw(double lag) const;
     /**
@@ -131,9 +143,11 @@ public:
      */
     void propose(const DeviceLoan& loan, const std::vector<double>& lags, ProposalBatch& batch);
     /**
-     * Get the velocities of one proposal of the last batch, 3N (dimensionless).
+     * Get the velocities of one proposal of a batch that it has made, 3N (dimensionless).  Those of context
+     * atoms have no meaning.
      */
-    void getVelocities(const DeviceLoan& loan, int entry, std::vector<float>& velocities) const;
+    void getVelocities(const DeviceLoan& loan, const ProposalBatch& batch, int entry,
+                       std::vector<float>& velocities) const;
     /**
      * Compute log q(x) of an independent draw (lag = infinity), auxiliary velocities left out.  Only for
      * models whose auxiliary velocities are not part of the flow.

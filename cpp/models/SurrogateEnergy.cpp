@@ -1,6 +1,6 @@
 #include "SurrogateEnergy.h"
+#include "BatchPositions.h"
 #include "Interruption.h"
-#include "ProposalModel.h"
 #include "TorchConversions.h"
 #include "TorchModule.h"
 #include "openmm/OpenMMException.h"
@@ -68,17 +68,8 @@ void SurrogateEnergy::compute(const DeviceLoan&, const ProposalBatch& batch, int
     torch::InferenceMode inference;
     torch::Device device = implementation->module.getDevice();
     OnDefaultStream stream(device);
-    const vector<int64_t> shape{batch.size, numAtoms, 3};
-    Tensor shift = positionsTensor({origin}, torch::kFloat64).to(device);
-    Tensor relative;
-    if (batch.onDevice.address == NULL)
-        relative = at::from_blob(const_cast<double*>(batch.positions.data()), shape, torch::kFloat64);
-    else {
-        auto options = torch::TensorOptions(device).dtype(batch.onDevice.isDouble ? torch::kFloat64
-                                                                                  : torch::kFloat32);
-        relative = at::from_blob(const_cast<void*>(batch.onDevice.address), shape, options);
-    }
-    copyDoubles(implementation->energies((relative + shift).to(torch::kFloat32)), energies);
+    Tensor x = batchPositions(batch, numAtoms, origin, device).to(torch::kFloat32);
+    copyDoubles(implementation->energies(x), energies);
 }
 
 double SurrogateEnergy::compute(const DeviceLoan&, const vector<Vec3>& positions) {

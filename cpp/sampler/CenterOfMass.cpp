@@ -15,11 +15,13 @@ static bool hasRemover(const System& system) {
     return false;
 }
 
-CenterOfMass::CenterOfMass(ContextImpl& context, const vector<int>& newParticles) {
+CenterOfMass::CenterOfMass(ContextImpl& context, const vector<int>& ofBlock, const vector<int>& newAtoms) {
     const System& system = context.getSystem();
     if (!hasRemover(system))
         return;
-    particles = newParticles;
+    atoms = newAtoms;
+    for (int atom : atoms)
+        particles.push_back(ofBlock[atom]);
     vector<bool> isMoved(system.getNumParticles(), false);
     for (int particle : particles) {
         isMoved[particle] = true;
@@ -54,11 +56,12 @@ void CenterOfMass::remove(ContextImpl& context, vector<float>& velocities, doubl
         wanted = momentumOfMoved(context);
     }
     Vec3 momentum;
-    for (size_t i = 0; i < masses.size(); i++)
-        momentum +=
-                Vec3(velocities[3 * i], velocities[3 * i + 1], velocities[3 * i + 2]) * sqrt(masses[i] * kT);
+    for (size_t i = 0; i < masses.size(); i++) {
+        const float* v = &velocities[3 * atoms[i]];
+        momentum += Vec3(v[0], v[1], v[2]) * sqrt(masses[i] * kT);
+    }
     Vec3 excess = (momentum - wanted) / totalMass;
     for (size_t i = 0; i < masses.size(); i++)
         for (int j = 0; j < 3; j++)
-            velocities[3 * i + j] -= static_cast<float>(excess[j] * sqrt(masses[i] / kT));
+            velocities[3 * atoms[i] + j] -= static_cast<float>(excess[j] * sqrt(masses[i] / kT));
 }

@@ -24,22 +24,25 @@ public:
     /** For Systems without a CMMotionRemover. */
     CenterOfMass() = default;
     /**
-     * @param particles   the particles that are given new velocities
+     * @param particles   the particle of each of a block's atoms
+     * @param atoms       the atoms among them that are given new velocities
      */
-    CenterOfMass(OpenMM::ContextImpl& context, const std::vector<int>& particles);
+    CenterOfMass(OpenMM::ContextImpl& context, const std::vector<int>& particles,
+                 const std::vector<int>& atoms);
     /**
      * Take the momentum away from auxiliary velocities that are about to be written to the Context, and from
      * the velocities that are there.
      *
-     * @param velocities   3*N auxiliary velocities (dimensionless)
+     * @param velocities   3*N auxiliary velocities (dimensionless) of the block's atoms
      * @param kT           the thermal energy (in kJ/mol)
      */
     void remove(OpenMM::ContextImpl& context, std::vector<float>& velocities, double kT);
 
 private:
     OpenMM::Vec3 momentumOfMoved(OpenMM::ContextImpl& context);
-    std::vector<int> particles;
-    /** Of these particles (dalton); none if there is nothing to do. */
+    /** The atoms that are given new velocities, and their particles. */
+    std::vector<int> atoms, particles;
+    /** Of these (dalton); none if there is nothing to do. */
     std::vector<double> masses;
     double totalMass = 0;
     /** Whether other particles have mass, too. */

@@ -1,6 +1,6 @@
 #include "PeriodicImages.h"
+#include "BatchEnergy.h"
 #include "ProposalModel.h"
-#include "SurrogateEnergy.h"
 #include "openmm/OpenMMException.h"
 #include <cmath>
 #include <map>
@@ -41,7 +41,7 @@ void PeriodicImages::check(const DeviceLoan& loan, ProposalModel& model,
     model.checkTranslationInvariance(loan, positions, shifts);
 }
 
-void PeriodicImages::check(const DeviceLoan& loan, SurrogateEnergy& surrogate, ContextImpl& context,
+void PeriodicImages::check(const DeviceLoan& loan, BatchEnergy& surrogate, ContextImpl& context,
                            const vector<Vec3>& positions, double kT) const {
     if (molecules.empty())
         return;

@@ -10,7 +10,7 @@ namespace TimewarpPlugin {
 
 class DeviceLoan;
 class ProposalModel;
-class SurrogateEnergy;
+class BatchEnergy;
 
 /**
  * In a periodic System images of a state are the same state.  To a model or a surrogate that tells them apart
@@ -24,6 +24,10 @@ public:
      * @param particles   the particles that the model moves
      */
     PeriodicImages(const OpenMM::ContextImpl& context, const std::vector<int>& particles);
+    /** Get whether there are any. */
+    bool exist() const {
+        return !molecules.empty();
+    }
     /**
      * Throw an exception if the model's proposals depend on where molecules lie.
      *
@@ -37,7 +41,7 @@ public:
      *
      * @param kT   the thermal energy (kJ/mol)
      */
-    void check(const DeviceLoan& loan, SurrogateEnergy& surrogate, OpenMM::ContextImpl& context,
+    void check(const DeviceLoan& loan, BatchEnergy& surrogate, OpenMM::ContextImpl& context,
                const std::vector<OpenMM::Vec3>& positions, double kT) const;
 
 private:

@@ -50,6 +50,10 @@ public:
         return stream;
     }
 
+    bool operator==(const RandomKey& other) const {
+        return key == other.key && stream == other.stream;
+    }
+
 private:
     std::uint64_t key;
     std::uint32_t stream;

@@ -54,6 +54,12 @@ class ModelMetadata:
         In ps, ``inf`` for an independent draw. A proposal picks one of them.
     lag_weights : list of float
         Probability of each lag time.
+    moved : list of int, or None
+        The atoms that proposals move, ascending; the others are context, which the model sees and
+        leaves where it is. None: all atoms.
+    stretches : list of [int, int], or None
+        Bonds (atom, atom placed from it) whose lengths a proposal can keep, for Systems that
+        constrain them. None: the model does not say, and cannot be used with constraints.
     auxiliary_velocities : bool
         Whether the flow couples the auxiliary velocities to the positions. Where it does not, w
         must be standard normal and independent of everything, and independent draws stay valid
@@ -77,6 +83,8 @@ class ModelMetadata:
     coordinates: str
     lag_times: list[float]
     lag_weights: list[float]
+    moved: list[int] | None = None
+    stretches: list[list[int]] | None = None
     auxiliary_velocities: bool = True
     precision: str = "single"
     reference_positions: list[list[float]] | None = None
@@ -99,6 +107,46 @@ class ModelMetadata:
             raise ContractError(f"lag times must be positive, got {self.lag_times}")
         if not (all(w >= 0 for w in self.lag_weights) and abs(sum(self.lag_weights) - 1) <= 1e-6):
             raise ContractError(f"lag_weights must be probabilities, got {self.lag_weights}")
+        self._check_moved()
+        self._check_stretches()
+
+    def _check_moved(self) -> None:
+        if self.moved is None:
+            return
+        if self.molecule is None:
+            raise ContractError("moved names atoms, but the model is of no molecule")
+        atoms = range(self.molecule.num_atoms)
+        if not self.moved or self.moved != [i for i in atoms if i in set(self.moved)]:
+            raise ContractError(
+                f"moved must name atoms of 0 to {len(atoms) - 1}, each once and in ascending order"
+            )
+
+    def _check_stretches(self) -> None:
+        if self.stretches is None:
+            return
+        bonds = {frozenset(bond) for bond in (self.molecule.bonds if self.molecule else ())}
+        if any(frozenset(stretch) not in bonds for stretch in self.stretches):
+            raise ContractError("stretches name two atoms that are not bonded")
+        placed = [atom for _, atom in self.stretches]
+        if len(set(placed)) < len(placed) or not set(placed) <= set(self.moved_atoms()):
+            raise ContractError(
+                "the second atom of each stretch must be a moved one, and each time another"
+            )
+
+    def num_atoms(self) -> int:
+        """Return N, for a model of any particles that of its reference positions."""
+        if self.molecule is not None:
+            return self.molecule.num_atoms
+        return len(self.reference_positions or ())
+
+    def moved_atoms(self) -> list[int]:
+        """Return the atoms that proposals move, whether `moved` names them or not."""
+        return list(range(self.num_atoms())) if self.moved is None else list(self.moved)
+
+    def context_atoms(self) -> list[int]:
+        """Return the atoms that the model sees and leaves where they are."""
+        moved = set(self.moved_atoms())
+        return [atom for atom in range(self.num_atoms()) if atom not in moved]
 
     def to_json(self) -> str:
         """Return the JSON text that goes into the archive; infinite lags are written ``"inf"``."""
@@ -234,6 +282,14 @@ class _Entries(_Strict):
     coordinates: str
     lag_times: Annotated[list[_Positive | Literal["inf"]], Field(max_length=MAX_LAG_TIMES)]
     lag_weights: Annotated[list[float], Field(max_length=MAX_LAG_TIMES)]
+    moved: Annotated[list[_Index], Field(max_length=MAX_ATOMS)] | None = None
+    stretches: (
+        Annotated[
+            list[Annotated[list[_Index], Field(min_length=2, max_length=2)]],
+            Field(max_length=MAX_ATOMS),
+        ]
+        | None
+    ) = None
     auxiliary_velocities: bool = True
     precision: str = "single"
     reference_positions: (

@@ -14,18 +14,18 @@ const int BATCH = 64;
 const int LISTS_PER_PREFETCH = 2;
 
 /**
- * A chain with a planted fault: it allocates for each acceptance ratio.
+ * A move with a planted fault: it allocates for each acceptance ratio.
  */
-class WastefulChain : public ProposalChain {
+class WastefulMove : public FlowMove {
 public:
-    using ProposalChain::ProposalChain;
+    using FlowMove::FlowMove;
     int numRatios = 0;
 
 protected:
-    double logAcceptance(ContextImpl& context, std::int64_t entry, double energyChange, double kT) override {
+    double logAcceptance(TimewarpPlugin::Target& target, std::int64_t entry, double energyChange) override {
         numRatios++;
         std::vector<double> waste(3, energyChange);
-        return ProposalChain::logAcceptance(context, entry, waste[entry % 3], kT);
+        return FlowMove::logAcceptance(target, entry, waste[entry % 3]);
     }
 };
 
@@ -37,16 +37,16 @@ std::string libraryOf(const Platform& platform) {
 /**
  * Count the allocations of 30 steps, and acceptance ratios.
  */
-template <class Chain> long countInSteps(Platform& platform, std::function<void(Chain&)> look) {
+template <class Flow> long countInSteps(Platform& platform, std::function<void(Flow&)> look) {
     AnharmonicWell well(4);
     auto system = well.createSystem();
-    ChainIntegrator<Chain> integrator(modelPath("affine", 4), BATCH, 3);
+    ChainIntegrator<Flow> integrator(modelPath("affine", 4), BATCH, 3);
     Context context(*system, integrator, platform);
     startAtZero(context);
-    look(integrator.getChain());
+    look(integrator.getMove());
     AllocationCounter counter;
     integrator.step(30);
-    look(integrator.getChain());
+    look(integrator.getMove());
     return counter.get();
 }
 
@@ -56,11 +56,11 @@ template <class Chain> long countInSteps(Platform& platform, std::function<void(
 void testAllocationsAreCounted(Platform& platform) {
     AllocationCounter::findLibraries({"libTimewarpOpenMM.so", libraryOf(platform)});
     int before = 0, after = 0;
-    long found = countInSteps<WastefulChain>(platform, [&](WastefulChain& chain) {
+    long found = countInSteps<WastefulMove>(platform, [&](WastefulMove& move) {
         before = after;
-        after = chain.numRatios;
+        after = move.numRatios;
     });
-    long expected = countInSteps<ProposalChain>(platform, [](ProposalChain&) {});
+    long expected = countInSteps<FlowMove>(platform, [](FlowMove&) {});
     ASSERT(after - before > 20);
     ASSERT_EQUAL(expected + after - before, found);
 
@@ -132,17 +132,18 @@ void testAcceptancesDoNotAllocate(Platform& platform) {
 }
 
 /**
- * A chain that counts how often it computes ahead.
+ * A move that counts how often it computes ahead.
  */
-class PrefetchCountingChain : public ProposalChain {
+class PrefetchCountingMove : public FlowMove {
 public:
-    using ProposalChain::ProposalChain;
+    using FlowMove::FlowMove;
     int numPrefetches = 0;
 
 protected:
-    void draw(ContextImpl& context, std::int64_t start, const ProposalInputs& inputs, Draws& draws) override {
+    void draw(TimewarpPlugin::Target& target, std::int64_t start, const ProposalInputs& inputs,
+              Draws& draws) override {
         numPrefetches++;
-        ProposalChain::draw(context, start, inputs, draws);
+        FlowMove::draw(target, start, inputs, draws);
     }
 };
 
@@ -155,19 +156,19 @@ void testPrefetchingReusesMemory(Platform& platform) {
     AnharmonicWell well(4);
     auto system = well.createSystem();
     for (const char* name : {"affine", "random", "lags", "framed"}) {
-        ChainIntegrator<PrefetchCountingChain> integrator(modelPath(name, 4), BATCH, 5);
+        ChainIntegrator<PrefetchCountingMove> integrator(modelPath(name, 4), BATCH, 5);
         Context context(*system, integrator, platform);
         context.setPositions(std::vector<Vec3>(4));
         integrator.step(1000);
-        PrefetchCountingChain& chain = integrator.getChain();
-        int prefetches = chain.numPrefetches;
-        long long accepted = chain.getCounters().numAccepted;
+        PrefetchCountingMove& move = integrator.getMove();
+        int prefetches = move.numPrefetches;
+        long long accepted = move.getCounters().numAccepted;
         AllocationCounter counter;
         for (int i = 0; i < 100; i++)
             integrator.step(10);
         long found = counter.get();
-        prefetches = chain.numPrefetches - prefetches;
-        accepted = chain.getCounters().numAccepted - accepted;
+        prefetches = move.numPrefetches - prefetches;
+        accepted = move.getCounters().numAccepted - accepted;
         ASSERT(prefetches >= 1000 / BATCH && accepted > 10);
         bool drawsIndependently = !integrator.getModel().getMetadata().auxiliaryVelocities;
         ASSERT(found <= LISTS_PER_PREFETCH * prefetches + (drawsIndependently ? accepted : 0));

@@ -79,6 +79,7 @@ void checkBarostat(int batchSize, Platform& platform, double barostatPressure) {
     auto system = target.createSystem(barostatPressure);
     TimewarpMCMCIntegrator integrator(modelPath("affine", WellInABox::numParticles));
     integrator.setParticles({0, 1, 2, 3});
+    integrator.setFrozenOthers(true);
     integrator.setBatchSize(batchSize);
     integrator.setRandomNumberSeed(19);
     Context context(*system, integrator, platform);

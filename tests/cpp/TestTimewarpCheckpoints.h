@@ -1,7 +1,7 @@
 /*
  * Checkpoints and States: resumption bit for bit, and what cannot be resumed from is refused.
  */
-#include "ChainState.h"
+#include "Move.h"
 #include "TimewarpTestTargets.h"
 #include "openmm/serialization/XmlSerializer.h"
 #include <limits>
@@ -182,7 +182,7 @@ void testImpossibleState(Platform& platform) {
          std::vector<std::pair<std::string, std::string>>{{"iteration=\"20\"", "iteration=\"-5\""},
                                                           {"numAccepted=\"", "numAccepted=\"9999"},
                                                           {"prefetchSize=\"", "prefetchSize=\"99999999"},
-                                                          {"weight=\"", "weight=\"-"}}) {
+                                                          {"value=\"", "value=\"-"}}) {
         std::string xml = stream.str();
         size_t place = xml.find(change.first);
         ASSERT(place != std::string::npos);
@@ -198,7 +198,7 @@ void testImpossibleState(Platform& platform) {
  * All counters are in a checkpoint.
  */
 void testCountersAreListed(Platform& platform) {
-    TimewarpPlugin::ChainCounters counters;
+    TimewarpPlugin::MoveCounters counters;
     size_t size = 0;
     std::set<std::string> names;
     TimewarpPlugin::visitCounters(counters, [&](const char* name, const auto& value) {

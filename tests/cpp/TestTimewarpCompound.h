@@ -170,8 +170,8 @@ public:
     FailingKernel(const Kernel& kernel, const Platform& platform, const bool& fails)
             : TimewarpStateKernel(Name(), platform), kernel(kernel), fails(fails) {
     }
-    void initialize(const System& system, const std::vector<int>& particles) override {
-        inner().initialize(system, particles);
+    void initialize(const System& system, const BlockAtoms& atoms) override {
+        inner().initialize(system, atoms);
     }
     void getPositions(ContextImpl& context, std::vector<Vec3>& positions) override {
         inner().getPositions(context, positions);
@@ -212,7 +212,7 @@ private:
     const bool& fails;
 };
 
-class FailingIntegrator : public ChainIntegrator<ProposalChain> {
+class FailingIntegrator : public ChainIntegrator<> {
 public:
     using ChainIntegrator::ChainIntegrator;
     bool fails = false;

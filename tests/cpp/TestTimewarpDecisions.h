@@ -59,16 +59,16 @@ void testAnalyticAcceptanceRatio(int batchSize, Platform& platform) {
 }
 
 /**
- * A chain that remembers acceptance ratios.
+ * A move that remembers acceptance ratios.
  */
-class RecordingChain : public ProposalChain {
+class RecordingMove : public FlowMove {
 public:
-    using ProposalChain::ProposalChain;
+    using FlowMove::FlowMove;
     std::vector<double> ratios;
 
 protected:
-    double logAcceptance(ContextImpl& context, std::int64_t entry, double energyChange, double kT) override {
-        double logRatio = ProposalChain::logAcceptance(context, entry, energyChange, kT);
+    double logAcceptance(TimewarpPlugin::Target& target, std::int64_t entry, double energyChange) override {
+        double logRatio = FlowMove::logAcceptance(target, entry, energyChange);
         ratios.push_back(std::exp(logRatio));
         return logRatio;
     }
@@ -80,10 +80,10 @@ protected:
 std::vector<double> acceptanceRatios(const Target& target, const std::string& model, Platform& platform) {
     const int numDraws = 2000;
     auto system = target.createSystem();
-    ChainIntegrator<RecordingChain> integrator(modelPath(model, target.numParticles), 1, 5);
+    ChainIntegrator<RecordingMove> integrator(modelPath(model, target.numParticles), 1, 5);
     Context context(*system, integrator, platform);
     startAtZero(context);
-    std::vector<double>& ratios = integrator.getChain().ratios;
+    std::vector<double>& ratios = integrator.getMove().ratios;
     ratios.clear();
     std::mt19937 random(11);
     for (int i = 0; i < numDraws; i++) {
@@ -205,19 +205,19 @@ void testVirtualSitesFollow(Platform& platform) {
 }
 
 /**
- * A chain whose decisions may fail, as they do where the model is interrupted while it computes the density
+ * A move whose decisions may fail, as they do where the model is interrupted while it computes the density
  * of the state.
  */
-class UndecidedChain : public ProposalChain {
+class UndecidedMove : public FlowMove {
 public:
-    using ProposalChain::ProposalChain;
+    using FlowMove::FlowMove;
     bool fails = false;
 
 protected:
-    double logAcceptance(ContextImpl& context, std::int64_t entry, double energyChange, double kT) override {
+    double logAcceptance(TimewarpPlugin::Target& target, std::int64_t entry, double energyChange) override {
         if (fails)
             throw OpenMMException("no decision");
-        return ProposalChain::logAcceptance(context, entry, energyChange, kT);
+        return FlowMove::logAcceptance(target, entry, energyChange);
     }
 };
 
@@ -227,7 +227,7 @@ protected:
 void testFailingDecision(Platform& platform) {
     AnharmonicWell well(4);
     auto system = well.createSystem();
-    ChainIntegrator<UndecidedChain> failing(modelPath("lags", 4), 8, 3), whole(modelPath("lags", 4), 8, 3);
+    ChainIntegrator<UndecidedMove> failing(modelPath("lags", 4), 8, 3), whole(modelPath("lags", 4), 8, 3);
     Context context(*system, failing, platform), other(*system, whole, platform);
     for (Context* c : {&context, &other}) {
         c->setPositions(std::vector<Vec3>(4));
@@ -235,9 +235,9 @@ void testFailingDecision(Platform& platform) {
     }
     std::vector<Vec3> before = context.getState(State::Positions).getPositions();
     for (int i = 0; i < 3; i++) {
-        failing.getChain().fails = true;
+        failing.getMove().fails = true;
         assertThrows([&] { failing.step(1); }, "no decision");
-        failing.getChain().fails = false;
+        failing.getMove().fails = false;
         ASSERT_EQUAL(0, maxDifference(before, context.getState(State::Positions).getPositions()));
         failing.step(10);
         whole.step(10);

@@ -34,7 +34,7 @@ protected:
         std::vector<int> particles(contextRef.getSystem().getNumParticles());
         std::iota(particles.rbegin(), particles.rend(), 0);
         kernel = contextRef.getPlatform().createKernel(TimewarpStateKernel::Name(), contextRef);
-        getKernel().initialize(contextRef.getSystem(), particles);
+        getKernel().initialize(contextRef.getSystem(), TimewarpPlugin::BlockAtoms(particles));
     }
     void cleanup() override {
         kernel = Kernel();

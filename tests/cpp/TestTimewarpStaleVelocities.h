@@ -10,13 +10,14 @@
 /**
  * The fault: all proposals of a batch share the velocities of the first.
  */
-class StaleVelocityChain : public ProposalChain {
+class StaleVelocityMove : public FlowMove {
 public:
-    using ProposalChain::ProposalChain;
+    using FlowMove::FlowMove;
 
 protected:
-    void draw(ContextImpl& context, std::int64_t start, const ProposalInputs& inputs, Draws& draws) override {
-        ProposalChain::draw(context, start, inputs, draws);
+    void draw(TimewarpPlugin::Target& target, std::int64_t start, const ProposalInputs& inputs,
+              Draws& draws) override {
+        FlowMove::draw(target, start, inputs, draws);
         float* velocities = static_cast<float*>(inputs.velocities);
         int row = 3 * inputs.numAtoms;
         for (int i = row; i < inputs.size * row; i++)
@@ -28,11 +29,11 @@ protected:
  * Start from exact draws, apply iterations and look at the side the particle is on.  With the model "sided"
  * the acceptance of moves to the positive side depends on the velocities, and that of moves back does not.
  */
-template <class Chain> void checkTrap(int batchSize, Platform& platform) {
+template <class Flow> void checkTrap(int batchSize, Platform& platform) {
     const int numDraws = 500;
     DoubleWell well(1);
     auto system = well.createSystem();
-    ChainIntegrator<Chain> integrator(modelPath("sided", 1), batchSize, 31);
+    ChainIntegrator<Flow> integrator(modelPath("sided", 1), batchSize, 31);
     Context context(*system, integrator, platform);
     startAtZero(context);
     std::mt19937 random(7);
@@ -45,19 +46,19 @@ template <class Chain> void checkTrap(int batchSize, Platform& platform) {
     for (int i = 0; i < 10 * numDraws; i++)
         exact.push_back(well.drawPositions(random)[0][0]);
     assertSameDistribution(x, exact);
-    ASSERT(integrator.getChain().getCounters().numAccepted > numDraws);
+    ASSERT(integrator.getCounters().numAccepted > numDraws);
 }
 
 void testStaleVelocitiesAreSeen(Platform& platform) {
-    assertThrows([&] { checkTrap<StaleVelocityChain>(64, platform); }, "distributions differ");
+    assertThrows([&] { checkTrap<StaleVelocityMove>(64, platform); }, "distributions differ");
 }
 
 /**
  * With a batch of one the planted chain is the true one, so it is the batch that makes the fault.
  */
 void testFreshVelocities(Platform& platform) {
-    checkTrap<ProposalChain>(64, platform);
-    checkTrap<StaleVelocityChain>(1, platform);
+    checkTrap<FlowMove>(64, platform);
+    checkTrap<StaleVelocityMove>(1, platform);
 }
 
 void runTests(Platform& platform) {

@@ -44,12 +44,12 @@ std::vector<Vec3> drawVelocities(int count, std::mt19937& random) {
 /**
  * Apply steps to exact draws and compare with other exact draws.
  */
-template <class Chain>
+template <class Delayed>
 void checkTwoStages(const Target& target, const std::string& model, const std::string& surrogate, int length,
                     int batchSize, Platform& platform, int steps = 3, int numDraws = 400) {
     const int numExact = 6000;
     auto system = target.createSystem();
-    ChainIntegrator<Chain> integrator(modelPath(model, target.numParticles), batchSize, 23);
+    ChainIntegrator<FlowMove, Delayed> integrator(modelPath(model, target.numParticles), batchSize, 23);
     integrator.setSurrogate(surrogateContent(surrogate), length);
     Context context(*system, integrator, platform);
     startAtZero(context);
@@ -68,9 +68,9 @@ void checkTwoStages(const Target& target, const std::string& model, const std::s
 
     // Both tests must have had something to decide.
 
-    auto& counters = integrator.getChain().getCounters();
-    ASSERT_EQUAL(steps * numDraws + 1, counters.numSteps);
-    ASSERT_EQUAL(length * counters.numSteps, counters.iteration);
+    auto& counters = integrator.getCounters();
+    ASSERT_EQUAL(steps * numDraws + 1, counters.numTried);
+    ASSERT_EQUAL(length * counters.numTried, counters.iteration);
     ASSERT(counters.numAccepted > 20);
     ASSERT(counters.numSurrogateAccepted > counters.numAccepted);
 }
@@ -79,18 +79,19 @@ void testInvariance(Platform& platform) {
     for (int length : {1, 6}) {
         for (int batchSize : {1, 64})
             for (const char* model : {"affine", "lags", "framed_or_walk"})
-                checkTwoStages<ProposalChain>(AnharmonicWell(4), model, "poor", length, batchSize, platform);
-        checkTwoStages<ProposalChain>(DoubleWell(1), "sided", "leaning", length, 64, platform, 2, 2000);
-        checkTwoStages<ProposalChain>(CoupledOscillators(4), "random", "poor", length, 64, platform, 8);
+                checkTwoStages<DelayedAcceptance>(AnharmonicWell(4), model, "poor", length, batchSize,
+                                                  platform);
+        checkTwoStages<DelayedAcceptance>(DoubleWell(1), "sided", "leaning", length, 64, platform, 2, 2000);
+        checkTwoStages<DelayedAcceptance>(CoupledOscillators(4), "random", "poor", length, 64, platform, 8);
     }
 }
 
 /**
  * The fault: the second test lets everything pass, so that the surrogate's distribution is sampled.
  */
-class CarelessChain : public ProposalChain {
+class CarelessDelay : public DelayedAcceptance {
 public:
-    using ProposalChain::ProposalChain;
+    using DelayedAcceptance::DelayedAcceptance;
 
 protected:
     double logSecondAcceptance(double energyChange, double surrogateChange, double kT) const override {
@@ -99,7 +100,7 @@ protected:
 };
 
 void testInvarianceCanFail(Platform& platform) {
-    assertThrows([&] { checkTwoStages<CarelessChain>(AnharmonicWell(4), "lags", "poor", 6, 64, platform); },
+    assertThrows([&] { checkTwoStages<CarelessDelay>(AnharmonicWell(4), "lags", "poor", 6, 64, platform); },
                  "distributions differ");
 }
 
@@ -112,26 +113,27 @@ void testWhatIsKnownOfTheState(Platform& platform) {
     auto system = target.createSystem();
     TimewarpPlugin::SurrogateEnergy surrogate(surrogateContent("leaning"));
     for (const char* model : {"lags", "framed", "framed_or_walk"}) {
-        ChainIntegrator<ProposalChain> integrator(modelPath(model, 4), 64, 14);
+        ChainIntegrator<> integrator(modelPath(model, 4), 64, 14);
         integrator.setSurrogate(surrogate.getContent(), 6);
         Context context(*system, integrator, platform);
         startAtZero(context);
         int numKnown = 0;
         for (int i = 0; i < 200; i++) {
             integrator.step(1);
-            const TimewarpPlugin::ChainCounters& known = integrator.getChain().getCounters();
+            const auto& ofSurrogate = integrator.getDelayed().getStateEnergy();
+            const auto& ofFlow = integrator.getMove().getLogDensity();
+            const auto revision = integrator.getMove().getState().revision;
             std::vector<Vec3> positions = context.getState(State::Positions).getPositions();
-            ASSERT(known.stateSurrogateKnown);
-            ASSERT_EQUAL_TOL(surrogate.compute(integrator.lendDevice(), positions), known.stateSurrogate,
-                             1e-4);
-            if (known.stateLogDensityKnown) {
+            ASSERT(ofSurrogate.isOf(revision));
+            ASSERT_EQUAL_TOL(surrogate.compute(integrator.lendDevice(), positions), ofSurrogate.value, 1e-4);
+            if (ofFlow.isOf(revision)) {
                 double expected =
                         integrator.getModel().independentLogDensity(integrator.lendDevice(), positions);
-                ASSERT_EQUAL_TOL(expected, known.stateLogDensity, 1e-4);
+                ASSERT_EQUAL_TOL(expected, ofFlow.value, 1e-4);
                 numKnown++;
             }
         }
-        auto& counters = integrator.getChain().getCounters();
+        auto& counters = integrator.getCounters();
         ASSERT(numKnown > 20);
         ASSERT(counters.numAccepted > 20 && counters.numAccepted < 180);
     }
@@ -145,7 +147,7 @@ void testVelocitiesAfterRejection(Platform& platform) {
     const int length = 6, seed = 23;
     AnharmonicWell target(4);
     auto system = target.createSystem();
-    ChainIntegrator<ProposalChain> integrator(modelPath("affine", 4), 64, seed);
+    ChainIntegrator<> integrator(modelPath("affine", 4), 64, seed);
     integrator.setSurrogate(surrogateContent("leaning"), length);
     Context context(*system, integrator, platform);
     startAtZero(context);
@@ -153,9 +155,9 @@ void testVelocitiesAfterRejection(Platform& platform) {
                                                   context.getParameters())});
     int numReturned = 0;
     for (int i = 0; i < 200; i++) {
-        const auto before = integrator.getChain().getCounters();
+        const auto before = integrator.getCounters();
         integrator.step(1);
-        const auto& after = integrator.getChain().getCounters();
+        const auto& after = integrator.getCounters();
         if (after.numAccepted > before.numAccepted)
             continue;
         bool returned = (after.numSurrogateAccepted > before.numSurrogateAccepted);

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from timewarp_openmm.contract import METADATA_FILE, ModelMetadata
+from timewarp_openmm.molecule import Molecule
 
 
 def normal_log_density(z: Tensor) -> Tensor:
@@ -370,6 +371,105 @@ class Bounded(torch.nn.Module):
         return torch.stack([z, w.expand_as(z)], 1).flatten(1)
 
 
+class Spherical(torch.nn.Module):
+    """Independent draws of atoms around others: uniform directions, and lengths that come last.
+
+    Atom 0 is context, or is drawn from a Gaussian. Every other atom i lies at a distance
+    r = length exp(spread z) from ``parents[i]`` in a direction that is uniform on the sphere,
+
+        cos theta = 2 Phi(z_1) - 1,    phi = 2 pi Phi(z_2),    q = N(z) / (4 pi r^2 spread r),
+
+    with Phi the normal distribution function. A length that is kept is that in x, and its factor
+    N(z) / (spread r) is left out. ``fault`` plants one: "context moves", "volume missing" (of the
+    last atom), "kept is resampled" or "kept has a density".
+    """
+
+    def __init__(
+        self, parents: list[int], context: bool, length: float, spread: float, fault: str = ""
+    ) -> None:
+        super().__init__()
+        self.parents = parents
+        self.first = 1 if context else 0
+        self.length, self.spread, self.fault = length, spread, fault
+
+    def densities(self, z_length: Tensor, r: Tensor, kept: Tensor) -> Tensor:
+        """Return the log densities [B, S] of positions relative to the parents."""
+        z_length, r = z_length.to(torch.float64), r.to(torch.float64)
+        volume = math.log(4 * math.pi) + 2 * torch.log(r)
+        if self.fault == "volume missing":
+            volume = torch.cat([volume[:, :-1], torch.zeros_like(volume[:, -1:])], 1)
+        of_length = -0.5 * (z_length.square() + math.log(2 * math.pi)) - torch.log(self.spread * r)
+        if self.fault != "kept has a density":
+            of_length = torch.where(kept, torch.zeros_like(of_length), of_length)
+        return of_length - volume
+
+    @torch.jit.export
+    def sample_constrained(
+        self, x: Tensor, noise: Tensor, lag: Tensor, kept: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        batch, bonds, free = noise.size(0), len(self.parents) - 1, 3 * (1 - self.first)
+        angles = noise[:, free : free + 2 * bonds].view(batch, bonds, 2)
+        z_length = noise[:, free + 2 * bonds : free + 3 * bonds]
+        w = noise[:, free + 3 * bonds :].view(batch, -1, 3)
+        if self.first == 1:
+            w = torch.cat([torch.zeros_like(w[:, :1]), w], 1)
+        cosine = 2 * torch.special.ndtr(angles[..., 0]) - 1
+        sine = torch.sqrt(1 - cosine.square())
+        phi = 2 * math.pi * torch.special.ndtr(angles[..., 1])
+        direction = torch.stack([sine * torch.cos(phi), sine * torch.sin(phi), cosine], -1)
+        parents = torch.tensor(self.parents[1:], device=x.device)
+        r = self.length * torch.exp(self.spread * z_length)
+        if self.fault != "kept is resampled":
+            r = torch.where(kept, (x[1:] - x[parents]).norm(2, 1).expand_as(r), r)
+        start = x[0].expand(batch, 3)
+        if self.first == 0:
+            start = self.length * noise[:, :3]
+        if self.fault == "context moves":
+            start = start + 1e-6 * noise[:, :3]
+        rows = [start]
+        for i in range(bonds):
+            rows.append(rows[self.parents[i + 1]] + r[:, i : i + 1] * direction[:, i])
+        y = torch.stack(rows, 1)
+        return y, w, self.log_prob_constrained(y, w, x.unsqueeze(0), lag, kept)
+
+    @torch.jit.export
+    def log_prob_constrained(
+        self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor, kept: Tensor
+    ) -> Tensor:
+        if self.first == 1:
+            y = torch.cat([x[:, :1].expand(y.size(0), 1, 3), y[:, 1:]], 1)
+        r = (y[:, 1:] - y[:, self.parents[1:]]).norm(2, 2)
+        z_length = torch.log(r / self.length) / self.spread
+        density = self.densities(z_length, r, kept).sum(1)
+        if self.first == 0:
+            density = density + normal_log_density(y[:, 0] / self.length)
+            density = density - 3 * math.log(self.length)
+        return density + normal_log_density(w[:, self.first :])
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        if self.first == 1:
+            y = torch.cat([x[:, :1].expand(y.size(0), 1, 3), y[:, 1:]], 1)
+        towards = y[:, 1:] - y[:, self.parents[1:]]
+        r = towards.norm(2, 2)
+        phi = torch.remainder(torch.atan2(towards[..., 1], towards[..., 0]), 2 * math.pi)
+        share = torch.stack([0.5 * (towards[..., 2] / r + 1), phi / (2 * math.pi)], -1)
+        angles = torch.special.ndtri(share).flatten(1)
+        z_length = torch.log(r / self.length) / self.spread
+        rest = torch.cat([angles, z_length, w[:, self.first :].flatten(1)], 1)
+        return rest if self.first == 1 else torch.cat([y[:, 0] / self.length, rest], 1)
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        kept = torch.zeros(len(self.parents) - 1, dtype=torch.bool, device=x.device)
+        return self.sample_constrained(x, noise, lag, kept)
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        kept = torch.zeros(len(self.parents) - 1, dtype=torch.bool, device=x.device)
+        return self.log_prob_constrained(y, w, x, lag, kept)
+
+
 class WrongDensity(torch.nn.Module):
     """A random walk that adds a number, say infinity, to the density of the way there or back."""
 
@@ -491,6 +591,56 @@ def any_molecule(noise_size: int, **changes: object) -> ModelMetadata:
     return ModelMetadata(**{**values, **changes})  # type: ignore[arg-type]
 
 
+#: Parents of the atoms of `Spherical` models: a trimer about its middle atom, a chain of four
+#: atoms, and a centre with three atoms around it.
+TREES = {"trimer": [0, 0, 0], "chain": [0, 0, 1, 2], "star": [0, 0, 0, 0]}
+
+
+def spherical(
+    tree: str, context: bool = False, fault: str = "", length: float = 0.1
+) -> tuple[Spherical, ModelMetadata]:
+    """Return a `Spherical` model of one of `TREES`, all of whose bonds can be kept.
+
+    Parameters
+    ----------
+    context : bool
+        Whether atom 0 is a context atom.
+    """
+    parents = TREES[tree]
+    n = len(parents)
+    positions = [[0.0, 0.0, 0.0], [0.11, 0.01, 0.0], [-0.03, 0.1, 0.02], [-0.04, -0.06, 0.09]]
+    if tree == "chain":
+        positions[2:] = [[0.15, 0.1, 0.02], [0.06, 0.14, 0.09]]
+    molecule = Molecule(
+        atom_names=tuple(f"C{i}" for i in range(n)),
+        residue_names=("MOL",) * n,
+        residue_indices=(0,) * n,
+        elements=("C",) * n,
+        masses=(12.0,) * n,
+        bonds=tuple((parents[i], i) for i in range(1, n)),
+    )
+    metadata = any_molecule(
+        6 * (n - int(context)),
+        molecule=molecule,
+        lag_times=[math.inf],
+        moved=list(range(1, n)) if context else None,
+        stretches=[[parents[i], i] for i in range(1, n)],
+        auxiliary_velocities=False,
+        precision="double",
+        reference_positions=positions[:n],
+    )
+    return Spherical(parents, context, length, 0.05, fault), metadata
+
+
+#: What a `Spherical` model can do wrong.
+SPHERICAL_FAULTS = (
+    "context moves",
+    "volume missing",
+    "kept is resampled",
+    "kept has a density",
+)
+
+
 def reference_models(n: int) -> dict[str, tuple[torch.nn.Module, ModelMetadata]]:
     """Return the models of the C++ tests for n particles, by name."""
     isotropic, odd = [0.08] * 3, [0.3, 0.02, 0.1]
@@ -541,6 +691,10 @@ def write_all(folder: Path) -> None:
         for name, (module, metadata) in reference_models(n).items():
             if n == 4 or name in OTHER_SIZES[n]:
                 save_model(module, metadata, folder / f"{name}_{n}.pt")
+    for tree, parents in TREES.items():
+        for context in (False, True):
+            name = f"spherical_{tree}{'_on_context' if context else ''}_{len(parents)}.pt"
+            save_model(*spherical(tree, context), folder / name)
     for name, module in SURROGATES.items():
         torch.jit.save(torch.jit.script(module.eval()), str(folder / f"surrogate_{name}.pt"))
 

@@ -1,6 +1,7 @@
 #ifndef TIMEWARP_KERNELS_H_
 #define TIMEWARP_KERNELS_H_
 
+#include "BlockAtoms.h"
 #include "ProposalInputs.h"
 #include "TimewarpGraphRecorder.h"
 #include "internal/windowsExportTimewarp.h"
@@ -21,8 +22,8 @@ class RandomKey;
 
 /**
  * What the chain needs of a platform: to move positions and velocities in and out of the Context, and to
- * compare them.  The chain itself (ProposalChain) is the same on all of them.  Arrays are in the order of
- * the model's atoms.
+ * compare them, for the atoms of one block.  The chain itself is the same on all of them.  Arrays are in
+ * the order of the model's atoms.
  */
 class EXPORT_TIMEWARP TimewarpStateKernel : public OpenMM::KernelImpl {
 public:
@@ -35,10 +36,10 @@ public:
     /**
      * Initialize the kernel.
      *
-     * @param system      the System this kernel will be applied to
-     * @param particles   the particle of the System that each atom of the model corresponds to
+     * @param system   the System this kernel will be applied to
+     * @param atoms    the block's atoms
      */
-    virtual void initialize(const OpenMM::System& system, const std::vector<int>& particles) = 0;
+    virtual void initialize(const OpenMM::System& system, const BlockAtoms& atoms) = 0;
     /**
      * Get the positions of the model's atoms (in nm).
      */
@@ -112,7 +113,7 @@ public:
         throw OpenMM::OpenMMException("This platform takes proposals from the host only");
     }
     /**
-     * Set the positions to those of a proposal, rounded to the platform's precision.
+     * Set the positions of the moved atoms to those of a proposal, rounded to the platform's precision.
      *
      * @param proposal   its index in the batch
      */
@@ -123,7 +124,7 @@ public:
      */
     virtual void reorderAtoms(OpenMM::ContextImpl& context) = 0;
     /**
-     * Set the velocities of the model's atoms.
+     * Set the velocities of the atoms that get new ones.
      *
      * @param velocities  3*N auxiliary velocities (dimensionless)
      * @param kT          the thermal energy (in kJ/mol); velocities are scaled by sqrt(kT/m)

@@ -11,16 +11,22 @@
 
 namespace TimewarpPlugin {
 
+class BatchEnergy;
+class Chain;
+class ConstraintMetric;
 class DeviceLoan;
-class ProposalChain;
+class FlowMove;
+class Move;
 class ProposalModel;
 class ReplicaNumbers;
+class SharedSystemState;
 class SurrogateEnergy;
+class SystemTerms;
 class TimewarpStateKernel;
-struct ChainIdentity;
-struct ChainState;
-struct ChainSurroundings;
+struct BlockAtoms;
+struct BlockSurroundings;
 struct KeptMotions;
+struct MoveCounters;
 
 /**
  * This is an Integrator which samples the Boltzmann distribution of a System by Metropolis-Hastings Monte
@@ -33,9 +39,13 @@ struct KeptMotions;
  * The sampled distribution is exact whatever the model has learned: the quality of the model determines
  * only the acceptance rate.  The trajectory is not a dynamical one.
  *
+ * Any part of a System can be moved: see addBlock().  With setDynamics() molecular dynamics move everything
+ * between the proposals, as a LangevinMiddleIntegrator does.
+ *
  * After each call to step() the velocities of the Context are a fresh draw from the Maxwell-Boltzmann
  * distribution: they are the auxiliary velocities of the last proposal, multiplied by sqrt(kT/m).  If the
- * System has a CMMotionRemover, they have no total momentum.
+ * System has a CMMotionRemover, they have no total momentum.  With dynamics the particles of a block get new
+ * velocities only when a proposal has moved them.
  */
 class EXPORT_TIMEWARP TimewarpMCMCIntegrator : public OpenMM::Integrator {
 public:
@@ -54,7 +64,129 @@ public:
      * @param modelContent   the bytes of the TorchScript model
      */
     TimewarpMCMCIntegrator(const std::string& modelPath, const std::string& modelContent);
+    /**
+     * Create a TimewarpMCMCIntegrator without a model.  See addBlock() and setDynamics(), of which at least
+     * one must be called.
+     *
+     * @param temperature   the temperature of the sampled distribution (in Kelvin)
+     */
+    explicit TimewarpMCMCIntegrator(double temperature);
     ~TimewarpMCMCIntegrator() override;
+    /**
+     * Add a part of the System whose atoms a model moves, together with the rest of the chain.  Blocks may
+     * have atoms in common.  A model that is added several times is loaded once.  This must be called before
+     * a Context is created.
+     *
+     * @param modelPath   the path of the TorchScript model
+     * @param particles   the particle of each of the model's atoms; those that the model does not move are
+     * seen by it and stay where they are
+     * @param weight      how often a proposal is of this block, in proportion to the weights of the others
+     * @return the index of the block
+     */
+    int addBlock(const std::string& modelPath, const std::vector<int>& particles, double weight = 1.0);
+    /**
+     * As addBlock(), from the content of a model file instead of the file itself.
+     *
+     * @param modelPath      what to call the model; no file of that name is needed
+     * @param modelContent   the bytes of the TorchScript model
+     */
+    int addBlock(const std::string& modelPath, const std::string& modelContent,
+                 const std::vector<int>& particles, double weight = 1.0);
+    /**
+     * Get the number of blocks.  The model that the integrator was created with is block 0.
+     */
+    int getNumBlocks() const;
+    /**
+     * Get the path of a block's model.
+     */
+    const std::string& getBlockModelPath(int index) const;
+    /**
+     * Get the content of a block's model file, as it was when the block was added.
+     */
+    const std::string& getBlockModelContent(int index) const;
+    /**
+     * Get the SHA-256 digest of a block's model file, as 64 hexadecimal digits.
+     */
+    const std::string& getBlockModelSha256(int index) const;
+    /**
+     * Get the particle of each atom of a block's model; an empty vector means that atom i is particle i.
+     */
+    const std::vector<int>& getBlockParticles(int index) const;
+    /**
+     * Get how often proposals are of a block, in proportion to the weights of the others.
+     */
+    double getBlockWeight(int index) const;
+    /**
+     * Get the number of proposals of a block that were tried so far.  With a surrogate, of subchains of them.
+     */
+    long long getBlockNumTried(int index) const;
+    /**
+     * Get the number of them that have moved the state.
+     */
+    long long getBlockNumAccepted(int index) const;
+    /**
+     * Get the number of a block's proposals that another energy has rejected before the System's was asked
+     * for: a surrogate, or the block's local energy.
+     */
+    long long getBlockNumScreened(int index) const;
+    /**
+     * Get the number of a block's proposals that were rejected because something was not finite.
+     */
+    long long getBlockNumNonFinite(int index) const;
+    /**
+     * Get whether proposals of blocks are tested with a local energy first.  See setScreening() for details.
+     */
+    bool getScreening() const;
+    /**
+     * Set whether proposals of blocks of a larger System are tested with a local energy first (by default
+     * they are).  It is made of the System's own Forces: of all terms that contain a moved atom, without what
+     * reaches farther than a cut-off or depends on all particles.  The potential energy is computed for those
+     * that pass only, and accepts or rejects them such that the sampled distribution is the same.  A
+     * surrogate takes its place.  This must be called before a Context is created.
+     */
+    void setScreening(bool use);
+    /**
+     * Set molecular dynamics that are done in each step before proposals are tried: those of a
+     * LangevinMiddleIntegrator with the same settings.  They have the error of their time step, as all
+     * unadjusted dynamics do; proposals alone have none.  This must be called before a Context is created.
+     *
+     * @param steps           the number of time steps, or 0 (the default) for none
+     * @param stepSize        the time step (in picoseconds)
+     * @param frictionCoeff   the friction coefficient (in inverse picoseconds)
+     */
+    void setDynamics(int steps, double stepSize, double frictionCoeff);
+    /**
+     * Get the number of time steps of dynamics in each step.
+     */
+    int getDynamicsSteps() const;
+    /**
+     * Get the time step of the dynamics (in picoseconds).
+     */
+    double getDynamicsStepSize() const;
+    /**
+     * Get the friction coefficient of the dynamics (in inverse picoseconds).
+     */
+    double getDynamicsFriction() const;
+    /**
+     * Get the number of proposals that are tried in one step.
+     */
+    int getProposalsPerStep() const;
+    /**
+     * Set the number of proposals that are tried in one step (the default is 1), each of a block that is
+     * picked by the blocks' weights.
+     */
+    void setProposalsPerStep(int proposals);
+    /**
+     * Get whether particles may stay where they are for ever.  See setFrozenOthers() for details.
+     */
+    bool getFrozenOthers() const;
+    /**
+     * Set whether particles that nothing moves are left where they are: neither this integrator's blocks and
+     * dynamics, nor another integrator of a CompoundIntegrator.  By default they are an error when a Context
+     * is created, because the chain then does not sample the System's Boltzmann distribution, but that of the
+     * moved particles among frozen ones.
+     */
+    void setFrozenOthers(bool frozen);
     /**
      * Get the path of the TorchScript model.
      */
@@ -205,7 +337,7 @@ public:
      */
     void setSubchainLength(int length);
     /**
-     * Get the fraction of the flow's proposals that the surrogate has accepted so far (0 before the first,
+     * Get the fraction of the flows' proposals that the surrogate has accepted so far (0 before the first,
      * and without a surrogate).
      */
     double getSurrogateAcceptanceRate() const;
@@ -271,34 +403,47 @@ protected:
     void deserializeParameters(const OpenMM::SerializationNode& node) override;
 
 private:
-    TimewarpMCMCIntegrator(const std::string& modelPath, std::unique_ptr<ProposalModel> model, bool embed);
-    const ProposalChain& requireChain() const;
-    void chooseDevice(OpenMM::ContextImpl& context, TimewarpStateKernel& kernel);
-    ChainSurroundings findSurroundings(OpenMM::ContextImpl& context);
+    struct Block;
+    bool screens(OpenMM::ContextImpl& context, const Block& block) const;
+    std::shared_ptr<BatchEnergy> makeScreening(OpenMM::ContextImpl& context, const BlockAtoms& atoms,
+                                               Block& block);
+    TimewarpMCMCIntegrator(const std::string& modelPath, std::shared_ptr<ProposalModel> model, bool embed);
+    void setDefaults();
+    int addBlock(const std::string& path, std::shared_ptr<ProposalModel> model,
+                 const std::vector<int>& particles, double weight);
+    std::shared_ptr<ProposalModel> modelOf(const std::string& path, const std::string& content) const;
+    const Chain& requireChain() const;
+    const Block& firstBlock() const;
+    const Block& block(int index) const;
+    void requireNoContext(const char* method) const;
+    std::vector<int> particlesOf(const Block& block, const OpenMM::System& system) const;
+    BlockAtoms checkBlock(OpenMM::ContextImpl& context, const Block& block) const;
+    void checkNothingIsFrozen(OpenMM::ContextImpl& context) const;
+    void makeBlock(OpenMM::ContextImpl& context, const BlockAtoms& atoms, const ConstraintMetric& metric,
+                   Block& block, int index);
+    void chooseDevice(OpenMM::ContextImpl& context, TimewarpStateKernel& kernel, ProposalModel& model);
+    MoveCounters countersOf(int block) const;
     KeptMotions keptByOthers(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions,
-                             const DeviceLoan& loan) const;
+                             const DeviceLoan& loan, const Block& of) const;
     KeptMotions keptBy(const std::vector<OpenMM::Vec3>& positions, const DeviceLoan& loan,
-                       const std::vector<int>& of) const;
-    ChainIdentity getIdentity() const;
-    void setChainState(const ChainState& state);
-    std::string modelPath;
-    bool embedModel, useCudaGraphs;
+                       const Block& of) const;
+    void takeLagWeights();
+    bool embedModel, useCudaGraphs, frozenOthers, screening;
     double temperature;
     std::vector<double> lagWeights;
-    int batchSize, randomNumberSeed, subchainLength;
-    // Of the last chain, after its Context is gone.
-    long long numProposed, numAccepted, numNonFinite;
-    double surrogateAcceptanceRate;
-    std::vector<int> particles;
+    int batchSize, randomNumberSeed, subchainLength, proposalsPerStep;
+    int dynamicsSteps;
+    double dynamicsStepSize, dynamicsFriction;
     int topologySize;
-    // Of the Context that the integrator is bound to: its System, and the particles that are moved.
-    std::string systemSha256;
-    std::vector<int> moved;
-    OpenMM::Kernel kernel;
+    /** Whether the first block is the model that the integrator was created with. */
+    bool hasModel;
+    std::vector<std::unique_ptr<Block>> blocks;
     std::unique_ptr<ReplicaNumbers> replicas;
-    std::unique_ptr<ProposalModel> model;
-    std::unique_ptr<SurrogateEnergy> surrogate;
-    std::unique_ptr<ProposalChain> chain;
+    std::shared_ptr<SurrogateEnergy> surrogate;
+    /** What the local energies of blocks are made of in the Context, and where everything is there. */
+    std::shared_ptr<const SystemTerms> terms;
+    std::shared_ptr<SharedSystemState> systemState;
+    std::unique_ptr<Chain> chain;
 };
 
 } // namespace TimewarpPlugin

@@ -1,10 +1,14 @@
 #include "TimewarpMCMCIntegrator.h"
+#include "Chain.h"
+#include "DelayedAcceptance.h"
+#include "FlowMove.h"
 #include "Interruption.h"
-#include "ProposalChain.h"
+#include "LocalScreening.h"
 #include "ProposalModel.h"
 #include "ReplicaNumbers.h"
 #include "Sha256.h"
 #include "SurrogateEnergy.h"
+#include "SystemTerms.h"
 #include "TimewarpKernels.h"
 #include "TrustedFiles.h"
 #include "openmm/CompoundIntegrator.h"
@@ -14,11 +18,14 @@
 #include "openmm/internal/ContextImpl.h"
 #include "openmm/internal/ForceImpl.h"
 #include "openmm/internal/OSRngSeed.h"
+#include "openmm/kernels.h"
 #include "openmm/serialization/SerializationNode.h"
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <fstream>
 #include <iomanip>
+#include <iterator>
 #include <numeric>
 #include <set>
 #include <sstream>
@@ -29,6 +36,8 @@ using namespace OpenMM;
 using namespace std;
 
 static atomic<bool (*)()> interruptionCheck(NULL);
+// A move's place among those of its chain is a number of 16 bits in its random numbers.
+static const size_t MAX_BLOCKS = 60000;
 
 /**
  * The nominal lag time: the mean of the finite ones, or 1 ps where all draws are independent, so that
@@ -79,46 +88,298 @@ static vector<Integrator*> integratorsOf(ContextImpl& context) {
     return found;
 }
 
+/**
+ * A part of the System and its model, and what belongs to it in the Context that the integrator is bound to.
+ */
+struct TimewarpMCMCIntegrator::Block {
+    string modelPath;
+    shared_ptr<ProposalModel> model;
+    /** Empty if atom i is particle i. */
+    vector<int> particles;
+    double weight = 1.0;
+
+    /** The particles, and those of them that are moved. */
+    vector<int> allParticles, moved;
+    Kernel kernel;
+    /** The chain's, NULL without a Context. */
+    FlowMove* flow = nullptr;
+    /** Of the last chain, after its Context is gone. */
+    MoveCounters counters;
+};
+
+static string readFile(const string& path) {
+    ifstream file(path, ios::binary);
+    string content{istreambuf_iterator<char>(file), {}};
+    if (!file)
+        throw OpenMMException("Timewarp: cannot open the model file " + path + "; check the path");
+    return content;
+}
+
+/** Get those of some atoms; particles that are not there, which others complain of, are left out. */
+static vector<int> chosen(const vector<int>& particles, const vector<int>& atoms) {
+    vector<int> result;
+    for (int atom : atoms)
+        if (atom < (int)particles.size())
+            result.push_back(particles[atom]);
+    return result;
+}
+
+static vector<int> joined(const vector<int>& first, const vector<int>& second) {
+    set<int> all(first.begin(), first.end());
+    all.insert(second.begin(), second.end());
+    return vector<int>(all.begin(), all.end());
+}
+
+/**
+ * Get whether a System has mass that is not among some particles.
+ */
+static bool hasOthers(const System& system, const vector<int>& particles) {
+    set<int> own(particles.begin(), particles.end());
+    for (int i = 0; i < system.getNumParticles(); i++)
+        if (own.count(i) == 0 && system.getParticleMass(i) != 0)
+            return true;
+    return false;
+}
+
+/**
+ * Get which of a model's stretches are kept.  Throws an exception if a constrained bond is none of them.
+ */
+static vector<int> findKeptStretches(const ConstraintMetric& metric, const ModelMetadata& metadata,
+                                     const vector<int>& particles) {
+    vector<int> kept;
+    for (auto& bond : metric.getBonds()) {
+        auto stretch = find(metadata.stretches.begin(), metadata.stretches.end(), bond);
+        if (stretch != metadata.stretches.end()) {
+            kept.push_back(stretch - metadata.stretches.begin());
+            continue;
+        }
+        const string which = "the distance between particles " + to_string(particles[bond.first]) + " and " +
+                             to_string(particles[bond.second]) + " is constrained";
+        if (metadata.namesStretches)
+            throw OpenMMException(
+                    "Timewarp: " + which + ", but the model " + metadata.origin +
+                    " cannot keep the length of that bond; build the System with constraints=None");
+        throw OpenMMException("Timewarp: " + which + ", but the model " + metadata.origin +
+                              " was made before models could keep lengths of bonds; fit it again with this "
+                              "version, or build the System with constraints=None");
+    }
+    sort(kept.begin(), kept.end());
+    return kept;
+}
+
 TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath)
-        : TimewarpMCMCIntegrator(modelPath, make_unique<ProposalModel>(modelPath), false) {
+        : TimewarpMCMCIntegrator(modelPath, make_shared<ProposalModel>(modelPath), false) {
 }
 
 TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath, const string& modelContent)
-        : TimewarpMCMCIntegrator(modelPath, make_unique<ProposalModel>(modelPath, modelContent), true) {
+        : TimewarpMCMCIntegrator(modelPath, make_shared<ProposalModel>(modelPath, modelContent), true) {
 }
 
-TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath, unique_ptr<ProposalModel> newModel,
+TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(const string& modelPath, shared_ptr<ProposalModel> model,
                                                bool embed)
-        : modelPath(modelPath), numProposed(0), numAccepted(0), numNonFinite(0), surrogateAcceptanceRate(0),
-          topologySize(0), model(std::move(newModel)) {
+        : topologySize(0), hasModel(true) {
+    addBlock(modelPath, model, {}, 1.0);
+    setDefaults();
     setEmbedModel(embed);
     setTemperature(model->getMetadata().temperature);
     setLagWeights(model->getMetadata().lagWeights);
     setStepSize(nominalLag(model->getMetadata()));
+}
+
+TimewarpMCMCIntegrator::TimewarpMCMCIntegrator(double temperature) : topologySize(0), hasModel(false) {
+    setDefaults();
+    setTemperature(temperature);
+    setStepSize(1.0);
+}
+
+void TimewarpMCMCIntegrator::setDefaults() {
+    setEmbedModel(false);
     setConstraintTolerance(1e-5);
     setBatchSize(0);
     setRandomNumberSeed(0);
     setSubchainLength(1);
     setUseCudaGraphs(false);
+    setProposalsPerStep(1);
+    setFrozenOthers(false);
+    setScreening(true);
+    setDynamics(0, 0.002, 1.0);
 }
 
 TimewarpMCMCIntegrator::~TimewarpMCMCIntegrator() {
 }
 
+void TimewarpMCMCIntegrator::requireNoContext(const char* method) const {
+    if (context != NULL)
+        throw OpenMMException(string(method) +
+                              "() cannot be called after the Integrator is bound to a context");
+}
+
+/*
+ * Blocks.
+ */
+
+shared_ptr<ProposalModel> TimewarpMCMCIntegrator::modelOf(const string& path, const string& content) const {
+    const string digest = sha256(content);
+    for (auto& other : blocks)
+        if (other->model->getSha256() == digest)
+            return other->model;
+    return make_shared<ProposalModel>(path, content);
+}
+
+int TimewarpMCMCIntegrator::addBlock(const string& modelPath, const vector<int>& particles, double weight) {
+    return addBlock(modelPath, modelOf(modelPath, readFile(modelPath)), particles, weight);
+}
+
+int TimewarpMCMCIntegrator::addBlock(const string& modelPath, const string& modelContent,
+                                     const vector<int>& particles, double weight) {
+    return addBlock(modelPath, modelOf(modelPath, modelContent), particles, weight);
+}
+
+int TimewarpMCMCIntegrator::addBlock(const string& path, shared_ptr<ProposalModel> model,
+                                     const vector<int>& particles, double weight) {
+    requireNoContext("addBlock");
+    if (!(isfinite(weight) && weight >= 0))
+        throw OpenMMException("The weight of a block must not be negative, nor NaN or infinite");
+    if (blocks.size() >= MAX_BLOCKS)
+        throw OpenMMException("There can be at most " + to_string(MAX_BLOCKS) + " blocks");
+    auto added = make_unique<Block>();
+    added->modelPath = path;
+    added->model = model;
+    added->particles = particles;
+    added->weight = weight;
+    blocks.push_back(std::move(added));
+    return blocks.size() - 1;
+}
+
+int TimewarpMCMCIntegrator::getNumBlocks() const {
+    return blocks.size();
+}
+
+const TimewarpMCMCIntegrator::Block& TimewarpMCMCIntegrator::block(int index) const {
+    if (index < 0 || index >= getNumBlocks())
+        throw OpenMMException("There is no block " + to_string(index) + ": the Integrator has " +
+                              to_string(getNumBlocks()));
+    return *blocks[index];
+}
+
+const TimewarpMCMCIntegrator::Block& TimewarpMCMCIntegrator::firstBlock() const {
+    if (blocks.empty())
+        throw OpenMMException("The Integrator has no model; add one with addBlock()");
+    return *blocks[0];
+}
+
+const string& TimewarpMCMCIntegrator::getBlockModelPath(int index) const {
+    return block(index).modelPath;
+}
+
+const string& TimewarpMCMCIntegrator::getBlockModelContent(int index) const {
+    return block(index).model->getContent();
+}
+
+const string& TimewarpMCMCIntegrator::getBlockModelSha256(int index) const {
+    return block(index).model->getSha256();
+}
+
+const vector<int>& TimewarpMCMCIntegrator::getBlockParticles(int index) const {
+    return block(index).particles;
+}
+
+double TimewarpMCMCIntegrator::getBlockWeight(int index) const {
+    return block(index).weight;
+}
+
+MoveCounters TimewarpMCMCIntegrator::countersOf(int index) const {
+    const Block& of = block(index);
+    return of.flow == nullptr ? of.counters : of.flow->getCounters();
+}
+
+long long TimewarpMCMCIntegrator::getBlockNumTried(int index) const {
+    return countersOf(index).numTried;
+}
+
+long long TimewarpMCMCIntegrator::getBlockNumAccepted(int index) const {
+    return countersOf(index).numAccepted;
+}
+
+long long TimewarpMCMCIntegrator::getBlockNumScreened(int index) const {
+    return countersOf(index).numScreened;
+}
+
+long long TimewarpMCMCIntegrator::getBlockNumNonFinite(int index) const {
+    return countersOf(index).numNonFinite;
+}
+
+void TimewarpMCMCIntegrator::setDynamics(int steps, double stepSize, double frictionCoeff) {
+    requireNoContext("setDynamics");
+    if (steps < 0)
+        throw OpenMMException("The number of dynamics steps must not be negative");
+    if (!(isfinite(stepSize) && stepSize > 0))
+        throw OpenMMException("The step size of the dynamics must be positive");
+    if (!(isfinite(frictionCoeff) && frictionCoeff >= 0))
+        throw OpenMMException("The friction coefficient must not be negative");
+    dynamicsSteps = steps;
+    dynamicsStepSize = stepSize;
+    dynamicsFriction = frictionCoeff;
+}
+
+int TimewarpMCMCIntegrator::getDynamicsSteps() const {
+    return dynamicsSteps;
+}
+
+double TimewarpMCMCIntegrator::getDynamicsStepSize() const {
+    return dynamicsStepSize;
+}
+
+double TimewarpMCMCIntegrator::getDynamicsFriction() const {
+    return dynamicsFriction;
+}
+
+int TimewarpMCMCIntegrator::getProposalsPerStep() const {
+    return proposalsPerStep;
+}
+
+void TimewarpMCMCIntegrator::setProposalsPerStep(int proposals) {
+    if (proposals < 0)
+        throw OpenMMException("The number of proposals in a step must not be negative");
+    proposalsPerStep = proposals;
+}
+
+bool TimewarpMCMCIntegrator::getFrozenOthers() const {
+    return frozenOthers;
+}
+
+void TimewarpMCMCIntegrator::setFrozenOthers(bool frozen) {
+    requireNoContext("setFrozenOthers");
+    frozenOthers = frozen;
+}
+
+bool TimewarpMCMCIntegrator::getScreening() const {
+    return screening;
+}
+
+void TimewarpMCMCIntegrator::setScreening(bool use) {
+    requireNoContext("setScreening");
+    screening = use;
+}
+
+/*
+ * The first block.
+ */
+
 const string& TimewarpMCMCIntegrator::getModelPath() const {
-    return modelPath;
+    return firstBlock().modelPath;
 }
 
 const string& TimewarpMCMCIntegrator::getModelContent() const {
-    return model->getContent();
+    return firstBlock().model->getContent();
 }
 
 const string& TimewarpMCMCIntegrator::getModelSha256() const {
-    return model->getSha256();
+    return firstBlock().model->getSha256();
 }
 
 string TimewarpMCMCIntegrator::getModelDevice() const {
-    return model->getDevice();
+    return firstBlock().model->getDevice();
 }
 
 bool TimewarpMCMCIntegrator::getEmbedModel() const {
@@ -134,9 +395,7 @@ bool TimewarpMCMCIntegrator::getUseCudaGraphs() const {
 }
 
 void TimewarpMCMCIntegrator::setUseCudaGraphs(bool use) {
-    if (context != NULL)
-        throw OpenMMException(
-                "setUseCudaGraphs() cannot be called after the Integrator is bound to a context");
+    requireNoContext("setUseCudaGraphs");
     useCudaGraphs = use;
 }
 
@@ -151,7 +410,7 @@ void TimewarpMCMCIntegrator::setTemperature(double temp) {
 }
 
 const vector<double>& TimewarpMCMCIntegrator::getLagTimes() const {
-    return model->getMetadata().lagTimes;
+    return firstBlock().model->getMetadata().lagTimes;
 }
 
 const vector<double>& TimewarpMCMCIntegrator::getLagWeights() const {
@@ -170,7 +429,7 @@ void TimewarpMCMCIntegrator::setLagWeights(const vector<double>& weights) {
         throw OpenMMException("At least one of the lag weights must be positive");
     lagWeights = weights;
     if (chain != nullptr)
-        chain->setLagWeights(weights);
+        blocks[0]->flow->setLagWeights(weights);
 }
 
 int TimewarpMCMCIntegrator::getBatchSize() const {
@@ -184,25 +443,25 @@ void TimewarpMCMCIntegrator::setBatchSize(int size) {
 }
 
 int TimewarpMCMCIntegrator::getRandomNumberSeed() const {
-    if (chain != nullptr && chain->getCounters().seedIsSet)
-        return chain->getCounters().seed;
+    if (chain != nullptr && chain->getSeedIsSet())
+        return chain->getSeed();
     return randomNumberSeed;
 }
 
 void TimewarpMCMCIntegrator::setRandomNumberSeed(int seed) {
     randomNumberSeed = seed;
     if (chain != nullptr)
-        chain->setSeed(seed == 0 ? chain->getCounters().seed : seed, seed != 0);
+        chain->setSeed(seed == 0 ? chain->getSeed() : seed, seed != 0);
 }
 
 const vector<int>& TimewarpMCMCIntegrator::getParticles() const {
-    return particles;
+    return firstBlock().particles;
 }
 
 void TimewarpMCMCIntegrator::setParticles(const vector<int>& newParticles) {
-    if (context != NULL)
-        throw OpenMMException("setParticles() cannot be called after the Integrator is bound to a context");
-    particles = newParticles;
+    requireNoContext("setParticles");
+    firstBlock();
+    blocks[0]->particles = newParticles;
     topologySize = 0;
 }
 
@@ -211,9 +470,7 @@ int TimewarpMCMCIntegrator::getTopologySize() const {
 }
 
 void TimewarpMCMCIntegrator::setTopologySize(int size) {
-    if (context != NULL)
-        throw OpenMMException(
-                "setTopologySize() cannot be called after the Integrator is bound to a context");
+    requireNoContext("setTopologySize");
     topologySize = size;
 }
 
@@ -223,9 +480,8 @@ const string& TimewarpMCMCIntegrator::getSurrogate() const {
 }
 
 void TimewarpMCMCIntegrator::setSurrogate(const string& content) {
-    if (context != NULL)
-        throw OpenMMException("setSurrogate() cannot be called after the Integrator is bound to a context");
-    surrogate = (content.empty() ? nullptr : make_unique<SurrogateEnergy>(content));
+    requireNoContext("setSurrogate");
+    surrogate = (content.empty() ? nullptr : make_shared<SurrogateEnergy>(content));
 }
 
 int TimewarpMCMCIntegrator::getSubchainLength() const {
@@ -238,34 +494,110 @@ void TimewarpMCMCIntegrator::setSubchainLength(int length) {
     subchainLength = length;
 }
 
-const ProposalChain& TimewarpMCMCIntegrator::requireChain() const {
+const Chain& TimewarpMCMCIntegrator::requireChain() const {
     if (chain == nullptr)
         throw OpenMMException("This Integrator is not bound to a context!");
     return *chain;
 }
 
+/*
+ * What has been done so far.
+ */
+
+template <class Function> static long long sumOver(int numBlocks, Function count) {
+    long long sum = 0;
+    for (int i = 0; i < numBlocks; i++)
+        sum += count(i);
+    return sum;
+}
+
 long long TimewarpMCMCIntegrator::getNumProposed() const {
-    return chain == nullptr ? numProposed : chain->getCounters().numSteps;
+    return sumOver(getNumBlocks(), [this](int i) { return getBlockNumTried(i); });
 }
 
 long long TimewarpMCMCIntegrator::getNumAccepted() const {
-    return chain == nullptr ? numAccepted : chain->getCounters().numAccepted;
+    return sumOver(getNumBlocks(), [this](int i) { return getBlockNumAccepted(i); });
 }
 
 long long TimewarpMCMCIntegrator::getNumNonFinite() const {
-    return chain == nullptr ? numNonFinite : chain->getCounters().numNonFinite;
+    return sumOver(getNumBlocks(), [this](int i) { return getBlockNumNonFinite(i); });
 }
 
 double TimewarpMCMCIntegrator::getSurrogateAcceptanceRate() const {
-    if (chain == nullptr)
-        return surrogateAcceptanceRate;
-    const ChainCounters& counters = chain->getCounters();
-    return counters.iteration == 0 ? 0.0 : counters.numSurrogateAccepted / (double)counters.iteration;
+    long long iterations = sumOver(getNumBlocks(), [this](int i) { return countersOf(i).iteration; });
+    long long accepted =
+            sumOver(getNumBlocks(), [this](int i) { return countersOf(i).numSurrogateAccepted; });
+    return iterations == 0 ? 0.0 : accepted / (double)iterations;
 }
 
 double TimewarpMCMCIntegrator::getAcceptanceRate() const {
     long long proposed = getNumProposed();
     return proposed == 0 ? 0.0 : getNumAccepted() / (double)proposed;
+}
+
+/*
+ * Contexts.
+ */
+
+vector<int> TimewarpMCMCIntegrator::particlesOf(const Block& of, const System& system) const {
+    vector<int> particles = of.particles;
+    if (particles.empty()) {
+        particles.resize(system.getNumParticles());
+        iota(particles.begin(), particles.end(), 0);
+    }
+    return particles;
+}
+
+BlockAtoms TimewarpMCMCIntegrator::checkBlock(ContextImpl& contextRef, const Block& of) const {
+    const System& system = contextRef.getSystem();
+    BlockAtoms atoms(particlesOf(of, system));
+    vector<pair<int, int>> bonds;
+    for (ForceImpl* force : contextRef.getForceImpls())
+        for (auto& bond : force->getBondedParticles())
+            bonds.push_back(bond);
+    // Force fields leave out the energy of a bond whose length is constrained.
+    for (int i = 0; i < system.getNumConstraints() && !bonds.empty(); i++) {
+        int particle1, particle2;
+        double distance;
+        system.getConstraintParameters(i, particle1, particle2, distance);
+        bonds.emplace_back(particle1, particle2);
+    }
+    const ModelMetadata& metadata = of.model->getMetadata();
+    metadata.checkSystem(system, atoms.particles, bonds);
+    if (!metadata.anyMolecule)
+        atoms.moved = atoms.redrawn = metadata.moved;
+    return atoms;
+}
+
+void TimewarpMCMCIntegrator::checkNothingIsFrozen(ContextImpl& contextRef) const {
+    const System& system = contextRef.getSystem();
+    vector<bool> isMoved(system.getNumParticles(), false);
+    for (Integrator* integrator : integratorsOf(contextRef)) {
+        auto* other = dynamic_cast<TimewarpMCMCIntegrator*>(integrator);
+        if (other == NULL || other->dynamicsSteps > 0 || other->frozenOthers)
+            return;
+        for (auto& of : other->blocks) {
+            const vector<int> particles = other->particlesOf(*of, system);
+            const ModelMetadata& metadata = of->model->getMetadata();
+            for (int particle : metadata.anyMolecule ? particles : chosen(particles, metadata.moved))
+                if (particle >= 0 && particle < system.getNumParticles())
+                    isMoved[particle] = true;
+        }
+    }
+    int numFrozen = 0, first = -1;
+    for (int i = system.getNumParticles() - 1; i >= 0; i--)
+        if (!isMoved[i] && system.getParticleMass(i) != 0) {
+            numFrozen++;
+            first = i;
+        }
+    if (numFrozen > 0)
+        throw OpenMMException(
+                "Timewarp: nothing moves " + to_string(numFrozen) +
+                " of the System's particles, the first of them " + to_string(first) +
+                ", so the chain would not sample the System's Boltzmann distribution; move them by dynamics "
+                "between the proposals (setDynamics(), or a LangevinMiddleIntegrator in a "
+                "CompoundIntegrator) or "
+                "by blocks of their own, or call setFrozenOthers(True) if they are to stay where they are");
 }
 
 void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
@@ -275,91 +607,156 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     // Check the System before binding to the Context, so that a refused integrator can be used with another.
 
     const System& system = contextRef.getSystem();
+    if (blocks.empty() && dynamicsSteps == 0)
+        throw OpenMMException("Timewarp: the Integrator has nothing to do; call addBlock() or setDynamics()");
+    if (surrogate != nullptr && blocks.size() != 1)
+        throw OpenMMException("Timewarp: a surrogate is for an integrator with one model, and this one has " +
+                              to_string(blocks.size()) + "; call setSurrogate(None)");
     if (topologySize != 0 && topologySize != system.getNumParticles())
         throw OpenMMException("Timewarp: the topology has " + to_string(topologySize) +
                               " atoms but the System has " + to_string(system.getNumParticles()) +
                               " particles, so that it does not say which of them the model moves; pass "
                               "topology= of the whole System");
-    vector<int> newMoved = particles;
-    if (newMoved.empty()) {
-        newMoved.resize(system.getNumParticles());
-        iota(newMoved.begin(), newMoved.end(), 0);
+    vector<BlockAtoms> atoms;
+    vector<ConstraintMetric> metrics;
+    vector<Kernel> kernels;
+    for (auto& of : blocks) {
+        atoms.push_back(checkBlock(contextRef, *of));
+        metrics.emplace_back(system, atoms.back().particles, atoms.back().moved);
+        findKeptStretches(metrics.back(), of->model->getMetadata(), atoms.back().particles);
+        atoms.back().redrawn = joined(atoms.back().moved, metrics.back().getAtoms());
     }
-    vector<pair<int, int>> bonds;
-    for (ForceImpl* force : contextRef.getForceImpls())
-        for (auto& bond : force->getBondedParticles())
-            bonds.push_back(bond);
-    model->getMetadata().checkSystem(system, newMoved, bonds);
-    Kernel newKernel = contextRef.getPlatform().createKernel(TimewarpStateKernel::Name(), contextRef);
-    newKernel.getAs<TimewarpStateKernel>().initialize(system, newMoved);
-    chooseDevice(contextRef, newKernel.getAs<TimewarpStateKernel>());
+    if (!blocks.empty())
+        checkNothingIsFrozen(contextRef);
+    for (size_t i = 0; i < blocks.size(); i++) {
+        kernels.push_back(contextRef.getPlatform().createKernel(TimewarpStateKernel::Name(), contextRef));
+        auto& kernel = kernels.back().getAs<TimewarpStateKernel>();
+        kernel.initialize(system, atoms[i]);
+        chooseDevice(contextRef, kernel, *blocks[i]->model);
+    }
     context = &contextRef;
     owner = &contextRef.getOwner();
-    moved = newMoved;
-    kernel = newKernel;
-    systemSha256 = digestOfSystem(system);
     replicas = make_unique<ReplicaNumbers>();
-    int seed = (randomNumberSeed == 0 ? osrngseed() : randomNumberSeed);
-    chain = make_unique<ProposalChain>(*model, kernel, seed, findSurroundings(contextRef));
-    chain->setSeed(seed, randomNumberSeed != 0);
-    chain->setLagWeights(lagWeights);
-    chain->setSurrogate(surrogate.get());
-}
-
-ChainSurroundings TimewarpMCMCIntegrator::findSurroundings(ContextImpl& contextRef) {
-    ChainSurroundings surroundings;
+    uint16_t number = 0;
     for (Integrator* integrator : integratorsOf(contextRef)) {
         if (integrator == this)
             break;
-        surroundings.number += (dynamic_cast<TimewarpMCMCIntegrator*>(integrator) != NULL);
+        number += (dynamic_cast<TimewarpMCMCIntegrator*>(integrator) != NULL);
     }
-    surroundings.particles = moved;
-    surroundings.images = PeriodicImages(contextRef, moved);
-    surroundings.centerOfMass = CenterOfMass(contextRef, moved);
-    surroundings.keptByOthers = [this](ContextImpl& context, const vector<Vec3>& positions,
-                                       const DeviceLoan& loan) {
-        return keptByOthers(context, positions, loan);
+    int seed = (randomNumberSeed == 0 ? osrngseed() : randomNumberSeed);
+    chain = make_unique<Chain>(number, digestOfSystem(system));
+    chain->setSeed(seed, randomNumberSeed != 0);
+    if (dynamicsSteps > 0)
+        chain->setDynamics(make_unique<LocalDynamics>(contextRef, seed));
+    for (size_t i = 0; i < blocks.size(); i++) {
+        blocks[i]->kernel = kernels[i];
+        makeBlock(contextRef, atoms[i], metrics[i], *blocks[i], i);
+    }
+    if (hasModel)
+        blocks[0]->flow->setLagWeights(lagWeights);
+}
+
+bool TimewarpMCMCIntegrator::screens(ContextImpl& contextRef, const Block& of) const {
+    return screening && hasOthers(contextRef.getSystem(), of.moved);
+}
+
+shared_ptr<BatchEnergy> TimewarpMCMCIntegrator::makeScreening(ContextImpl& contextRef,
+                                                              const BlockAtoms& atoms, Block& of) {
+    if (terms == nullptr) {
+        terms = make_shared<SystemTerms>(contextRef.getSystem(), getIntegrationForceGroups());
+        systemState = make_shared<SharedSystemState>();
+    }
+    auto energy = make_unique<LocalEnergy>(terms, atoms.particles, atoms.moved);
+    auto& kernel = of.kernel.getAs<TimewarpStateKernel>();
+    DeviceLoan loan(kernel, contextRef);
+    energy->useDevice(loan, kernel.getModelDevice());
+    return make_shared<LocalScreening>(std::move(energy), systemState);
+}
+
+void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms& atoms,
+                                       const ConstraintMetric& metric, Block& of, int index) {
+    of.allParticles = atoms.particles;
+    of.moved.clear();
+    for (int atom : atoms.moved)
+        of.moved.push_back(atoms.particles[atom]);
+    BlockSurroundings surroundings;
+    surroundings.number = index;
+    surroundings.particles = atoms.particles;
+    surroundings.moved = of.moved;
+    surroundings.images = PeriodicImages(contextRef, atoms.particles);
+    surroundings.movedAtoms = atoms.moved;
+    surroundings.metric = metric;
+    surroundings.keptStretches = findKeptStretches(metric, of.model->getMetadata(), atoms.particles);
+    surroundings.velocities =
+            BlockVelocities(contextRef, atoms.particles, atoms.redrawn, !metric.getBonds().empty());
+    Block* current = &of;
+    surroundings.keptByOthers = [this, current](ContextImpl& context, const vector<Vec3>& positions,
+                                                const DeviceLoan& loan) {
+        return keptByOthers(context, positions, loan, *current);
     };
-    return surroundings;
+    if (atoms.moved.size() < atoms.particles.size())
+        surroundings.keptByOthers = [](ContextImpl&, const vector<Vec3>&, const DeviceLoan&) {
+            // Its place is that of its context, which it is not to move.
+
+            return KeptMotions{false, false};
+        };
+    auto flow = make_unique<FlowMove>(of.model, of.kernel, surroundings);
+    of.flow = flow.get();
+    unique_ptr<Move> move;
+    shared_ptr<BatchEnergy> first = surrogate;
+    if (first == nullptr && screens(contextRef, of))
+        first = makeScreening(contextRef, atoms, of);
+    if (first == nullptr)
+        move = std::move(flow);
+    else
+        move = make_unique<DelayedAcceptance>(std::move(flow), first);
+    chain->addMove(std::move(move), of.weight);
 }
 
 KeptMotions TimewarpMCMCIntegrator::keptByOthers(ContextImpl& contextRef, const vector<Vec3>& positions,
-                                                 const DeviceLoan& loan) const {
+                                                 const DeviceLoan& loan, const Block& of) const {
     // Dynamics turn and move all that has mass.
 
     KeptMotions kept;
     for (Integrator* integrator : integratorsOf(contextRef)) {
         auto* other = dynamic_cast<TimewarpMCMCIntegrator*>(integrator);
-        if (other == NULL)
+        if (other == NULL || other->dynamicsSteps > 0)
             kept.join({false, false});
-        else if (other != this)
-            kept.join(other->keptBy(positions, loan, moved));
+        else
+            kept.join(other->keptBy(positions, loan, of));
     }
     return kept;
 }
 
 KeptMotions TimewarpMCMCIntegrator::keptBy(const vector<Vec3>& positions, const DeviceLoan& loan,
-                                           const vector<int>& of) const {
-    set<int> theirs(of.begin(), of.end());
-    if (none_of(moved.begin(), moved.end(), [&](int particle) { return theirs.count(particle) > 0; }))
-        return KeptMotions();
-    vector<Vec3> ofMoved;
-    for (int particle : moved)
-        ofMoved.push_back(positions[particle]);
-    return model->findKeptMotions(loan, ofMoved, lagWeights);
+                                           const Block& of) const {
+    set<int> theirs(of.moved.begin(), of.moved.end());
+    KeptMotions kept;
+    for (auto& own : blocks) {
+        if (own.get() == &of || own->flow == nullptr ||
+            none_of(own->moved.begin(), own->moved.end(),
+                    [&](int particle) { return theirs.count(particle) > 0; }))
+            continue;
+        vector<Vec3> ofBlock;
+        for (int particle : own->allParticles)
+            ofBlock.push_back(positions[particle]);
+        kept.join(own->model->findKeptMotions(loan, ofBlock, own->flow->getLagWeights()));
+    }
+    return kept;
 }
 
-void TimewarpMCMCIntegrator::chooseDevice(ContextImpl& contextRef, TimewarpStateKernel& kernel) {
+void TimewarpMCMCIntegrator::chooseDevice(ContextImpl& contextRef, TimewarpStateKernel& kernel,
+                                          ProposalModel& model) {
     DeviceLoan loan(kernel, contextRef);
     int device = kernel.getModelDevice();
-    model->useDevice(loan, device);
+    model.useDevice(loan, device);
     if (surrogate != nullptr)
         surrogate->useDevice(loan, device);
     if (!useCudaGraphs) {
-        model->setGraphRecorder(loan, nullptr);
+        model.setGraphRecorder(loan, nullptr);
         return;
     }
-    if (model->getDevice() == "cpu")
+    if (model.getDevice() == "cpu")
         throw OpenMMException(
                 string("Timewarp: setUseCudaGraphs(True) needs a model that runs on a CUDA device, but here "
                        "it runs on the CPU, because ") +
@@ -367,29 +764,39 @@ void TimewarpMCMCIntegrator::chooseDevice(ContextImpl& contextRef, TimewarpState
                             : "the installed torch is a build without CUDA, or finds no device; install a "
                               "CUDA build of torch") +
                 ", or call setUseCudaGraphs(False)");
-    model->setGraphRecorder(loan, kernel.createGraphRecorder());
+    model.setGraphRecorder(loan, kernel.createGraphRecorder());
 }
 
 void TimewarpMCMCIntegrator::cleanup() {
-    if (model->usesGraphs()) {
-        DeviceLoan loan(kernel.getAs<TimewarpStateKernel>(), *context);
-        model->setGraphRecorder(loan, nullptr);
+    for (auto& of : blocks) {
+        if (of->flow == nullptr)
+            continue;
+        if (of->model->usesGraphs()) {
+            DeviceLoan loan(of->kernel.getAs<TimewarpStateKernel>(), *context);
+            of->model->setGraphRecorder(loan, nullptr);
+        }
+        of->counters = of->flow->getCounters();
+        of->flow = nullptr;
     }
-    numProposed = getNumProposed();
-    numAccepted = getNumAccepted();
-    numNonFinite = getNumNonFinite();
-    surrogateAcceptanceRate = getSurrogateAcceptanceRate();
     chain.reset();
-    kernel = Kernel();
+    terms.reset();
+    systemState.reset();
+    for (auto& of : blocks)
+        of->kernel = Kernel();
 }
 
 vector<string> TimewarpMCMCIntegrator::getKernelNames() {
-    return {TimewarpStateKernel::Name()};
+    vector<string> names = {TimewarpStateKernel::Name()};
+    if (dynamicsSteps > 0)
+        names.push_back(IntegrateLangevinMiddleStepKernel::Name());
+    return names;
 }
 
 double TimewarpMCMCIntegrator::computeKineticEnergy() {
     requireChain();
-    return chain->computeKineticEnergy(*context);
+    if (dynamicsSteps > 0)
+        return chain->getDynamics().computeKineticEnergy(*context);
+    return blocks[0]->kernel.getAs<TimewarpStateKernel>().computeKineticEnergy(*context);
 }
 
 bool TimewarpMCMCIntegrator::kineticEnergyRequiresForce() const {
@@ -398,10 +805,19 @@ bool TimewarpMCMCIntegrator::kineticEnergyRequiresForce() const {
 
 void TimewarpMCMCIntegrator::step(int steps) {
     requireChain();
+    for (auto& of : blocks)
+        of->flow->setBatchSize(batchSize);
+    for (int i = 0; i < chain->getNumMoves(); i++)
+        if (auto* delayed = dynamic_cast<DelayedAcceptance*>(&chain->getMove(i)))
+            delayed->setSubchainLength(subchainLength);
     try {
         chain->run(*context,
-                   {temperature, batchSize, getIntegrationForceGroups(), getStepSize(), interruptionCheck,
-                    subchainLength},
+                   {temperature,
+                    getIntegrationForceGroups(),
+                    getStepSize(),
+                    interruptionCheck,
+                    proposalsPerStep,
+                    {dynamicsSteps, dynamicsStepSize, dynamicsFriction}},
                    steps);
     }
     catch (const ModelInterrupted&) {
@@ -422,31 +838,23 @@ void TimewarpMCMCIntegrator::setInterruptionCheck(bool (*check)()) {
     setModelInterruptionCheck(check);
 }
 
-ChainIdentity TimewarpMCMCIntegrator::getIdentity() const {
-    return {modelPath,    getModelSha256(), sha256(moved.data(), moved.size() * sizeof(int)),
-            systemSha256, moved.size(),     getLagTimes().size()};
-}
-
-void TimewarpMCMCIntegrator::setChainState(const ChainState& state) {
-    chain->setState(*context, state);
-    lagWeights = state.lagWeights;
-}
-
 void TimewarpMCMCIntegrator::createCheckpoint(ostream& stream) const {
     requireChain();
-    writeCheckpoint(stream, chain->getState(*context), getIdentity());
+    writeCheckpoint(stream, chain->save(*context));
 }
 
 void TimewarpMCMCIntegrator::loadCheckpoint(istream& stream) {
     requireChain();
-    ChainState state = readCheckpoint(stream, getIdentity());
-    setChainState(state);
-    randomNumberSeed = (state.counters.seedIsSet ? state.counters.seed : 0);
+    Record record = readCheckpoint(stream);
+    Chain::RandomPlace place = chain->check(record);
+    chain->resume(*context, record, place);
+    takeLagWeights();
+    randomNumberSeed = (place.seedIsSet ? place.seed : 0);
 }
 
 void TimewarpMCMCIntegrator::serializeParameters(SerializationNode& node) const {
     requireChain();
-    writeNode(node, chain->getState(*context), getIdentity());
+    writeNode(node, chain->save(*context));
 }
 
 void TimewarpMCMCIntegrator::deserializeParameters(const SerializationNode& node) {
@@ -454,17 +862,20 @@ void TimewarpMCMCIntegrator::deserializeParameters(const SerializationNode& node
 
     // A State that was saved with another integrator has parameters of that one, or none.
 
-    if (!node.hasProperty("modelSha256"))
+    if (!nodeHasRecord(node))
         return;
-    ChainState state = readNode(node, getIdentity());
-    ChainCounters& counters = state.counters;
-    const int64_t seed = counters.seed, replica = counters.replica;
+    Record record = readNode(node);
+    Chain::RandomPlace place = chain->check(record);
     if (randomNumberSeed != 0) {
-        counters.seed = randomNumberSeed;
-        counters.seedIsSet = 1;
+        place.seed = randomNumberSeed;
+        place.seedIsSet = 1;
     }
-    counters.replica = replicas->choose(counters.seed, replica, counters.iteration);
-    if (counters.seed != seed || counters.replica != replica)
-        state.discardPrefetched();
-    setChainState(state);
+    place.replica = replicas->choose(place.seed, place.replica, place.trial);
+    chain->resume(*context, record, place);
+    takeLagWeights();
+}
+
+void TimewarpMCMCIntegrator::takeLagWeights() {
+    if (hasModel)
+        lagWeights = blocks[0]->flow->getLagWeights();
 }

@@ -17,7 +17,7 @@ from .. import __version__
 from .._libraries import load_plugin
 from ..contract import METADATA_FILE, ContractError, ModelMetadata
 from ..files import naming
-from .check import METHODS, check_contract, check_jacobian, check_methods
+from .check import check_contract, check_jacobian, check_methods, methods_of
 from .loading import load_module
 
 
@@ -66,20 +66,22 @@ def export_model(
     metadata = dataclasses.replace(
         metadata, package_version=metadata.package_version or __version__
     )
-    check_methods(flow)
+    check_methods(flow, metadata)
     flow = copy.deepcopy(flow).cpu().float().eval()
     check_jacobian(flow, metadata)
-    _write(_freeze(flow), metadata, path, trust)
+    _write(_freeze(flow, metadata), metadata, path, trust)
     return path
 
 
-def _freeze(flow: nn.Module) -> torch.jit.ScriptModule:
+def _freeze(flow: nn.Module, metadata: ModelMetadata) -> torch.jit.ScriptModule:
     try:
         scripted = torch.jit.script(flow)
     except Exception as error:  # TorchScript raises many kinds
         raise ContractError(f"the flow cannot be compiled by torch.jit.script: {error}") from error
-    check_methods(scripted)
-    frozen: torch.jit.ScriptModule = torch.jit.freeze(scripted, preserved_attrs=list(METHODS))
+    check_methods(scripted, metadata)
+    frozen: torch.jit.ScriptModule = torch.jit.freeze(
+        scripted, preserved_attrs=list(methods_of(metadata))
+    )
     return frozen
 
 

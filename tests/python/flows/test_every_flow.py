@@ -17,7 +17,7 @@ from training_data import short_run, write_data_folder
 
 from timewarp_openmm.contract import ModelMetadata
 from timewarp_openmm.flows import FLOWS, Flow, FlowConfig, build_flow, export_model
-from timewarp_openmm.flows.check import check_contract, density_by_jacobian
+from timewarp_openmm.flows.check import Calls, check_contract, density_by_jacobian
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.flows.registry import flow_class
 from timewarp_openmm.training.config import parse_config
@@ -174,7 +174,7 @@ def test_density_is_that_of_the_jacobian(name: str) -> None:
     case = make_case(name, batch=2)
     with torch.no_grad():
         for noise, lag in zip(case.noise, case.lag, strict=True):
-            log_q, expected = density_by_jacobian(case.flow, case.x, noise, float(lag))
+            log_q, expected = density_by_jacobian(Calls(case.flow), case.x, noise, float(lag))
             torch.testing.assert_close(log_q, expected, atol=1e-5, rtol=0)
 
 

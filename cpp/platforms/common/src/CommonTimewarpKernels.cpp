@@ -7,6 +7,7 @@
 #include "openmm/common/NonbondedUtilities.h"
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 using namespace TimewarpPlugin;
 using namespace OpenMM;
@@ -20,19 +21,19 @@ static bool areEqual(const mm_int4& a, const mm_int4& b) {
     return a.x == b.x && a.y == b.y && a.z == b.z;
 }
 
-void CommonTimewarpStateKernel::initialize(const System& system, const vector<int>& newParticles) {
+void CommonTimewarpStateKernel::initialize(const System& system, const BlockAtoms& atoms) {
     cc.initializeContexts();
     ContextSelector selector(cc);
-    particles = newParticles;
+    particles = atoms.particles;
     numModelAtoms = particles.size();
     mixedIsDouble = cc.getUseDoublePrecision() || cc.getUseMixedPrecision();
-    vector<int> places(system.getNumParticles(), -1);
-    for (int i = 0; i < numModelAtoms; i++) {
-        places[particles[i]] = i;
-        masses.push_back(system.getParticleMass(particles[i]));
-    }
-    modelAtom.initialize<int>(cc, places.size(), "timewarpModelAtom");
-    modelAtom.upload(places);
+    vector<int> all(numModelAtoms);
+    iota(all.begin(), all.end(), 0);
+    for (int particle : particles)
+        masses.push_back(system.getParticleMass(particle));
+    initializePlaces(modelAtom, system.getNumParticles(), all, "timewarpModelAtom");
+    initializePlaces(movedAtom, system.getNumParticles(), atoms.moved, "timewarpMovedAtom");
+    initializePlaces(redrawnAtom, system.getNumParticles(), atoms.redrawn, "timewarpRedrawnAtom");
     initializeMixed(positions, 3 * numModelAtoms, "timewarpPositions");
     initializeMixed(proposals, 3 * numModelAtoms, "timewarpProposals");
     initializeMixed(displacements, 3 * numModelAtoms, "timewarpDisplacements");
@@ -50,6 +51,15 @@ void CommonTimewarpStateKernel::initialize(const System& system, const vector<in
     createKernels();
 }
 
+void CommonTimewarpStateKernel::initializePlaces(ComputeArray& array, int numParticles,
+                                                 const vector<int>& atoms, const char* name) {
+    vector<int> places(numParticles, -1);
+    for (int atom : atoms)
+        places[particles[atom]] = atom;
+    array.initialize<int>(cc, numParticles, name);
+    array.upload(places);
+}
+
 void CommonTimewarpStateKernel::initializeMixed(ComputeArray& array, int size, const char* name) {
     array.initialize(cc, size, mixedIsDouble ? sizeof(double) : sizeof(float), name);
 }
@@ -65,26 +75,26 @@ void CommonTimewarpStateKernel::createKernels() {
     int afterSaved = first + (cc.getUseMixedPrecision() ? 2 : 1);
 
     gatherKernel = program->createKernel("gatherPositions");
-    addStateArgs(gatherKernel, false);
+    addStateArgs(gatherKernel, modelAtom, false);
     gatherKernel->addArg(positions);
 
     saveKernel = program->createKernel("savePositions");
-    addStateArgs(saveKernel, true);
+    addStateArgs(saveKernel, modelAtom, true);
 
     restoreKernel = program->createKernel("restorePositions");
-    addStateArgs(restoreKernel, true);
+    addStateArgs(restoreKernel, modelAtom, true);
     restoreKernel->addArg(displacements);
     restoreKernel->addArg(0);
     restoreDisplaced = afterSaved + 1;
 
     compareKernel = program->createKernel("comparePositions");
-    addStateArgs(compareKernel, true);
+    addStateArgs(compareKernel, modelAtom, true);
     compareKernel->addArg(mismatch);
     compareKernel->addArg(0);
     compareToken = afterSaved + 1;
 
     applyKernel = program->createKernel("applyProposal");
-    addStateArgs(applyKernel, false);
+    addStateArgs(applyKernel, movedAtom, false);
     applyKernel->addArg(proposals);
     applyKernel->addArg(displacements);
     applyKernel->addArg(0);
@@ -96,7 +106,7 @@ void CommonTimewarpStateKernel::createKernels() {
     velocityKernel = program->createKernel("setVelocities");
     velocityKernel->addArg(cc.getVelm());
     velocityKernel->addArg(cc.getAtomIndexArray());
-    velocityKernel->addArg(modelAtom);
+    velocityKernel->addArg(redrawnAtom);
     velocityKernel->addArg(velocities);
     velocityKernel->addArg(scales);
 }
@@ -141,12 +151,12 @@ void CommonTimewarpStateKernel::useModelMemory(ComputeKernel kernel, int index, 
     kernel->setArg(index, array);
 }
 
-void CommonTimewarpStateKernel::addStateArgs(ComputeKernel kernel, bool withSaved) {
+void CommonTimewarpStateKernel::addStateArgs(ComputeKernel kernel, ComputeArray& places, bool withSaved) {
     kernel->addArg(cc.getPosq());
     if (cc.getUseMixedPrecision())
         kernel->addArg(cc.getPosqCorrection());
     kernel->addArg(cc.getAtomIndexArray());
-    kernel->addArg(modelAtom);
+    kernel->addArg(places);
     if (withSaved) {
         if (cc.getUseMixedPrecision())
             kernel->addArg(savedCorrection);

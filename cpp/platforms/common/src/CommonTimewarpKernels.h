@@ -21,7 +21,7 @@ public:
                               OpenMM::ComputeContext& cc)
             : TimewarpStateKernel(name, platform), cc(cc) {
     }
-    void initialize(const OpenMM::System& system, const std::vector<int>& particles) override;
+    void initialize(const OpenMM::System& system, const BlockAtoms& atoms) override;
     void getPositions(OpenMM::ContextImpl& context, std::vector<OpenMM::Vec3>& positions) override;
     void savePositions(OpenMM::ContextImpl& context) override;
     void restorePositions(OpenMM::ContextImpl& context) override;
@@ -52,7 +52,9 @@ private:
     void reserveProposals(int size);
     void uploadImages();
     void findDisplacements(const std::vector<OpenMM::mm_int4>& cells);
-    void addStateArgs(OpenMM::ComputeKernel kernel, bool saved);
+    void addStateArgs(OpenMM::ComputeKernel kernel, OpenMM::ComputeArray& places, bool saved);
+    void initializePlaces(OpenMM::ComputeArray& array, int numParticles, const std::vector<int>& atoms,
+                          const char* name);
     void initializeMixed(OpenMM::ComputeArray& array, int size, const char* name);
     void uploadMixed(OpenMM::ComputeArray& array, const double* values, int count);
     int useDisplacements(const std::vector<OpenMM::mm_int4>& cells);
@@ -68,8 +70,11 @@ private:
     int token = 0;
     double scalesKT = 0;
 
-    OpenMM::ComputeArray modelAtom, positions, saved, savedCorrection, mismatch, proposals, displacements,
-            velocities, scales;
+    /** The place of each particle among the model's atoms, or -1: of all of these, of those that are moved,
+     * and of those that get new velocities. */
+    OpenMM::ComputeArray modelAtom, movedAtom, redrawnAtom;
+    OpenMM::ComputeArray positions, saved, savedCorrection, mismatch, proposals, displacements, velocities,
+            scales;
     // What a model on the host is to get, and what images the atoms are stored in.
     OpenMM::ComputeArray modelState, modelVelocities, modelNoise, images;
     OpenMM::ComputeKernel gatherKernel, saveKernel, restoreKernel, compareKernel, applyKernel, velocityKernel;

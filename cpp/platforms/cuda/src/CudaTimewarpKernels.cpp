@@ -49,8 +49,8 @@ PrimaryContext::Selector::~Selector() {
     cuCtxPopCurrent(&unused);
 }
 
-void CudaTimewarpStateKernel::initialize(const System& system, const vector<int>& particles) {
-    CommonTimewarpStateKernel::initialize(system, particles);
+void CudaTimewarpStateKernel::initialize(const System& system, const BlockAtoms& atoms) {
+    CommonTimewarpStateKernel::initialize(system, atoms);
     ContextSelector selector(cu);
     openmmIsDone = make_unique<CudaTimewarpEvent>();
     primary = make_unique<PrimaryContext>(cu.getDevice());

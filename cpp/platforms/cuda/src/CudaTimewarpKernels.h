@@ -69,7 +69,7 @@ public:
                             OpenMM::CudaContext& cu)
             : CommonTimewarpStateKernel(name, platform, cu), cu(cu) {
     }
-    void initialize(const OpenMM::System& system, const std::vector<int>& particles) override;
+    void initialize(const OpenMM::System& system, const BlockAtoms& atoms) override;
     int getModelDevice() const override;
     std::unique_ptr<TimewarpGraphRecorder> createGraphRecorder() const override;
     void lendDevice(OpenMM::ContextImpl& context) override;

@@ -19,8 +19,9 @@ static vector<Vec3>& extractVelocities(ContextImpl& context) {
     return *platformData(context).velocities;
 }
 
-void ReferenceTimewarpStateKernel::initialize(const System& system, const vector<int>& newParticles) {
-    particles = newParticles;
+void ReferenceTimewarpStateKernel::initialize(const System& system, const BlockAtoms& newAtoms) {
+    atoms = newAtoms;
+    particles = atoms.particles;
     masses.resize(system.getNumParticles());
     for (int i = 0; i < system.getNumParticles(); i++)
         masses[i] = system.getParticleMass(i);
@@ -62,7 +63,7 @@ void ReferenceTimewarpStateKernel::setProposals(ContextImpl& context, const vect
 
 void ReferenceTimewarpStateKernel::applyProposal(ContextImpl& context, int proposal) {
     vector<Vec3>& all = extractPositions(context);
-    for (size_t i = 0; i < particles.size(); i++)
+    for (int i : atoms.moved)
         all[particles[i]] = proposals[proposal * particles.size() + i];
 }
 
@@ -71,7 +72,7 @@ void ReferenceTimewarpStateKernel::reorderAtoms(ContextImpl& context) {
 
 void ReferenceTimewarpStateKernel::setVelocities(ContextImpl& context, const float* velocities, double kT) {
     vector<Vec3>& all = extractVelocities(context);
-    for (size_t i = 0; i < particles.size(); i++) {
+    for (int i : atoms.redrawn) {
         double scale = sqrt(kT / masses[particles[i]]);
         all[particles[i]] = Vec3(velocities[3 * i], velocities[3 * i + 1], velocities[3 * i + 2]) * scale;
     }

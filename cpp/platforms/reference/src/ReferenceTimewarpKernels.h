@@ -15,7 +15,7 @@ public:
     ReferenceTimewarpStateKernel(const std::string& name, const OpenMM::Platform& platform)
             : TimewarpStateKernel(name, platform) {
     }
-    void initialize(const OpenMM::System& system, const std::vector<int>& particles) override;
+    void initialize(const OpenMM::System& system, const BlockAtoms& atoms) override;
     void getPositions(OpenMM::ContextImpl& context, std::vector<OpenMM::Vec3>& positions) override;
     void savePositions(OpenMM::ContextImpl& context) override;
     void restorePositions(OpenMM::ContextImpl& context) override;
@@ -28,6 +28,7 @@ public:
     double computeKineticEnergy(OpenMM::ContextImpl& context) override;
 
 private:
+    BlockAtoms atoms;
     std::vector<int> particles;
     std::vector<double> masses;
     std::vector<OpenMM::Vec3> saved, proposals;

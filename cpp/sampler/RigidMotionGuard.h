@@ -1,5 +1,5 @@
-#ifndef TIMEWARP_RIGID_MOTION_H_
-#define TIMEWARP_RIGID_MOTION_H_
+#ifndef TIMEWARP_RIGID_MOTION_GUARD_H_
+#define TIMEWARP_RIGID_MOTION_GUARD_H_
 
 #include "KeptMotions.h"
 #include "internal/windowsExportTimewarp.h"
@@ -20,7 +20,7 @@ namespace TimewarpPlugin {
  * state that is new, and after other changes of positions or energy that the chain has not made itself: after
  * the 1st, 2nd, 4th, 8th and so on, so that a script which makes one at every step does not pay for it.
  */
-class EXPORT_TIMEWARP RigidMotion {
+class EXPORT_TIMEWARP RigidMotionGuard {
 public:
     /**
      * Get by how much the energy must change to count (kJ/mol): by more than 1e-3 kT and its own rounding.
@@ -77,4 +77,4 @@ private:
 
 } // namespace TimewarpPlugin
 
-#endif /*TIMEWARP_RIGID_MOTION_H_*/
+#endif /*TIMEWARP_RIGID_MOTION_GUARD_H_*/

@@ -1,4 +1,4 @@
-#include "RigidMotion.h"
+#include "RigidMotionGuard.h"
 #include "openmm/OpenMMException.h"
 #include <algorithm>
 #include <cmath>
@@ -16,8 +16,8 @@ static const double ENERGY_ROUNDING = 1e-6;
 // stored.
 static const double POSITION_ROUNDING = 5e-7;
 
-double RigidMotion::threshold(double energy, double kT, const vector<Vec3>& positions,
-                              const vector<Vec3>& forces) {
+double RigidMotionGuard::threshold(double energy, double kT, const vector<Vec3>& positions,
+                                   const vector<Vec3>& forces) {
     double farthest = 1, square = 0;
     for (size_t i = 0; i < positions.size(); i++) {
         farthest = max(farthest, sqrt(positions[i].dot(positions[i])));
@@ -26,11 +26,11 @@ double RigidMotion::threshold(double energy, double kT, const vector<Vec3>& posi
     return SHARE_OF_KT * kT + ENERGY_ROUNDING * fabs(energy) + POSITION_ROUNDING * farthest * sqrt(square);
 }
 
-void RigidMotion::reset() {
-    *this = RigidMotion();
+void RigidMotionGuard::reset() {
+    *this = RigidMotionGuard();
 }
 
-bool RigidMotion::mustCompare(uint64_t thermodynamicState, bool changed) {
+bool RigidMotionGuard::mustCompare(uint64_t thermodynamicState, bool changed) {
     if (known && !kept.any())
         return false;
     bool isNew = (seen.count(thermodynamicState) == 0);
@@ -46,7 +46,7 @@ bool RigidMotion::mustCompare(uint64_t thermodynamicState, bool changed) {
     return !passed;
 }
 
-void RigidMotion::setKept(const KeptMotions& motions) {
+void RigidMotionGuard::setKept(const KeptMotions& motions) {
     kept = motions;
     known = true;
 }
@@ -58,7 +58,7 @@ static Vec3 turned(const Vec3& v, const Vec3& axis, double angle) {
     return v * cos(angle) + axis.cross(v) * sin(angle) + axis * (axis.dot(v) * (1 - cos(angle)));
 }
 
-vector<vector<Vec3>> RigidMotion::movedCopies(const vector<Vec3>& positions) const {
+vector<vector<Vec3>> RigidMotionGuard::movedCopies(const vector<Vec3>& positions) const {
     Vec3 center;
     for (const Vec3& p : positions)
         center += p;
@@ -78,7 +78,7 @@ vector<vector<Vec3>> RigidMotion::movedCopies(const vector<Vec3>& positions) con
     return copies;
 }
 
-void RigidMotion::refuse(double change) const {
+void RigidMotionGuard::refuse(double change) const {
     stringstream message;
     message << "Timewarp: the energy depends on where the molecule lies (it changes by " << change
             << " kJ/mol when the molecule is " << (kept.orientation ? "moved or turned" : "moved")

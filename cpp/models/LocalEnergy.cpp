@@ -1,0 +1,145 @@
+#include "LocalEnergy.h"
+#include "BatchPositions.h"
+#include "BondedTerms.h"
+#include "PairTerms.h"
+#include "Sha256.h"
+#include "openmm/OpenMMException.h"
+#include <limits>
+
+using namespace TimewarpPlugin;
+using namespace OpenMM;
+using namespace std;
+using torch::Tensor;
+
+/**
+ * The terms of a block, on the device.
+ */
+class LocalEnergy::Implementation {
+public:
+    Implementation(shared_ptr<const SystemTerms> terms, const vector<int>& particles,
+                   const vector<int>& moved)
+            : terms(terms), moved(moved.begin(), moved.end()), device(torch::kCPU) {
+        for (int atom : moved)
+            block.moved.push_back(particles.at(atom));
+        for (int particle : block.moved) {
+            if (terms->isVirtualSite(particle))
+                throw OpenMMException("Timewarp: particle " + to_string(particle) +
+                                      " is a virtual site, which no model can move");
+            block.places.insert({particle, (int)block.places.size()});
+        }
+        block.following = terms->getSitesOf(set<int>(block.moved.begin(), block.moved.end()));
+        for (const BondedForm& form : terms->getBonded()) {
+            BondedTerms part(form, block);
+            if (!part.isEmpty())
+                bonded.push_back(part);
+        }
+        for (const PairForm& form : terms->getPairs())
+            pairs.emplace_back(form, block);
+    }
+    void setState(shared_ptr<const SystemState> newState) {
+        state = newState;
+        vector<Vec3> positions;
+        for (int particle : block.fixed)
+            positions.push_back(state->positions.at(particle));
+        fixed = positionsTensor(positions, torch::kFloat64).to(device);
+        for (BondedTerms& part : bonded)
+            part.setState(*state, device);
+        for (PairTerms& part : pairs)
+            part.setState(state, device);
+    }
+    /**
+     * @param positions   of the model's atoms, [B, N, 3] (nm)
+     * @return energies, [B] (kJ/mol)
+     */
+    Tensor energies(const Tensor& positions) const {
+        if (!state)
+            throw OpenMMException("Timewarp: a local energy was asked for before its surroundings were set");
+        Tensor x = positions.index_select(1, torch::tensor(moved, torch::kInt64).to(device));
+        Tensor isFinite = torch::isfinite(x).flatten(1).all(1);
+        Tensor rows = isFinite.nonzero().squeeze(1);
+        Tensor results = torch::full({x.size(0)}, numeric_limits<double>::quiet_NaN(), x.options());
+        if (rows.numel() > 0)
+            results.index_copy_(0, rows, finiteEnergies(x.index_select(0, rows)));
+        return results;
+    }
+
+    shared_ptr<const SystemTerms> terms;
+    BlockParticles block;
+    vector<int64_t> moved;
+    torch::Device device;
+    shared_ptr<const SystemState> state;
+
+private:
+    Tensor finiteEnergies(const Tensor& x) const {
+        Tensor sum = torch::zeros({x.size(0)}, x.options());
+        if (!bonded.empty()) {
+            Tensor all = torch::cat({x, fixed.expand({x.size(0), -1, 3})}, 1);
+            for (const BondedTerms& part : bonded)
+                sum = sum + part.energies(all);
+        }
+        for (bool periodic : {false, true}) {
+            unique_ptr<MovedRegion> region;
+            for (const PairTerms& part : pairs)
+                if (part.isPeriodic() == periodic) {
+                    if (!region)
+                        region = make_unique<MovedRegion>(x, periodic ? &state->box : NULL);
+                    sum = sum + part.energies(*region);
+                }
+        }
+        return sum;
+    }
+
+    vector<BondedTerms> bonded;
+    vector<PairTerms> pairs;
+    /** Positions of the fixed particles, [fixed, 3] (nm). */
+    Tensor fixed;
+};
+
+LocalEnergy::LocalEnergy(shared_ptr<const SystemTerms> terms, const vector<int>& particles,
+                         const vector<int>& moved)
+        : implementation(make_unique<Implementation>(terms, particles, moved)) {
+}
+
+LocalEnergy::~LocalEnergy() {
+}
+
+void LocalEnergy::useDevice(const DeviceLoan& loan, int index) {
+    implementation->device = torchDevice(index);
+    if (implementation->state)
+        setState(loan, implementation->state);
+}
+
+void LocalEnergy::setState(const DeviceLoan&, shared_ptr<const SystemState> state) {
+    torch::InferenceMode inference;
+    OnDefaultStream stream(implementation->device);
+    implementation->setState(state);
+}
+
+void LocalEnergy::compute(const DeviceLoan&, const ProposalBatch& batch, int numAtoms, const Vec3& origin,
+                          vector<double>& energies) {
+    torch::InferenceMode inference;
+    torch::Device device = implementation->device;
+    OnDefaultStream stream(device);
+    copyDoubles(implementation->energies(batchPositions(batch, numAtoms, origin, device)), energies);
+}
+
+double LocalEnergy::compute(const DeviceLoan&, const vector<Vec3>& positions) {
+    torch::InferenceMode inference;
+    OnDefaultStream stream(implementation->device);
+    Tensor x = positionsTensor(positions, torch::kFloat64).unsqueeze(0).to(implementation->device);
+    return implementation->energies(x).item<double>();
+}
+
+string LocalEnergy::getDigest() const {
+    string text = implementation->terms->getDigest();
+    for (int particle : implementation->block.moved)
+        text.append(reinterpret_cast<const char*>(&particle), sizeof(particle));
+    return sha256(text);
+}
+
+vector<string> LocalEnergy::getLeftOut() const {
+    vector<string> leftOut = implementation->terms->getLeftOut();
+    if (!implementation->block.following.empty())
+        leftOut.push_back("terms with virtual sites that follow moved particles");
+    return leftOut;
+}

@@ -1,0 +1,84 @@
+#ifndef TIMEWARP_PAIR_TERMS_H_
+#define TIMEWARP_PAIR_TERMS_H_
+
+#include "BlockParticles.h"
+#include "SystemState.h"
+#include "SystemTerms.h"
+#include "TensorExpression.h"
+#include <utility>
+
+namespace TimewarpPlugin {
+
+/**
+ * Conformations of the moved particles, relative to a point near them.
+ */
+struct MovedRegion {
+    /** [B, M, 3] (nm) */
+    at::Tensor positions;
+    /** The point (nm). */
+    OpenMM::Vec3 center;
+    /** Bounds of the positions (nm). */
+    OpenMM::Vec3 low, high;
+    /**
+     * @param positions   [B, M, 3], all finite (nm)
+     * @param box         if there is one, each particle is put into the image that is nearest to the point
+     */
+    MovedRegion(const at::Tensor& positions, const std::array<OpenMM::Vec3, 3>* box);
+};
+
+/**
+ * The terms of one form between the moved particles of a block and all others, and among the moved ones.
+ * Within the cut-off each pair is counted once, whichever neighbours were listed.
+ */
+class PairTerms {
+public:
+    /**
+     * @param form   must outlive this
+     */
+    PairTerms(const PairForm& form, const BlockParticles& block);
+    /**
+     * Set where everything else is.
+     */
+    void setState(std::shared_ptr<const SystemState> state, at::Device device);
+    /**
+     * Compute the sum of the terms (kJ/mol).
+     *
+     * @param region   with the box if the form is periodic
+     * @return energies, [B]
+     */
+    at::Tensor energies(const MovedRegion& region) const;
+    bool isPeriodic() const {
+        return form->periodic;
+    }
+
+private:
+    struct Neighbors {
+        std::vector<int> particles;
+        /** Relative to the region's point, x, y and z of each (nm). */
+        std::vector<double> positions;
+    };
+    struct PairTable;
+    struct PairLayout;
+    Neighbors findNeighbors(const MovedRegion& region) const;
+    TensorExpression::Values parametersOf(const std::vector<int>& particles) const;
+    PairTable makeTable(const std::vector<int>& first, const std::vector<int>& second, bool isGrid) const;
+    at::Tensor evaluate(const PairLayout& layout, const PairTable& table, const at::Tensor& squares,
+                        const at::Tensor& columns) const;
+    at::Tensor rowEnergies(const PairTable& table, const at::Tensor& squares) const;
+    double weight(int first, int second) const;
+
+    const PairForm* form;
+    std::vector<int> moved;
+    std::set<int> notNeighbors;
+    /** Pairs that are excluded, of a moved particle and any other; both ways round if both are moved. */
+    std::set<std::pair<int, int>> excluded;
+    std::set<int> excludedAny;
+    std::shared_ptr<const SystemState> state;
+    at::Device device;
+    TensorExpression::Values globals;
+    TensorExpression::Functions functions;
+};
+
+} // namespace TimewarpPlugin
+
+#endif /*TIMEWARP_PAIR_TERMS_H_*/

@@ -1,0 +1,26 @@
+#ifndef TIMEWARP_SYSTEM_STATE_H_
+#define TIMEWARP_SYSTEM_STATE_H_
+
+#include "openmm/Vec3.h"
+#include <array>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace TimewarpPlugin {
+
+/**
+ * What the energy of a System depends on.  It is shared by all blocks, which look up what is near.
+ */
+struct SystemState {
+    /** Of all particles (nm). */
+    std::vector<OpenMM::Vec3> positions;
+    /** Periodic box vectors (nm), in reduced form. */
+    std::array<OpenMM::Vec3, 3> box;
+    /** Global parameters of the Context. */
+    std::map<std::string, double> parameters;
+};
+
+} // namespace TimewarpPlugin
+
+#endif /*TIMEWARP_SYSTEM_STATE_H_*/

@@ -1,0 +1,149 @@
+#include "DelayedAcceptance.h"
+#include "TimewarpKernels.h"
+#include "openmm/OpenMMException.h"
+#include <cmath>
+
+using namespace TimewarpPlugin;
+using namespace OpenMM;
+using namespace std;
+
+DelayedAcceptance::DelayedAcceptance(unique_ptr<FlowMove> newFlow, shared_ptr<BatchEnergy> energy)
+        : flow(std::move(newFlow)), energy(energy) {
+}
+
+void DelayedAcceptance::look(Target& target) {
+    flow->look(target);
+    lookAtSurroundings(target);
+    if (imagesAreChecked)
+        return;
+    DeviceLoan loan(flow->getPositions().getKernel(), target.getContext());
+    flow->getImages().check(loan, *energy, target.getContext(), flow->getPositions().get(), target.getKT());
+    imagesAreChecked = true;
+}
+
+void DelayedAcceptance::lookAtSurroundings(Target& target) {
+    if (!energy->feelsSurroundings() || surroundingsSeen == target.getRevision())
+        return;
+    DeviceLoan loan(flow->getPositions().getKernel(), target.getContext());
+    energy->lookAtSurroundings(loan, target);
+    surroundingsSeen = target.getRevision();
+    stateEnergy.forget();
+    batchNumber = -1;
+}
+
+double DelayedAcceptance::energyOfState(Target& target) {
+    const int64_t revision = flow->getState().revision;
+    if (!stateEnergy.isOf(revision)) {
+        DeviceLoan loan(flow->getPositions().getKernel(), target.getContext());
+        stateEnergy.set(energy->compute(loan, flow->getPositions().get()), revision);
+    }
+    if (!isfinite(stateEnergy.value))
+        throw OpenMMException(
+                "Timewarp: " + energy->describe() +
+                " of the current state is not finite, so no proposal could ever be accepted from it; "
+                "start from another conformation, or " +
+                energy->getRemedy());
+    return stateEnergy.value;
+}
+
+double DelayedAcceptance::energyOfProposal(Target& target, int64_t entry) {
+    const Prefetch& prefetch = flow->getPrefetch();
+    if (batchNumber != prefetch.getNumber()) {
+        DeviceLoan loan(flow->getPositions().getKernel(), target.getContext());
+        energy->compute(loan, prefetch.batch, flow->getPositions().get().size(), prefetch.origin, energies);
+        batchNumber = prefetch.getNumber();
+    }
+    return energies[entry];
+}
+
+void DelayedAcceptance::attempt(Target& target) {
+    if (flow->mustLook(target))
+        look(target);
+    flow->guardRigidMotion(target);
+    double start = energyOfState(target);
+    Subchain subchain{flow->getPlace(), start, start};
+    bool accepted;
+    try {
+        for (int i = 0; i < subchainLength; i++)
+            grow(target, subchain);
+        accepted = flow->isAway() && accepts(target, subchain);
+    }
+    catch (...) {
+        flow->comeBack(target, subchain.start);
+        throw;
+    }
+    if (accepted) {
+        stateEnergy.set(subchain.energy, flow->getState().revision);
+        surroundingsSeen = target.getRevision();
+    }
+    else if (flow->isAway()) {
+        // The rejected move began with the first auxiliary velocities, so they are what it returns to.
+
+        flow->comeBack(target, subchain.start);
+        flow->noteRejection(subchain.start);
+    }
+    flow->count(1, 0, 0);
+}
+
+void DelayedAcceptance::grow(Target& target, Subchain& subchain) {
+    int64_t entry = flow->next(target);
+    const Draws& draws = flow->getPrefetch().draws;
+    double newEnergy = energyOfProposal(target, entry);
+    bool possible = flow->isPossible(entry, newEnergy);
+    bool accepted = possible &&
+                    draws.logUniform[entry] < flow->logAcceptance(target, entry, newEnergy - subchain.energy);
+    flow->endIteration(entry, accepted);
+    subchain.secondLogUniform = draws.secondLogUniform[entry];
+    flow->count(0, accepted, possible && !accepted);
+    if (!accepted)
+        return;
+    subchain.energy = newEnergy;
+    flow->goTo(entry);
+}
+
+double DelayedAcceptance::logSecondAcceptance(double energyChange, double surrogateChange, double kT) const {
+    return -(energyChange - surrogateChange) / kT;
+}
+
+bool DelayedAcceptance::accepts(Target& target, const Subchain& subchain) {
+    flow->bringToContext(target);
+    double newEnergy = target.computeEnergy();
+    double logRatio = logSecondAcceptance(newEnergy - target.getEnergy(),
+                                          subchain.energy - subchain.startEnergy, target.getKT()) +
+                      flow->metricChange(target);
+    if (!isfinite(newEnergy) || !(subchain.secondLogUniform < logRatio))
+        return false;
+    flow->stay(target, newEnergy);
+    return true;
+}
+
+Record DelayedAcceptance::save(ContextImpl& context) const {
+    Record record("DelayedAcceptance");
+    record.parts.push_back(flow->save(context));
+    bool known = stateEnergy.isOf(flow->getState().revision) &&
+                 flow->getPositions().areTheContexts(context) && !energy->feelsSurroundings();
+    record.set("energyDigest", energy->getDigest());
+    record.set("stateEnergyIsKnown", static_cast<int64_t>(known));
+    record.set("stateEnergy", known ? stateEnergy.value : 0.0);
+    return record;
+}
+
+void DelayedAcceptance::check(const Record& record) const {
+    flow->check(record);
+}
+
+void DelayedAcceptance::resume(ContextImpl& context, const Record& record) {
+    flow->resume(context, record);
+    stateEnergy.forget();
+    batchNumber = surroundingsSeen = -1;
+    if (record.kind != "DelayedAcceptance")
+        return;
+    string digest;
+    int64_t known;
+    double value;
+    record.get("energyDigest", digest);
+    record.get("stateEnergyIsKnown", known);
+    record.get("stateEnergy", value);
+    if (known && digest == energy->getDigest() && flow->hasResumed())
+        stateEnergy.set(value, flow->getState().revision);
+}

@@ -1,0 +1,59 @@
+#include "Target.h"
+#include "openmm/OpenMMException.h"
+#include <cmath>
+#include <limits>
+#include <openmm/reference/SimTKOpenMMRealType.h>
+
+using namespace TimewarpPlugin;
+using namespace OpenMM;
+using namespace std;
+
+void Target::use(ContextImpl& newContext, double newTemperature, int newForceGroups) {
+    context = &newContext;
+    temperature = newTemperature;
+    kT = BOLTZ * temperature;
+    forceGroups = newForceGroups;
+    random.state = thermodynamicState(temperature, forceGroups, context->getParameters());
+}
+
+void Target::setRandomNumbers(int64_t seed, int64_t replica, uint16_t chain) {
+    random.seed = seed;
+    random.replica = replica;
+    random.chain = chain;
+}
+
+RandomKey Target::getRandomKey(uint16_t move) const {
+    RandomKeyParts parts = random;
+    parts.move = move;
+    return RandomKey(parts);
+}
+
+void Target::noteChange(bool byForces, bool byLoading) {
+    revisions.change();
+    change.number++;
+    change.byForces = byForces;
+    change.byLoading = byLoading;
+}
+
+void Target::lookAtEnergy() {
+    double before = energy.value;
+    energy.set(computeEnergy(), getRevision());
+    change.ofEnergy = (energy.value != before);
+
+    // Positive infinity is all right: any proposal of a finite energy is better.
+
+    if (isnan(energy.value) || energy.value == -numeric_limits<double>::infinity())
+        throw OpenMMException(
+                "Timewarp: the potential energy of the current state is NaN or minus infinity; set valid "
+                "positions, for example by minimizing the energy, before stepping");
+}
+
+double Target::computeEnergy(bool withForces) const {
+    context->computeVirtualSites();
+    return context->calcForcesAndEnergy(withForces, true, forceGroups);
+}
+
+void Target::accept(double newEnergy) {
+    revisions.change();
+    energy.set(newEnergy, getRevision());
+}
