@@ -118,7 +118,9 @@ def test_atoms_that_invert_do_so_on_the_circle(kind: str) -> None:
     assert (torch.cos(offset[0] + offset[1]) > 1 - 1e-9).all()
 
 
-@pytest.mark.parametrize("kind", ["methylamine", "aziridine", "pentafluorosulfanyl"])
+@pytest.mark.parametrize(
+    "kind", ["methylamine", "aziridine", "pentafluorosulfanyl", "methylcyclohexane"]
+)
 def test_saved_and_scripted_charts_do_the_same(kind: str) -> None:
     molecule, chart, x = fitted(kind)
     other = ShapeChart(molecule)
