@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "python"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "molecules"))
 
 from chemistry import KINDS
 from generic_force_field import simulate

@@ -1,4 +1,4 @@
-"""Many energies at once: how far each way goes, and what two-stage acceptance gains.
+"""Many energies at once: how far each way goes, and what delayed acceptance gains.
 
     python benchmarks/many_energies.py [--platform Reference] [--precision mixed] [--seconds 4]
         [--model alanine-dipeptide] [--force-field amber99sbildn.xml amber99_obc.xml] [--out F.md]
@@ -7,8 +7,9 @@
    System (of which OpenMM gives only the sum, so this is a bound and no way); of contexts on
    threads of their own; of the surrogate in torch.
 2. Chains without a surrogate and with one, for several subchain lengths, in turns: proposals per
-   second of stepping, acceptance in the two stages, effective samples of sin(phi) per second where
-   every step is recorded, p(0 < phi < 2.4). Errors are standard errors over the turns.
+   second of stepping, acceptance by the surrogate and by the System, effective samples of sin(phi)
+   per second where every step is recorded, p(0 < phi < 2.4). Errors are standard errors over the
+   turns.
 """
 
 from __future__ import annotations

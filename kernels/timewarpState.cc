@@ -125,9 +125,10 @@ KERNEL void comparePositions(GLOBAL const unsigned int* RESTRICT posq, WORDS_ARG
  */
 KERNEL void applyProposal(GLOBAL real4* RESTRICT posq, CORRECTION_ARG(posqCorrection)
         GLOBAL const int* RESTRICT atomIndex, GLOBAL const int* RESTRICT modelAtom,
-        GLOBAL const mixed* RESTRICT proposals, GLOBAL const mixed* RESTRICT displacements, int displaced, int proposal) {
+        GLOBAL const mixed* RESTRICT proposals, GLOBAL const mixed* RESTRICT displacements, int displaced, int proposal,
+        int numModelAtoms) {
     FOR_EACH_MODEL_ATOM(slot, atom)
-        int i = 3*(proposal*NUM_MODEL_ATOMS+atom);
+        int i = 3*(proposal*numModelAtoms+atom);
         mixed x = proposals[i], y = proposals[i+1], z = proposals[i+2];
         if (displaced) {
             x += displacements[3*atom];

@@ -23,6 +23,10 @@ template <typename Result> static auto bindGetter(Result (TimewarpMCMCIntegrator
     return [method](std::uintptr_t address) { return (integratorAt(address).*method)(); };
 }
 
+template <typename Result> static auto bindBlockGetter(Result (TimewarpMCMCIntegrator::*method)(int) const) {
+    return [method](std::uintptr_t address, int index) { return (integratorAt(address).*method)(index); };
+}
+
 template <typename Argument> static auto bindSetter(void (TimewarpMCMCIntegrator::*method)(Argument)) {
     return [method](std::uintptr_t address, std::decay_t<Argument> value) {
         (integratorAt(address).*method)(value);
@@ -65,6 +69,34 @@ static bool signalHandlerHasRaised() {
     return raised;
 }
 
+static void bindBlocks(py::module_& module) {
+    module.def("get_has_model", bindGetter(&TimewarpMCMCIntegrator::getHasModel));
+    module.def("add_block",
+               [](std::uintptr_t address, const std::string& modelPath, const std::vector<int>& particles,
+                  double weight) { return integratorAt(address).addBlock(modelPath, particles, weight); });
+    module.def("get_num_blocks", bindGetter(&TimewarpMCMCIntegrator::getNumBlocks));
+    module.def("get_block_model_path", bindBlockGetter(&TimewarpMCMCIntegrator::getBlockModelPath));
+    module.def("get_block_particles", bindBlockGetter(&TimewarpMCMCIntegrator::getBlockParticles));
+    module.def("get_block_weight", bindBlockGetter(&TimewarpMCMCIntegrator::getBlockWeight));
+    module.def("get_block_num_tried", bindBlockGetter(&TimewarpMCMCIntegrator::getBlockNumTried));
+    module.def("get_block_num_accepted", bindBlockGetter(&TimewarpMCMCIntegrator::getBlockNumAccepted));
+    module.def("get_block_num_screened", bindBlockGetter(&TimewarpMCMCIntegrator::getBlockNumScreened));
+    module.def("get_block_num_non_finite", bindBlockGetter(&TimewarpMCMCIntegrator::getBlockNumNonFinite));
+    module.def("get_proposals_per_step", bindGetter(&TimewarpMCMCIntegrator::getProposalsPerStep));
+    module.def("set_proposals_per_step", bindSetter(&TimewarpMCMCIntegrator::setProposalsPerStep));
+    module.def("get_frozen_others", bindGetter(&TimewarpMCMCIntegrator::getFrozenOthers));
+    module.def("set_frozen_others", bindSetter(&TimewarpMCMCIntegrator::setFrozenOthers));
+}
+
+static void bindDynamics(py::module_& module) {
+    module.def("set_dynamics", [](std::uintptr_t address, int steps, double stepSize, double frictionCoeff) {
+        integratorAt(address).setDynamics(steps, stepSize, frictionCoeff);
+    });
+    module.def("get_dynamics_steps", bindGetter(&TimewarpMCMCIntegrator::getDynamicsSteps));
+    module.def("get_dynamics_step_size", bindGetter(&TimewarpMCMCIntegrator::getDynamicsStepSize));
+    module.def("get_dynamics_friction", bindGetter(&TimewarpMCMCIntegrator::getDynamicsFriction));
+}
+
 PYBIND11_MODULE(_plugin, module) {
     mainThread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
     TimewarpMCMCIntegrator::setInterruptionCheck(signalHandlerHasRaised);
@@ -102,6 +134,7 @@ PYBIND11_MODULE(_plugin, module) {
     module.def("set_random_number_seed", bindSetter(&TimewarpMCMCIntegrator::setRandomNumberSeed));
     module.def("get_particles", bindGetter(&TimewarpMCMCIntegrator::getParticles));
     module.def("set_particles", bindSetter(&TimewarpMCMCIntegrator::setParticles));
+    module.def("get_topology_size", bindGetter(&TimewarpMCMCIntegrator::getTopologySize));
     module.def("set_topology_size", bindSetter(&TimewarpMCMCIntegrator::setTopologySize));
     // The content is bytes in Python, which a string of C++ would not become by itself.
     module.def("get_surrogate",
@@ -113,6 +146,8 @@ PYBIND11_MODULE(_plugin, module) {
     module.def("set_subchain_length", bindSetter(&TimewarpMCMCIntegrator::setSubchainLength));
     module.def("get_surrogate_acceptance_rate",
                bindGetter(&TimewarpMCMCIntegrator::getSurrogateAcceptanceRate));
+    bindBlocks(module);
+    bindDynamics(module);
     module.def("get_num_proposed", bindGetter(&TimewarpMCMCIntegrator::getNumProposed));
     module.def("get_num_accepted", bindGetter(&TimewarpMCMCIntegrator::getNumAccepted));
     module.def("get_num_non_finite", bindGetter(&TimewarpMCMCIntegrator::getNumNonFinite));

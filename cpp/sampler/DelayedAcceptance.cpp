@@ -14,7 +14,10 @@ DelayedAcceptance::DelayedAcceptance(unique_ptr<FlowMove> newFlow, shared_ptr<Ba
 void DelayedAcceptance::look(Target& target) {
     flow->look(target);
     lookAtSurroundings(target);
-    if (imagesAreChecked)
+
+    // An energy that is made of the System's own terms tells no more images apart than the System does.
+
+    if (imagesAreChecked || energy->feelsSurroundings())
         return;
     DeviceLoan loan(flow->getPositions().getKernel(), target.getContext());
     flow->getImages().check(loan, *energy, target.getContext(), flow->getPositions().get(), target.getKT());

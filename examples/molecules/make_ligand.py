@@ -13,10 +13,10 @@ The force field is generic, good enough to be a realistic landscape to sample, n
 - water: OBC implicit solvent (GBSAOBCForce) with mbondi2-like radii by element.
 """
 
-import math
 import sys
 from pathlib import Path
 
+import mmff
 import openmm
 from openmm import app
 from rdkit import Chem
@@ -27,7 +27,8 @@ LIGANDS = {
     "gemfibrozil": ("GEM", "Cc1ccc(C)c(OCCCC(C)(C)C(=O)O)c1"),
     "valproic-acid": ("VPA", "CCCC(CCC)C(=O)O"),
 }
-KCAL = 4.184
+#: kJ/mol/rad^2; keeps flat what MMFF lets bend out of its plane.
+SOFTEST_BEND = 10.0
 #: GAFF r_min/2 / Angstrom and epsilon / (kcal/mol).
 LENNARD_JONES = {
     "C sp3": (1.9080, 0.1094),
@@ -62,88 +63,29 @@ def kind(atom):
     return "H next to O" if beside_oxygen else "H aliphatic"
 
 
-def neighbours(molecule, index):
-    return [n.GetIdx() for n in molecule.GetAtomWithIdx(index).GetNeighbors()]
-
-
 def make_system(molecule):
     properties = AllChem.MMFFGetMoleculeProperties(molecule)
     system = openmm.System()
     for atom in molecule.GetAtoms():
         system.addParticle(atom.GetMass())
-    pairs = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in molecule.GetBonds()]
     for force in (
-        bonds(molecule, properties, pairs),
-        angles(molecule, properties),
-        torsions(molecule, properties, pairs),
-        nonbonded(molecule, properties, pairs),
+        mmff.bonds(molecule, properties),
+        mmff.angles(molecule, properties),
+        mmff.torsions(molecule, properties, SOFTEST_BEND),
+        nonbonded(molecule, properties),
         solvent(molecule, properties),
     ):
         system.addForce(force)
     return system
 
 
-def bonds(molecule, properties, pairs):
-    force = openmm.HarmonicBondForce()
-    for i, j in pairs:
-        _, stiffness, length = properties.GetMMFFBondStretchParams(molecule, i, j)
-        # MMFF: E = 143.9325/2 k (r - r0)^2 kcal/mol in Angstrom; OpenMM has the same half.
-        force.addBond(i, j, 0.1 * length, 143.9325 * stiffness * KCAL * 100)
-    return force
-
-
-def angles(molecule, properties):
-    force = openmm.HarmonicAngleForce()
-    for j in range(molecule.GetNumAtoms()):
-        around = neighbours(molecule, j)
-        for place, i in enumerate(around):
-            for k in around[place + 1 :]:
-                _, stiffness, angle = properties.GetMMFFAngleBendParams(molecule, i, j, k)
-                # MMFF: E = 0.043844/2 k (degrees)^2 kcal/mol.
-                force.addAngle(
-                    i, j, k, math.radians(angle), 0.043844 * stiffness * KCAL * math.degrees(1) ** 2
-                )
-    return force
-
-
-def torsions(molecule, properties, pairs):
-    force = openmm.PeriodicTorsionForce()
-    for j, k in pairs:
-        for i in neighbours(molecule, j):
-            for m in neighbours(molecule, k):
-                if i == k or m == j:
-                    continue
-                found = properties.GetMMFFTorsionParams(molecule, i, j, k, m)
-                if not found:
-                    continue
-                # MMFF: E = 1/2 [V1 (1 + cos t) + V2 (1 - cos 2t) + V3 (1 + cos 3t)].
-                terms = zip(found[1:], (0, math.pi, 0), strict=True)
-                for n, (barrier, phase) in enumerate(terms, 1):
-                    if barrier:
-                        force.addTorsion(i, j, k, m, n, phase, 0.5 * barrier * KCAL)
-    for j in range(molecule.GetNumAtoms()):
-        around = neighbours(molecule, j)
-        if len(around) == 3:
-            out_of_plane = properties.GetMMFFOopBendParams(
-                molecule, around[0], j, around[1], around[2]
-            )
-            if out_of_plane:
-                # One improper for MMFF's three terms: chi is about t/sqrt(3) for small bending, and
-                # k (1 - cos 2t) = 2 k t^2.
-                curvature = 0.043844 * out_of_plane * KCAL * math.degrees(1) ** 2
-                force.addTorsion(
-                    around[0], j, around[1], around[2], 2, math.pi, max(curvature, 10.0) / 4
-                )
-    return force
-
-
-def nonbonded(molecule, properties, pairs):
+def nonbonded(molecule, properties):
     force = openmm.NonbondedForce()
     for atom in molecule.GetAtoms():
         radius, depth = LENNARD_JONES[kind(atom)]
         sigma = 2 * radius / 2 ** (1 / 6) / 10
-        force.addParticle(properties.GetMMFFPartialCharge(atom.GetIdx()), sigma, depth * KCAL)
-    force.createExceptionsFromBonds(pairs, 1 / 1.2, 0.5)
+        force.addParticle(properties.GetMMFFPartialCharge(atom.GetIdx()), sigma, depth * mmff.KCAL)
+    force.createExceptionsFromBonds(mmff.bond_pairs(molecule), 1 / 1.2, 0.5)
     return force
 
 

@@ -9,14 +9,18 @@ if TYPE_CHECKING:
     from .bundled import pretrained as pretrained
     from .contract import ModelMetadata as ModelMetadata
     from .contract import read_metadata as read_metadata
+    from .integrator import BlockStatistics as BlockStatistics
     from .integrator import TimewarpMCMCIntegrator as TimewarpMCMCIntegrator
     from .integrator import trust as trust
+    from .reporters import BlockReporter as BlockReporter
 
 __version__ = "0.1.0"
 
 # Loaded on first use, so that reading a model's metadata needs no compiled plugin and sampling a
 # model imports no training code.
 _LOCATION = {
+    "BlockReporter": ".reporters",
+    "BlockStatistics": ".integrator",
     "ModelMetadata": ".contract",
     "read_metadata": ".contract",
     "TimewarpMCMCIntegrator": ".integrator",
@@ -24,7 +28,15 @@ _LOCATION = {
     "trust": ".integrator",
 }
 
-__all__ = ["ModelMetadata", "TimewarpMCMCIntegrator", "pretrained", "read_metadata", "trust"]
+__all__ = [
+    "BlockReporter",
+    "BlockStatistics",
+    "ModelMetadata",
+    "TimewarpMCMCIntegrator",
+    "pretrained",
+    "read_metadata",
+    "trust",
+]
 
 
 def __getattr__(name: str) -> Any:

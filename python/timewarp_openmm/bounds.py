@@ -72,17 +72,6 @@ class Bounds:
         return value
 
 
-def shifted_seed(seed: int, shift: int) -> int:
-    """Return a seed for the `shift`-th of several runs, within the bounds whatever `seed` is.
-
-    Examples
-    --------
-    >>> shifted_seed(1, 2), shifted_seed(2**31 - 1, 2)
-    (3, 1)
-    """
-    return (seed + shift) % 2**31
-
-
 def _text(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:g}"
 

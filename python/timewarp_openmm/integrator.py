@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import operator
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
@@ -15,7 +17,7 @@ from openmm import unit
 from ._libraries import load_plugin
 from .files import check_utf8
 from .molecule.matching import match_atoms
-from .units import KELVIN, value_in
+from .units import KELVIN, PICOSECOND, value_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +28,28 @@ if TYPE_CHECKING:
     from openmm import app
 
 _plugin = load_plugin()
+
+
+@dataclass(frozen=True)
+class BlockStatistics:
+    """What has become of the proposals of one block so far.
+
+    Attributes
+    ----------
+    tried : int
+        Proposals that were tried; with a surrogate, subchains of them.
+    accepted : int
+        Those that have moved the state.
+    screened : int
+        Proposals that a cheaper energy has rejected before the System's was asked for.
+    nonFinite : int
+        Proposals rejected because the model (or the cheaper energy) returned NaN or infinity.
+    """
+
+    tried: int
+    accepted: int
+    screened: int
+    nonFinite: int
 
 
 class TimewarpMCMCIntegrator(openmm.Integrator):
@@ -39,11 +63,16 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
     A step is what ``step(1)`` does: one proposal of the flow, or with a surrogate (`setSurrogate`)
     a subchain of them, of which the System's energy accepts or rejects the end.
 
+    Any parts of any System can be moved, each by a model (`addBlock`), and molecular dynamics can
+    move everything between the proposals (`setDynamics`). A step is then those dynamics and
+    `setProposalsPerStep` proposals.
+
     Parameters
     ----------
-    model : str or path-like
+    model : str or path-like, optional
         A TorchScript model that follows the contract in docs/contract.md, for instance
-        ``timewarp_openmm.pretrained("alanine-dipeptide")``.
+        ``timewarp_openmm.pretrained("alanine-dipeptide")``. It is block 0. Without one, give
+        `temperature`, and say what moves with `addBlock`, `setDynamics` or both.
     topology : openmm.app.Topology, optional
         Of the whole System. Needed when the System's atoms are in another order than the model's,
         or other molecules are among them: the model's molecule is found by its bond graph, and
@@ -51,8 +80,9 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
     temperature : float or Quantity, optional
         In kelvin; by default the temperature the model was trained for.
     embedModel : bool
-        Store the model itself when the integrator is serialized, copied or pickled. By default its
-        path and SHA-256 digest are stored, and that very file is needed to read the integrator.
+        Store the models themselves when the integrator is serialized, copied or pickled. By default
+        their paths and SHA-256 digests are stored, and those very files are needed to read the
+        integrator.
     particles : sequence of int, optional
         Where the topology holds several copies of the molecule: the atoms of the one that the model
         moves, in any order.
@@ -72,12 +102,19 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         does not fit is refused in the same way when the Context is created.
     ValueError
         If the topology does not hold the model's molecule, or holds several and `particles` does
-        not say which.
+        not say which; or if there is neither a model nor a temperature.
+
+    Examples
+    --------
+    >>> integrator = TimewarpMCMCIntegrator(temperature=300)
+    >>> integrator.setDynamics(steps=100, stepSize=0.004, frictionCoeff=1.0)
+    >>> integrator.getNumBlocks(), integrator.getDynamicsSteps()
+    (0, 100)
     """
 
     def __init__(
         self,
-        model: str | os.PathLike[str],
+        model: str | os.PathLike[str] | None = None,
         topology: app.Topology | None = None,
         temperature: float | unit.Quantity | None = None,
         embedModel: bool = False,
@@ -85,19 +122,21 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         positions: NDArray[np.floating] | unit.Quantity | None = None,
         trust: bool = False,
     ) -> None:
-        if trust:
-            _trust_content(Path(model).read_bytes())
+        if model is None:
+            if temperature is None:
+                raise ValueError("without a model temperature= is needed")
+            if not (topology is None and particles is None and positions is None):
+                raise ValueError(
+                    "topology=, particles= and positions= say which atoms a model moves, and there "
+                    "is none; pass them to addBlock() with each model"
+                )
         # The C++ object must come with openmm's own SWIG wrapper, and the serializer makes one.
-        path = os.path.abspath(os.fsdecode(model))
-        check_utf8(path)
-        path = escape(path, {'"': "&quot;"})
-        made = openmm.XmlSerializer.deserialize(
-            f'<Integrator type="TimewarpMCMCIntegrator" version="1" modelPath="{path}"/>'
-        )
-        self.this = made.this
+        self.this = openmm.XmlSerializer.deserialize(_integrator_xml(model, trust)).this
         self.setEmbedModel(embedModel)
         if temperature is not None:
             self.setTemperature(temperature)
+        if model is None:
+            return
         if topology is not None:
             self.setParticles(match_atoms(self.getModelPath(), topology, particles, positions))
             _plugin.set_topology_size(self._address(), topology.getNumAtoms())
@@ -126,6 +165,183 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
     def _address(self) -> int:
         return int(self.this)
 
+    def addBlock(
+        self,
+        model: str | os.PathLike[str],
+        particles: Sequence[int] | None = None,
+        weight: float = 1.0,
+        topology: app.Topology | None = None,
+        positions: NDArray[np.floating] | unit.Quantity | None = None,
+        trust: bool = False,
+    ) -> int:
+        """Add a part of the System whose atoms a model moves, before a Context is made.
+
+        Blocks may have atoms in common, and a model may be used for several: it is loaded once.
+        Which block a proposal is of is picked at random by the blocks' weights.
+
+        Parameters
+        ----------
+        model : str or path-like
+            As for the class.
+        particles : sequence of int, optional
+            The particle of each of the model's atoms, in the model's order. Those of context atoms,
+            which the model sees but does not move, are among them. With `topology`, the atoms of
+            the molecule that is meant, in any order; needed only where there are several copies.
+        weight : float
+            How often proposals are of this block, in proportion to the weights of the others.
+        topology : openmm.app.Topology, optional
+            Of the whole System: the model's molecule is found in it, as for the class.
+        positions : array or Quantity [N, 3], optional
+            Of the topology's atoms (nm), as for the class.
+        trust : bool
+            As for the class.
+
+        Returns
+        -------
+        int
+            The index of the block.
+
+        Raises
+        ------
+        openmm.OpenMMException
+            If the model is refused as the class refuses one, or the particles cannot be those of
+            its atoms, or the weight is negative, NaN or infinite, or there is a Context already.
+        ValueError
+            If nothing says which particles are meant, or the topology does not hold the molecule,
+            or is of another System than that of an earlier block.
+        """
+        path = _model_path(model, trust)
+        if topology is not None:
+            self._check_topology_size(topology)
+            particles = match_atoms(path, topology, particles, positions)
+        elif positions is not None:
+            raise ValueError("positions= is about the atoms of topology=; pass it, too")
+        elif particles is None or len(particles) == 0:
+            raise ValueError(
+                "a block needs the particle of each of its model's atoms: pass particles=, or "
+                "topology= of the whole System to find the molecule in it"
+            )
+        numbers = [operator.index(particle) for particle in particles]
+        index = _plugin.add_block(self._address(), path, numbers, float(weight))
+        if topology is not None:
+            _plugin.set_topology_size(self._address(), topology.getNumAtoms())
+        return int(index)
+
+    def _check_topology_size(self, topology: app.Topology) -> None:
+        known, size = _plugin.get_topology_size(self._address()), topology.getNumAtoms()
+        if known not in (0, size):
+            raise ValueError(
+                f"the topology has {size} atoms, but that of an earlier block has {known}; pass "
+                "topology= of the whole System for each block"
+            )
+
+    def getNumBlocks(self) -> int:
+        """Get the number of blocks; the model that the class was given is block 0."""
+        return int(_plugin.get_num_blocks(self._address()))
+
+    def getBlockModelPath(self, index: int) -> str:
+        """Get the path of a block's model file."""
+        return str(_plugin.get_block_model_path(self._address(), index))
+
+    def getBlockParticles(self, index: int) -> list[int]:
+        """Get the particle of each atom of a block's model; empty where atom i is particle i."""
+        return list(_plugin.get_block_particles(self._address(), index))
+
+    def getBlockWeight(self, index: int) -> float:
+        """Get how often proposals are of a block, in proportion to the others' weights."""
+        return float(_plugin.get_block_weight(self._address(), index))
+
+    def getBlockStatistics(self, index: int) -> BlockStatistics:
+        """Get what has become of a block's proposals so far.
+
+        A checkpoint and a State hold these numbers, so that a run that goes on from one counts on.
+
+        Raises
+        ------
+        openmm.OpenMMException
+            If there is no such block.
+        """
+        address = self._address()
+        return BlockStatistics(
+            tried=_plugin.get_block_num_tried(address, index),
+            accepted=_plugin.get_block_num_accepted(address, index),
+            screened=_plugin.get_block_num_screened(address, index),
+            nonFinite=_plugin.get_block_num_non_finite(address, index),
+        )
+
+    def setDynamics(
+        self,
+        steps: int,
+        stepSize: float | unit.Quantity,
+        frictionCoeff: float | unit.Quantity,
+    ) -> None:
+        """Set molecular dynamics that each step does before its proposals.
+
+        They are those of a LangevinMiddleIntegrator with the same settings, at this integrator's
+        temperature, and advance the Context's time by ``steps * stepSize``. They have the error of
+        their time step, as all unadjusted dynamics have; proposals alone have none. Call it before
+        a Context is made.
+
+        Parameters
+        ----------
+        steps : int
+            Number of time steps; 0 (the default of a new integrator) for no dynamics.
+        stepSize : float or Quantity
+            The time step (ps).
+        frictionCoeff : float or Quantity
+            The friction coefficient (1/ps).
+
+        Raises
+        ------
+        openmm.OpenMMException
+            If one of them is negative or not finite, or there is a Context already.
+        ValueError
+            If a Quantity has another dimension.
+        """
+        _plugin.set_dynamics(
+            self._address(),
+            steps,
+            value_in(stepSize, PICOSECOND),
+            value_in(frictionCoeff, PICOSECOND**-1),
+        )
+
+    def getDynamicsSteps(self) -> int:
+        """Get the number of time steps of dynamics in each step; 0 for none."""
+        return int(_plugin.get_dynamics_steps(self._address()))
+
+    def getDynamicsStepSize(self) -> unit.Quantity:
+        """Get the time step of the dynamics (ps)."""
+        return unit.Quantity(_plugin.get_dynamics_step_size(self._address()), unit.picosecond)
+
+    def getDynamicsFriction(self) -> unit.Quantity:
+        """Get the friction coefficient of the dynamics (1/ps)."""
+        return unit.Quantity(_plugin.get_dynamics_friction(self._address()), unit.picosecond**-1)
+
+    def getProposalsPerStep(self) -> int:
+        """Get the number of proposals that are tried in one step."""
+        return int(_plugin.get_proposals_per_step(self._address()))
+
+    def setProposalsPerStep(self, proposals: int) -> None:
+        """Set the number of proposals that are tried in one step (default 1).
+
+        Each is of a block that is picked by the blocks' weights.
+        """
+        _plugin.set_proposals_per_step(self._address(), proposals)
+
+    def getFrozenOthers(self) -> bool:
+        """Get whether particles that nothing moves may stay where they are for ever."""
+        return bool(_plugin.get_frozen_others(self._address()))
+
+    def setFrozenOthers(self, frozen: bool) -> None:
+        """Set whether particles that nothing moves stay where they are (default False).
+
+        By default creating a Context refuses them: the chain would not sample the System's
+        Boltzmann distribution, but that of the moved particles among frozen ones. What moves
+        particles are blocks, dynamics, and the other integrators of a CompoundIntegrator. Call it
+        before a Context is made.
+        """
+        _plugin.set_frozen_others(self._address(), frozen)
+
     def getModelPath(self) -> str:
         """Get the path of the model file."""
         return str(_plugin.get_model_path(self._address()))
@@ -142,13 +358,14 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         return str(_plugin.get_model_device(self._address()))
 
     def getEmbedModel(self) -> bool:
-        """Get whether the model itself is stored when the integrator is serialized."""
+        """Get whether the models themselves are stored when the integrator is serialized."""
         return bool(_plugin.get_embed_model(self._address()))
 
     def setEmbedModel(self, embed: bool) -> None:
-        """Set whether the model itself is stored when the integrator is serialized.
+        """Set whether the models themselves are stored when the integrator is serialized.
 
-        If not (the default), its path and SHA-256 digest are, and a changed file is refused.
+        If not (the default), their paths and SHA-256 digests are, and a changed file is refused.
+        Each distinct model is stored once.
         """
         _plugin.set_embed_model(self._address(), embed)
 
@@ -358,6 +575,24 @@ def trust(sha256: str) -> None:
         If it is not a digest.
     """
     _plugin.trust_file(sha256)
+
+
+def _model_path(model: str | os.PathLike[str], trusted: bool) -> str:
+    """Return the absolute path of a model file, having trusted its content if that is asked for."""
+    if trusted:
+        _trust_content(Path(model).read_bytes())
+    path = os.path.abspath(os.fsdecode(model))
+    check_utf8(path)
+    return path
+
+
+def _integrator_xml(model: str | os.PathLike[str] | None, trusted: bool) -> str:
+    """Return the XML of an integrator, at 300 K where there is no model."""
+    head = '<Integrator type="TimewarpMCMCIntegrator" version="2" hasModel='
+    if model is None:
+        return f'{head}"0" temperature="300"/>'
+    path = escape(_model_path(model, trusted), {'"': "&quot;"})
+    return f'{head}"1"><Blocks><Block modelPath="{path}"/></Blocks></Integrator>'
 
 
 def _trust_content(content: bytes) -> None:

@@ -138,6 +138,16 @@ def read_document(path: Path, schema: type[T], remedy: str) -> T:
         raise DamagedFileError(path, str(error), remedy) from error
 
 
+def read_document_if_any(path: Path, schema: type[T], remedy: str) -> T | None:
+    """Read what `write_document` wrote, or return None where there is no such file.
+
+    Raises
+    ------
+    DamagedFileError
+    """
+    return read_document(path, schema, remedy) if path.exists() else None
+
+
 def _read(path: Path, limit: float, remedy: str) -> bytes:
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}")

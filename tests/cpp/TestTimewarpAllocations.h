@@ -132,7 +132,7 @@ void testAcceptancesDoNotAllocate(Platform& platform) {
 }
 
 /**
- * A move that counts how often it computes ahead.
+ * A move that counts how often it prefetches.
  */
 class PrefetchCountingMove : public FlowMove {
 public:

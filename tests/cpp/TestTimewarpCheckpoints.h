@@ -210,7 +210,7 @@ void testCountersAreListed(Platform& platform) {
 }
 
 /**
- * Get how many proposals a saved State says that there are ahead.
+ * Get how many prefetched proposals there are, as a saved State says.
  */
 std::string numPrefetched(Context& context) {
     State state = context.getState(State::IntegratorParameters);

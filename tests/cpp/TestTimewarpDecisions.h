@@ -254,7 +254,7 @@ void runTests(Platform& platform) {
     testBalanceOfAcceptanceRatios(AnharmonicWell(1), "lags", platform);
     testBalanceOfAcceptanceRatios(AnharmonicWell(1), "tilted", platform);
     testBalanceOfAcceptanceRatios(AnharmonicWell(4), "random", platform);
-    testBalanceOfAcceptanceRatios(TorsionRing(1), "rotor", platform);
+    testBalanceOfAcceptanceRatios(TorsionRing(1), "torsion", platform);
     testBalanceOfAcceptanceRatios(DoubleWell(1), "sided", platform);
     testNonFiniteProposalsDoNotReachTheEnergy(platform);
     testStateThatCannotBeDrawn(platform);

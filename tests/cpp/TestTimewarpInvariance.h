@@ -74,7 +74,7 @@ void testDoubleWell(Platform& platform) {
 
 void testTorsionRing(Platform& platform) {
     for (int batchSize : {1, 64}) {
-        checkInvariance(TorsionRing(1), "rotor", batchSize, platform);
+        checkInvariance(TorsionRing(1), "torsion", batchSize, platform);
         checkInvariance(TorsionRing(4), "tilted", batchSize, platform);
     }
 }
@@ -124,7 +124,7 @@ void testInvarianceCanFail(Platform& platform) {
                      "distributions differ");
     };
     hot(AnharmonicWell(4), "lags");
-    hot(TorsionRing(1), "rotor");
+    hot(TorsionRing(1), "torsion");
     hot(CoupledOscillators(4), "affine");
 }
 

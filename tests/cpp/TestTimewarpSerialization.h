@@ -110,7 +110,7 @@ void testChangedModel() {
     assertThrows([&] { fromXml(reference); }, "cannot open the model file");
     ASSERT(fromXml(embedded)->getModelContent() == content);
     std::string damaged = embedded;
-    size_t place = damaged.find("modelContent=\"") + 2000;
+    size_t place = damaged.find(" content=\"") + 2000;
     damaged[place] = (damaged[place] == 'A' ? 'B' : 'A');
     assertThrows([&] { fromXml(damaged); }, "is damaged");
 }

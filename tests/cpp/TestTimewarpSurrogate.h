@@ -1,6 +1,6 @@
 /*
- * Two stages: proposals are tested with a surrogate energy first, and the System's energy decides on where
- * they have led.  Invariance as in TestTimewarpInvariance.h, with a false-alarm rate of 1e-5 for each
+ * Delayed acceptance: proposals are tested with a surrogate energy first, and the System's energy decides on
+ * where they have led.  Invariance as in TestTimewarpInvariance.h, with a false-alarm rate of 1e-5 for each
  * comparison.
  */
 #include "IterationNoise.h"
@@ -207,7 +207,7 @@ void testTrueSurrogate(Platform& platform) {
 }
 
 /**
- * The chain does not depend on how far it looks ahead.
+ * The chain does not depend on how many proposals are prefetched.
  */
 void testBatchSizes(Platform& platform) {
     AnharmonicWell target(4);

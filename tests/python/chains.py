@@ -108,15 +108,21 @@ def well_system() -> openmm.System:
     return system
 
 
-def periodic_well_system() -> openmm.System:
-    """Return the particles with a well at the origin and its periodic images, in a box of 2 nm."""
+def particles_in(well: str) -> openmm.System:
+    """Return particles that do not feel each other in a well: an expression of x, y and z."""
     system = openmm.System()
-    system.setDefaultPeriodicBoxVectors(*(2.0 * np.eye(3)))
-    wells = openmm.CustomExternalForce(f"{STIFFNESS / 2}*periodicdistance(x,y,z,0,0,0)^2")
+    wells = openmm.CustomExternalForce(well)
     for i in range(NUM_ATOMS):
         system.addParticle(12.0 + i)
         wells.addParticle(i)
     system.addForce(wells)
+    return system
+
+
+def periodic_well_system() -> openmm.System:
+    """Return the particles with a well at the origin and its periodic images, in a box of 2 nm."""
+    system = particles_in(f"{STIFFNESS / 2}*periodicdistance(x,y,z,0,0,0)^2")
+    system.setDefaultPeriodicBoxVectors(*(2.0 * np.eye(3)))
     return system
 
 

@@ -198,7 +198,7 @@ class RandomFlow(torch.nn.Module):
         return self.to_noise(y, w, x)[0]
 
 
-class Rotor(torch.nn.Module):
+class TurningTorsion(torch.nn.Module):
     """Turns every particle about the z axis and stretches its distance from it, as a torsion moves.
 
     phi' = phi + 2 atan(a z_1), r' = r exp(s z_2), z' = z + c z_3: the angle is transformed on the
@@ -662,7 +662,7 @@ def reference_models(n: int) -> dict[str, tuple[torch.nn.Module, ModelMetadata]]
         "badly_scaled": (Tilted(0.1, 0.0, 1.5), full),
         "random": (RandomFlow(n, 0.08, 3), full),
         "sided": (Sided(3.0, 0.02), full),
-        "rotor": (Rotor(1.0, 0.3, 0.1), full),
+        "torsion": (TurningTorsion(1.0, 0.3, 0.1), full),
         "lags": (LagScaled(0.3), walks_and_draws),
         "framed": (Framed(0.2), only_draws),
         "framed_or_walk": (FramedOrWalk(0.2, 0.08), some_draws),
@@ -678,7 +678,7 @@ def reference_models(n: int) -> dict[str, tuple[torch.nn.Module, ModelMetadata]]
 
 # Which of them are made for other than 4 particles.
 OTHER_SIZES = {
-    1: ("badly_scaled", "sided", "rotor", "tilted", "affine", "lags"),
+    1: ("badly_scaled", "sided", "torsion", "tilted", "affine", "lags"),
     2: ("affine",),
     8: ("affine",),
     22: ("identity",),

@@ -17,6 +17,7 @@ class ConstraintMetric;
 class DeviceLoan;
 class FlowMove;
 class Move;
+class ProcessOfOrigin;
 class ProposalModel;
 class ReplicaNumbers;
 class SharedSystemState;
@@ -92,6 +93,10 @@ public:
      */
     int addBlock(const std::string& modelPath, const std::string& modelContent,
                  const std::vector<int>& particles, double weight = 1.0);
+    /**
+     * Get whether the integrator was created with a model, which is block 0.
+     */
+    bool getHasModel() const;
     /**
      * Get the number of blocks.  The model that the integrator was created with is block 0.
      */
@@ -413,11 +418,14 @@ private:
                  const std::vector<int>& particles, double weight);
     std::shared_ptr<ProposalModel> modelOf(const std::string& path, const std::string& content) const;
     const Chain& requireChain() const;
+    void requireOwnProcess() const;
     const Block& firstBlock() const;
     const Block& block(int index) const;
+    void requireModel(const char* method) const;
     void requireNoContext(const char* method) const;
     std::vector<int> particlesOf(const Block& block, const OpenMM::System& system) const;
     BlockAtoms checkBlock(OpenMM::ContextImpl& context, const Block& block) const;
+    void checkWeights() const;
     void checkNothingIsFrozen(OpenMM::ContextImpl& context) const;
     void makeBlock(OpenMM::ContextImpl& context, const BlockAtoms& atoms, const ConstraintMetric& metric,
                    Block& block, int index);
@@ -439,6 +447,7 @@ private:
     bool hasModel;
     std::vector<std::unique_ptr<Block>> blocks;
     std::unique_ptr<ReplicaNumbers> replicas;
+    std::unique_ptr<ProcessOfOrigin> origin;
     std::shared_ptr<SurrogateEnergy> surrogate;
     /** What the local energies of blocks are made of in the Context, and where everything is there. */
     std::shared_ptr<const SystemTerms> terms;

@@ -2,6 +2,7 @@
 #include "Chain.h"
 #include "DelayedAcceptance.h"
 #include "FlowMove.h"
+#include "ForkedProcess.h"
 #include "Interruption.h"
 #include "LocalScreening.h"
 #include "ProposalModel.h"
@@ -11,6 +12,7 @@
 #include "SystemTerms.h"
 #include "TimewarpKernels.h"
 #include "TrustedFiles.h"
+#include "internal/BlockErrors.h"
 #include "openmm/CompoundIntegrator.h"
 #include "openmm/Context.h"
 #include "openmm/Force.h"
@@ -122,6 +124,26 @@ static vector<int> chosen(const vector<int>& particles, const vector<int>& atoms
         if (atom < (int)particles.size())
             result.push_back(particles[atom]);
     return result;
+}
+
+/**
+ * Throw an exception if particles cannot be those of a model's atoms in any System.
+ */
+static void checkParticlesOf(const ModelMetadata& metadata, const vector<int>& particles) {
+    if (!metadata.anyMolecule && particles.size() != metadata.masses.size())
+        throw OpenMMException(
+                "the model has " + to_string(metadata.masses.size()) + " atoms, but " +
+                to_string(particles.size()) +
+                " particles are given; give the particle of each of its atoms, context atoms too");
+    set<int> seen;
+    for (int particle : particles) {
+        if (particle < 0)
+            throw OpenMMException("there is no particle " + to_string(particle) +
+                                  "; particles are numbered from 0 on");
+        if (!seen.insert(particle).second)
+            throw OpenMMException("particle " + to_string(particle) +
+                                  " is given twice; give another particle for each of the model's atoms");
+    }
 }
 
 static vector<int> joined(const vector<int>& first, const vector<int>& second) {
@@ -242,6 +264,8 @@ int TimewarpMCMCIntegrator::addBlock(const string& path, shared_ptr<ProposalMode
         throw OpenMMException("The weight of a block must not be negative, nor NaN or infinite");
     if (blocks.size() >= MAX_BLOCKS)
         throw OpenMMException("There can be at most " + to_string(MAX_BLOCKS) + " blocks");
+    if (!particles.empty())
+        namingBlock(blocks.size(), path, [&] { checkParticlesOf(model->getMetadata(), particles); });
     auto added = make_unique<Block>();
     added->modelPath = path;
     added->model = model;
@@ -249,6 +273,17 @@ int TimewarpMCMCIntegrator::addBlock(const string& path, shared_ptr<ProposalMode
     added->weight = weight;
     blocks.push_back(std::move(added));
     return blocks.size() - 1;
+}
+
+bool TimewarpMCMCIntegrator::getHasModel() const {
+    return hasModel;
+}
+
+void TimewarpMCMCIntegrator::requireModel(const char* method) const {
+    if (!hasModel)
+        throw OpenMMException(string(method) +
+                              "() is about the model that an Integrator is created with, and this one was "
+                              "created without; its blocks pick lag times by the weights of their models");
 }
 
 int TimewarpMCMCIntegrator::getNumBlocks() const {
@@ -410,14 +445,17 @@ void TimewarpMCMCIntegrator::setTemperature(double temp) {
 }
 
 const vector<double>& TimewarpMCMCIntegrator::getLagTimes() const {
+    requireModel("getLagTimes");
     return firstBlock().model->getMetadata().lagTimes;
 }
 
 const vector<double>& TimewarpMCMCIntegrator::getLagWeights() const {
+    requireModel("getLagWeights");
     return lagWeights;
 }
 
 void TimewarpMCMCIntegrator::setLagWeights(const vector<double>& weights) {
+    requireModel("setLagWeights");
     size_t numLags = getLagTimes().size();
     if (weights.size() != numLags)
         throw OpenMMException("Lag weights must be " + to_string(numLags) +
@@ -494,9 +532,22 @@ void TimewarpMCMCIntegrator::setSubchainLength(int length) {
     subchainLength = length;
 }
 
+void TimewarpMCMCIntegrator::requireOwnProcess() const {
+    const string& platform = context->getPlatform().getName();
+    if (platform != "Reference" && origin->isLeft())
+        throw OpenMMException(
+                "Timewarp: this process was forked after its Context had been made, and does not have "
+                "the threads that the " +
+                platform +
+                " platform started then (or its device), for which it would "
+                "wait for ever; make the Context in the forked process, or start processes with "
+                "multiprocessing.get_context('spawn')");
+}
+
 const Chain& TimewarpMCMCIntegrator::requireChain() const {
     if (chain == nullptr)
         throw OpenMMException("This Integrator is not bound to a context!");
+    requireOwnProcess();
     return *chain;
 }
 
@@ -569,6 +620,19 @@ BlockAtoms TimewarpMCMCIntegrator::checkBlock(ContextImpl& contextRef, const Blo
     return atoms;
 }
 
+void TimewarpMCMCIntegrator::checkWeights() const {
+    double sum = 0;
+    for (auto& of : blocks)
+        sum += of->weight;
+    if (!blocks.empty() && !(isfinite(sum) && sum > 0))
+        throw OpenMMException(
+                sum == 0
+                        ? "Timewarp: the weights of all blocks are 0, so that none would ever be tried; give "
+                          "addBlock() a positive weight for at least one"
+                        : "Timewarp: the weights of the blocks add up to infinity; give addBlock() smaller "
+                          "ones");
+}
+
 void TimewarpMCMCIntegrator::checkNothingIsFrozen(ContextImpl& contextRef) const {
     const System& system = contextRef.getSystem();
     vector<bool> isMoved(system.getNumParticles(), false);
@@ -617,15 +681,21 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
                               " atoms but the System has " + to_string(system.getNumParticles()) +
                               " particles, so that it does not say which of them the model moves; pass "
                               "topology= of the whole System");
+    checkWeights();
     vector<BlockAtoms> atoms;
     vector<ConstraintMetric> metrics;
     vector<Kernel> kernels;
-    for (auto& of : blocks) {
-        atoms.push_back(checkBlock(contextRef, *of));
+    auto checkOne = [&](const Block& of) {
+        atoms.push_back(checkBlock(contextRef, of));
         metrics.emplace_back(system, atoms.back().particles, atoms.back().moved);
-        findKeptStretches(metrics.back(), of->model->getMetadata(), atoms.back().particles);
+        findKeptStretches(metrics.back(), of.model->getMetadata(), atoms.back().particles);
         atoms.back().redrawn = joined(atoms.back().moved, metrics.back().getAtoms());
-    }
+    };
+    for (size_t i = 0; i < blocks.size(); i++)
+        if (hasModel && blocks.size() == 1)
+            checkOne(*blocks[i]);
+        else
+            namingBlock(i, blocks[i]->modelPath, [&] { checkOne(*blocks[i]); });
     if (!blocks.empty())
         checkNothingIsFrozen(contextRef);
     for (size_t i = 0; i < blocks.size(); i++) {
@@ -637,6 +707,7 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     context = &contextRef;
     owner = &contextRef.getOwner();
     replicas = make_unique<ReplicaNumbers>();
+    origin = make_unique<ProcessOfOrigin>();
     uint16_t number = 0;
     for (Integrator* integrator : integratorsOf(contextRef)) {
         if (integrator == this)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..analysis.tica import torsion_features
 from ..analysis.torsions import Torsion, folded_torsions
-from ..bounds import shifted_seed
+from ..seeds import shifted_seed
 from ..simulation.explore import ExploreSettings, find_basins
 from ..simulation.langevin import get_positions
 from ..simulation.systems import MolecularSystem

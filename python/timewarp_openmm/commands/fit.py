@@ -28,6 +28,11 @@ class FitOptions(Options):
     minutes: Annotated[float, FIT_MINUTES] = Field(
         30.0, description="Wall time for everything, in all calls together."
     )
+    moved: str | None = Field(
+        None,
+        description="Atoms that the model moves, and sees the others as context: sidechain (beyond "
+        "the beta carbon), indices from 0 (4,7-9), or an MDTraj selection; default: all.",
+    )
     temperature: Temperature = Field(310.0, description="Of the samples.")
     target: Annotated[float, ACCEPTANCE_TARGET] = Field(
         0.9, description="Acceptance at which refining stops."
@@ -46,6 +51,7 @@ def fit(options: FitOptions) -> None:
     The same command goes on with an interrupted fit; with more minutes, with a finished one.
     """
     from ..machine import usable_cpus
+    from ..molecule.selection import select_atoms
     from ..simulation.systems import load_molecule
     from ..workflows.fit import fit as run_fit
     from ..workflows.settings import FitSettings
@@ -57,6 +63,7 @@ def fit(options: FitOptions) -> None:
         options.target,
         options.seed,
         options.workers or usable_cpus(),
+        None if options.moved is None else select_atoms(molecule.topology, options.moved),
     )
     with FitDisplay(options.minutes) as display:
         result = run_fit(molecule, options.out, settings, options.work, display, options.force)

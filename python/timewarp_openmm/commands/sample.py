@@ -41,6 +41,7 @@ def sample(options: SampleOptions) -> None:
     """Sample a molecule with a model and write a trajectory."""
     from ..contract import read_metadata
     from ..files import open_exclusively, refuse_existing
+    from ..seeds import shifted_seed
     from ..simulation.systems import load_molecule, make_platform
 
     out = options.out
@@ -68,7 +69,7 @@ def sample(options: SampleOptions) -> None:
         energy = surrogate_energy(molecule.system, particles=integrator.getParticles())
         integrator.setSurrogate(energy, options.subchain)
     if options.seed is not None:
-        integrator.setRandomNumberSeed(options.seed)
+        integrator.setRandomNumberSeed(shifted_seed(options.seed, 0))
     simulation = app.Simulation(
         molecule.topology, molecule.system, integrator, *make_platform(options.platform)
     )

@@ -125,7 +125,7 @@ def simulate(options: SimulateOptions) -> None:
 
 def _explore(molecule: MolecularSystem, protocol: Protocol, options: SimulateOptions) -> Basins:
     from ..machine import usable_cpus
-    from ..simulation.explore import ExploreSettings, load_or_find_basins
+    from ..simulation.explore import ExploreSettings, describe_found, load_or_find_basins
     from .progress import counting
 
     if options.starts is not None:
@@ -146,7 +146,8 @@ def _explore(molecule: MolecularSystem, protocol: Protocol, options: SimulateOpt
             options.out, molecule, settings, protocol.seed, workers, report, options.force
         )
     typer.echo(
-        f"{options.out}: {len(basins)} basins kept of {basins.found}, {basins.dropped} "
+        f"{options.out}: {len(basins)} basins kept of "
+        f"{describe_found(basins.found, basins.images)}, {basins.dropped} "
         "conformations dropped for their stereochemistry"
     )
     return basins

@@ -13,7 +13,8 @@ import typer
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..bounds import CHAINS, ITERATIONS, Seed, shifted_seed
+from ..bounds import CHAINS, ITERATIONS, Seed
+from ..seeds import shifted_seed
 from .options import Options, OutputPath
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _sweep_one(
         molecule.system,
         starts,
         options.iterations,
-        seed=1,
+        options.seed,
         particles=match_atoms(options.model, molecule.topology, positions=molecule.positions),
         platform=options.platform,
         lag_weights=weights,

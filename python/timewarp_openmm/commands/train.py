@@ -47,9 +47,7 @@ def train(options: TrainOptions) -> None:
 
 def describe(progress: Progress) -> str:
     """Return the losses in a few words."""
-    if progress.best_step == 0:
-        return f"step {progress.step}"
-    return (
-        f"step {progress.step}, loss {progress.train_loss:.2f}, log-likelihood train "
-        f"{progress.train_log_likelihood:.2f}, test {progress.test_log_likelihood:.2f}"
+    return progress.describe(
+        f"log-likelihood train {progress.train_log_likelihood:.2f}, "
+        f"test {progress.test_log_likelihood:.2f}"
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..flows.internal.coordinates import angle_between, bend_and_torsion, dot
+from ..molecule.geometry import angle_between, bend_and_torsion, dot
 from .expressions import Expression, Function, Value
 
 

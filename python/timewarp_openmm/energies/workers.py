@@ -45,17 +45,7 @@ class PendingEnergies:
 
 
 class EnergyWorkers:
-    """Processes with a Context each.
-
-    Parameters
-    ----------
-    system : openmm.System
-    temperature : float
-        K.
-    platform : str
-    workers : int
-        Number of processes.
-    """
+    """Processes, each with a `ReducedEnergy` of its own (see there for arguments)."""
 
     def __init__(
         self, system: openmm.System, temperature: float, platform: str, workers: int

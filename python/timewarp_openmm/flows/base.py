@@ -28,6 +28,14 @@ class FlowConfig(BaseModel):
 
     coordinates: str
 
+    @property
+    def part(self) -> tuple[int, ...] | None:
+        """The atoms that the flow moves if it sees others as context; None if it moves all.
+
+        Such a flow is trained on each state in its own context, whose auxiliary velocities are 0.
+        """
+        return None
+
     def check_lag_times(self, lag_times: tuple[float, ...]) -> None:
         """Check that such a flow can be trained for these lag times, in ps.
 
@@ -63,6 +71,11 @@ class Flow(nn.Module):
         Whether auxiliary velocities are part of the flow.
     precision : {"single", "double"}
         What the contract says of the types of positions.
+    moved : list of int, or None
+        The atoms that it moves; None: all of them.
+    stretches : list of (int, int), or None
+        Bonds whose lengths a proposal can keep; None for flows that know nothing of constraints.
+        With them a flow has the contract's constrained methods, too.
     """
 
     config_class: ClassVar[type[FlowConfig]]
@@ -73,10 +86,14 @@ class Flow(nn.Module):
     noise_size: int
     auxiliary_velocities: bool
     precision: str
+    moved: list[int] | None
+    stretches: list[tuple[int, int]] | None
 
     def __init__(self, config: FlowConfig, molecule: Molecule) -> None:
         super().__init__()
         self.num_atoms = molecule.num_atoms
+        self.moved = None
+        self.stretches = None
 
     def fit_normalisation(self, positions: Tensor, weights: Tensor | None = None) -> None:
         """Take what the flow needs to know of the data before training; by default nothing.

@@ -18,12 +18,18 @@ from .base import Loss
 from .batch import Batch
 from .step import Step
 
+#: Of a flow that moves a part: states in one context, the data's own and draws.
+_GROUP = 8
+
 
 class Regression(Loss):
     """How far log q of independent draws and of data is from -U/kT, up to a constant.
 
     The states are drawn with the weights of one step ago, so that their energies can be computed
     while that step goes on.
+
+    A flow that moves a part of a molecule is compared within each context: the constant is that
+    context's own.
 
     Attributes
     ----------
@@ -47,6 +53,12 @@ class Regression(Loss):
         return regression_loss(step.flow, states, self.bound)
 
     def _begin(self, step: Step) -> PendingStates:
+        if step.own_context:
+            groups = max(1, (self.draws + self.states) // _GROUP)
+            batch = step.draw(groups)
+            size = (groups * (_GROUP - 1), step.flow.noise_size)
+            noise = torch.randn(size, generator=step.generator)
+            return begin_states_in_contexts(step.flow, step.energy, batch, noise.to(batch.x.device))
         batch = step.draw(self.states)
         noise = torch.randn(self.draws, step.flow.noise_size, generator=step.generator)
         return begin_regression_states(step.flow, step.energy, batch, noise.to(batch.x.device))
@@ -64,12 +76,15 @@ class RegressionStates:
         Any state; independent draws do not depend on it.
     log_target : float64 Tensor [B]
         log of exp(-U/kT) N(w; 0, I); -inf without an energy.
+    groups : int
+        Into how many groups of one size the states fall, each with a constant of its own.
     """
 
     y: Tensor
     w: Tensor
     x: Tensor
     log_target: Tensor
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,7 @@ class PendingStates:
     w: Tensor
     x: Tensor
     energies: PendingEnergies
+    groups: int = 1
 
     def result(self) -> RegressionStates:
         """Wait for the energies."""
@@ -87,7 +103,7 @@ class PendingStates:
         reduced = torch.from_numpy(values).to(self.y.device)
         log_target = log_normal(self.w.flatten(1)) - reduced
         log_target = torch.where(reduced < UNPHYSICAL, log_target, -math.inf)
-        return RegressionStates(self.y, self.w, self.x, log_target)
+        return RegressionStates(self.y, self.w, self.x, log_target, self.groups)
 
 
 @torch.no_grad()
@@ -102,6 +118,27 @@ def begin_regression_states(
     return PendingStates(y, w, batch.x[:1], energy.begin(y))
 
 
+@torch.no_grad()
+def begin_states_in_contexts(
+    flow: Any, energy: OpenMMEnergy, batch: Batch, noise: Tensor
+) -> PendingStates:
+    """Make draws in the context of each of `batch`'s states, as many as there is noise for, and
+    begin the energies of these and of the states."""
+    groups, each = len(batch), len(noise) // len(batch)
+    x = batch.x.repeat_interleave(each, dim=0)
+    y, w, _ = flow.sample(x, noise, torch.full((len(noise),), math.inf, device=noise.device))
+    # A draw that leads nowhere gives way to the state, so that groups remain of one size.
+    inside = torch.isfinite(y).flatten(1).all(1).view(-1, 1, 1)
+    y, w = torch.where(inside, y, x), torch.where(inside, w, torch.zeros_like(w))
+
+    def joined(draws: Tensor, states: Tensor) -> Tensor:
+        rows = draws.view(groups, each, *states.shape[1:])
+        return torch.cat([rows, states.unsqueeze(1)], dim=1).flatten(0, 1)
+
+    y, w, x = joined(y, batch.y), joined(w, batch.w), joined(x, batch.x)
+    return PendingStates(y, w, x, energy.begin(y), groups)
+
+
 def regression_loss(flow: Any, states: RegressionStates, bound: float) -> Tensor:
     """Return how far log q of independent draws is from the log of the Boltzmann density.
 
@@ -111,10 +148,12 @@ def regression_loss(flow: Any, states: RegressionStates, bound: float) -> Tensor
     """
     lag = torch.full((len(states.y),), math.inf, device=states.y.device)
     log_q = flow.log_prob(states.y, states.w, states.x, lag)
-    return density_regression_loss(log_q, states.log_target, bound)
+    return density_regression_loss(log_q, states.log_target, bound, states.groups)
 
 
-def density_regression_loss(log_q: Tensor, log_target: Tensor, bound: float = 2.0) -> Tensor:
+def density_regression_loss(
+    log_q: Tensor, log_target: Tensor, bound: float = 2.0, groups: int = 1
+) -> Tensor:
     """Return the Huber loss of log target - log q around its median, in nats.
 
     For independent draws. With frames of which -U/kT is known and the flow's own (detached)
@@ -131,6 +170,8 @@ def density_regression_loss(log_q: Tensor, log_target: Tensor, bound: float = 2.
         -U/kT of the same, plus any constant. Entries that are not finite are left out.
     bound : float
         Misfit in nats beyond which the loss grows linearly.
+    groups : int
+        B falls into so many groups of one size; the median is that of each.
 
     Raises
     ------
@@ -146,6 +187,7 @@ def density_regression_loss(log_q: Tensor, log_target: Tensor, bound: float = 2.
     finite = torch.isfinite(log_q) & torch.isfinite(log_target)
     if not bool(finite.any()):
         raise ValueError("no proposal or frame has a finite energy and density")
-    misfit = log_target[finite] - log_q[finite]
-    centred = misfit - misfit.detach().median()
+    misfit = (log_target - log_q).detach().masked_fill(~finite, math.nan).view(groups, -1)
+    median = misfit.nanmedian(dim=1, keepdim=True).values.expand_as(misfit).flatten()
+    centred = log_target[finite] - log_q[finite] - median[finite]
     return torch.nn.functional.huber_loss(centred, torch.zeros_like(centred), delta=bound)

@@ -31,6 +31,9 @@ class Step:
         None if no loss has declared that it needs energies.
     prefetch : Prefetch
         What the step before has begun.
+    own_context : bool
+        Whether the flow moves a part of a molecule, so that densities in different contexts differ
+        by a constant of each.
     """
 
     flow: Any
@@ -39,6 +42,7 @@ class Step:
     generator: torch.Generator
     energies: OpenMMEnergy | None = None
     prefetch: Prefetch = field(default_factory=Prefetch)
+    own_context: bool = False
     _proposals: dict[tuple[int, int], list[Proposals]] = field(default_factory=dict)
 
     @cached_property

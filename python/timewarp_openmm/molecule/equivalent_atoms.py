@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Container
 
 from .graph import Molecule
 
@@ -24,3 +25,19 @@ def equivalent_leaves(molecule: Molecule) -> list[list[int]]:
         if graph.degree(atom) == 1:
             groups[next(iter(graph[atom])), molecule.elements[atom]].append(atom)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def equivalent_pairs(
+    molecule: Molecule, moved: Container[int] | None = None
+) -> dict[int, list[int]]:
+    """Return by the atom that they are bonded to, two equivalent atoms that carry nothing else.
+
+    With ``moved``, only of atoms that are among these.
+    """
+    graph = molecule.graph()
+    pairs: dict[int, list[int]] = {}
+    for group in equivalent_leaves(molecule):
+        moving = [atom for atom in group if moved is None or atom in moved]
+        if len(moving) > 1:
+            pairs.setdefault(next(iter(graph[group[0]])), moving[:2])
+    return pairs

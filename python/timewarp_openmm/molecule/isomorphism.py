@@ -269,11 +269,13 @@ def _chiralities(
     for centre, atoms in core.centres.items():
         if len({colours[i] for i in atoms}) == len(atoms):
             ordered = sorted(atoms, key=colours.__getitem__)
-            labels[centre] = (colours[centre], _hand(positions, centre, ordered))
+            labels[centre] = (colours[centre], _chirality(positions, centre, ordered))
     return labels
 
 
-def _hand(positions: NDArray[np.floating], centre: int, atoms: list[int] | tuple[int, ...]) -> int:
+def _chirality(
+    positions: NDArray[np.floating], centre: int, atoms: list[int] | tuple[int, ...]
+) -> int:
     """Return the sign of the triple product of the bonds to the first three atoms."""
     a, b, c = (positions[i] - positions[centre] for i in atoms[:3])
     return 1 if float(np.dot(a, np.cross(b, c))) > 0 else -1
@@ -319,7 +321,9 @@ class _Geometry:
 def _same_chirality(core: Core, mapping: Mapping[int, int], shapes: Shapes, centre: int) -> bool:
     atoms = core.centres[centre]
     images = [mapping[i] for i in atoms]
-    return _hand(shapes.wanted, centre, atoms) == _hand(shapes.found, mapping[centre], images)
+    return _chirality(shapes.wanted, centre, atoms) == _chirality(
+        shapes.found, mapping[centre], images
+    )
 
 
 class _Matcher(GraphMatcher):  # type: ignore[misc]
@@ -390,7 +394,7 @@ def _agree(core: Core, mapping: Mapping[int, int], atom: int, shapes: Shapes) ->
     if len(around) == 4:
         images = [mapping[i] for i in around]
         # The last two of three or four: those that would be exchanged.
-        return _hand(shapes.wanted, atom, around[1:]) == _hand(
+        return _chirality(shapes.wanted, atom, around[1:]) == _chirality(
             shapes.found, mapping[atom], images[1:]
         )
     if len(around) != 3 or len(hydrogens) != 2:

@@ -42,13 +42,16 @@ class RingTriangles:
     sides: dict[int, tuple[int, int]]
 
 
-def ring_triangles(molecule: Molecule, depth: Mapping[int, int], largest: int) -> RingTriangles:
+def ring_triangles(
+    molecule: Molecule, parent: Mapping[int, int], depth: Mapping[int, int], largest: int
+) -> RingTriangles:
     """Cut the rings of at most `largest` atoms whose bonds all flip into triangles.
 
     Parameters
     ----------
-    depth : mapping of int to int
-        Of each atom in the tree of placements; rings are entered where they are nearest the root.
+    parent, depth : mapping of int to int
+        Of each atom in the trees of placements; rings are entered where they are nearest the root.
+        Atoms that stay where they are have no parent.
     """
     flips = puckering_bonds(molecule, largest)
     rings = [ring for ring in smallest_rings(molecule) if ring_bonds(molecule, ring) <= flips]
@@ -61,8 +64,12 @@ def ring_triangles(molecule: Molecule, depth: Mapping[int, int], largest: int) -
         ordered = _from_entrance(ring, depth)
         start, end = _arms(ordered, held)
         triangles = _between(ordered, start, end, ordered[start - 1])
-        # A ring that holds atoms of others elsewhere than at its entrance stays a chain.
-        if placed.isdisjoint(triangles):
+        # A ring that other branches enter, too, or that holds atoms of others elsewhere than at
+        # its entrance stays a chain.
+        entered_once = all(parent.get(atom) in ring for atom in triangles)
+        arms = (*ordered[1 : start + 1], *ordered[end:])
+        leads_out = all(parent.get(atom) not in triangles for atom in arms)
+        if entered_once and leads_out and placed.isdisjoint(triangles):
             found.references.update(triangles)
             for atom, sides in _sides(ordered, start, end).items():
                 found.sides.setdefault(atom, sides)

@@ -6,6 +6,10 @@ parent, and a torsion about the bond that leads to the parent, so that all atoms
 the tree can be placed together. Only the first child of an atom has a torsion of its own; its
 siblings have offsets from it, which hardly change while the bond turns.
 
+Where only a part of the atoms is placed, the others are its *context*: the trees grow from them,
+and the first atom of a tree is placed from the context atom that it is bonded to and two more near
+that.
+
 A ring of up to seven atoms whose bonds all flip is placed by triangles (`ring_triangles`). Any
 other ring is a chain of torsions whose last bond is left out of the tree, so that torsions about
 double bonds are coordinates. What else is bonded to an atom at its open end is placed by its
@@ -15,7 +19,8 @@ as it has ways to pucker.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 
 import networkx as nx
@@ -101,16 +106,19 @@ class Octahedron:
 
 @dataclass(frozen=True)
 class ZMatrix:
-    """Placement of every atom of a molecule.
+    """Placement of every atom of a molecule, or of a part of them.
 
     Attributes
     ----------
     num_atoms : int
         N.
     roots : (int, int, int)
-        Atoms a, b, c; b and c are bonded to a.
-    placed : tuple of PlacedAtom, length N - 3
-        In order of their level.
+        Atoms a, b, c; b and c are bonded to a. Of a part they are the context atoms from which the
+        first atom is placed.
+    placed : tuple of PlacedAtom
+        In order of their level: all atoms but the roots, or the part.
+    context : tuple of int
+        All atoms that are not placed, the roots first; empty where all atoms are.
     symmetric_torsions : tuple of tuple of int
         Groups of 2 to 4 equivalent atoms that carry nothing else and turn together (the hydrogens
         of a methyl group, the fluorines around an SF5 group); the first one of each group has the
@@ -123,6 +131,7 @@ class ZMatrix:
     placed: tuple[PlacedAtom, ...]
     symmetric_torsions: tuple[tuple[int, ...], ...]
     octahedra: tuple[Octahedron, ...]
+    context: tuple[int, ...] = ()
 
     @property
     def num_levels(self) -> int:
@@ -137,27 +146,68 @@ class ZMatrix:
         return tuple((p.atom, *p.references) for p in self.placed)
 
 
-def build_zmatrix(molecule: Molecule) -> ZMatrix:
-    """Make a Z-matrix for a connected molecule.
+def build_zmatrix(molecule: Molecule, moved: Sequence[int] | None = None) -> ZMatrix:
+    """Make a Z-matrix for a connected molecule, or for a part of one.
+
+    Parameters
+    ----------
+    molecule : Molecule
+    moved : sequence of int, optional
+        The atoms to place; by default all.
 
     Raises
     ------
     ValueError
         If there are fewer than four atoms, several molecules, a ring of more than `LARGEST_RING`
         atoms, an atom with more than four neighbours, or one whose neighbours lie on a straight
-        line (alkynes, nitriles, azides), about which a torsion is undefined. The message names the
-        atoms.
+        line (alkynes, nitriles, azides), about which a torsion is undefined. Of a part this is
+        asked of the atoms that its placement needs, and each of its atoms must be joined by bonds
+        to context atoms that it can be placed from. The message names the atoms.
     """
     graph = molecule.graph()
+    if moved is not None and len(set(moved)) < molecule.num_atoms:
+        return _build_part(molecule, graph, set(moved))
     _check_connected(molecule, graph)
-    _check_not_linear(molecule, graph)
-    _check_not_hypervalent(molecule, graph)
-    _check_rings(molecule)
+    _check_not_linear(molecule, graph, set(graph))
+    _check_not_hypervalent(molecule, graph, set(graph))
+    _check_rings(molecule, set(graph))
     roots = _choose_roots(molecule, graph)
-    placement = _Placement(molecule, graph, roots)
+    a = roots[0]
+    tree = _Tree(
+        dict(nx.bfs_predecessors(graph, a)), nx.single_source_shortest_path_length(graph, a)
+    )
+    placement = _Placement(molecule, graph, tree, roots)
     placed = placement.atoms()
     symmetric = _symmetric_torsions(molecule, graph, placed)
     return ZMatrix(molecule.num_atoms, roots, placed, symmetric, placement.octahedra)
+
+
+def _build_part(molecule: Molecule, graph: nx.Graph, moved: set[int]) -> ZMatrix:
+    if not moved or not moved <= set(graph):
+        raise ValueError(
+            f"moved must name atoms of 0 to {molecule.num_atoms - 1}, got {sorted(moved)}"
+        )
+    tree = _grow_from_context(molecule, graph, moved)
+    if crowded := [atom for atom in tree.anchors if graph.degree(atom) > 4]:
+        raise ValueError(
+            f"{molecule.describe_atom(crowded[0])} has {graph.degree(crowded[0])} neighbours, and "
+            "what is bonded to it cannot be moved while it stays; move it as well, or leave it all"
+        )
+    if partial := [i for i in moved if _is_octahedron(graph, i) and len(set(graph[i]) & moved) < 5]:
+        raise ValueError(
+            f"what is bonded to {molecule.describe_atom(partial[0])} must be moved together with it"
+        )
+    context = [atom for atom in sorted(graph) if atom not in moved]
+    placement = _Placement(molecule, graph, tree, tuple(context))
+    placed = placement.atoms()
+    needed = moved.union(*(set(p.references[:2]) for p in placed))
+    _check_not_linear(molecule, graph, needed)
+    _check_not_hypervalent(molecule, graph, needed)
+    _check_rings(molecule, moved)
+    symmetric = _symmetric_torsions(molecule, graph, placed)
+    roots = placed[0].references
+    ordered = (*roots, *(atom for atom in context if atom not in roots))
+    return ZMatrix(molecule.num_atoms, roots, placed, symmetric, placement.octahedra, ordered)
 
 
 def _names(molecule: Molecule, atoms: list[int], most: int = 6) -> str:
@@ -194,8 +244,8 @@ def _is_linear(graph: nx.Graph, atom: int) -> bool:
     return element == "N" and any(graph.nodes[n]["element"] in ("C", "N") for n in ends)
 
 
-def _check_not_linear(molecule: Molecule, graph: nx.Graph) -> None:
-    for atom in graph:
+def _check_not_linear(molecule: Molecule, graph: nx.Graph, atoms: set[int]) -> None:
+    for atom in sorted(atoms):
         if _is_linear(graph, atom):
             first, second = sorted(graph[atom])
             raise ValueError(
@@ -205,8 +255,8 @@ def _check_not_linear(molecule: Molecule, graph: nx.Graph) -> None:
             )
 
 
-def _check_not_hypervalent(molecule: Molecule, graph: nx.Graph) -> None:
-    crowded = [i for i in graph if graph.degree(i) > 4 and not _is_octahedron(graph, i)]
+def _check_not_hypervalent(molecule: Molecule, graph: nx.Graph, atoms: set[int]) -> None:
+    crowded = [i for i in sorted(atoms) if graph.degree(i) > 4 and not _is_octahedron(graph, i)]
     if crowded:
         raise ValueError(
             f"{molecule.describe_atom(crowded[0])} has {graph.degree(crowded[0])} neighbours; two "
@@ -222,8 +272,8 @@ def _is_octahedron(graph: nx.Graph, atom: int) -> bool:
     return len(graph[atom]) == 6 and len(leaves) == 5 and equivalent
 
 
-def _check_rings(molecule: Molecule) -> None:
-    rings = sorted(smallest_rings(molecule), key=len)
+def _check_rings(molecule: Molecule, atoms: set[int]) -> None:
+    rings = sorted((ring for ring in smallest_rings(molecule) if atoms & set(ring)), key=len)
     largest = list(rings[-1]) if rings else []
     if len(largest) > LARGEST_RING:
         raise ValueError(
@@ -259,29 +309,103 @@ def _choose_roots(molecule: Molecule, graph: nx.Graph) -> tuple[int, int, int]:
     return a, b, c
 
 
-class _Placement:
-    """Finds the references and the kind of every atom that is not a root."""
+@dataclass(frozen=True)
+class _Tree:
+    """How bonds lead to each atom that is to be placed.
 
-    def __init__(self, molecule: Molecule, graph: nx.Graph, roots: tuple[int, int, int]) -> None:
-        self._graph, self._roots = graph, roots
-        a = roots[0]
-        self._parent: dict[int, int] = dict(nx.bfs_predecessors(graph, a))
-        self._depth: dict[int, int] = nx.single_source_shortest_path_length(graph, a)
+    Attributes
+    ----------
+    parent : dict
+        In breadth-first order.
+    depth : dict
+        Bonds from the root, or from the context.
+    anchors : dict
+        Of each context atom that is a parent, the two more atoms that place its children.
+    """
+
+    parent: dict[int, int]
+    depth: dict[int, int]
+    anchors: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
+def _grow_from_context(molecule: Molecule, graph: nx.Graph, moved: set[int]) -> _Tree:
+    """Return the trees that grow from context atoms, all at the same time.
+
+    Raises
+    ------
+    ValueError
+        If an atom is not reached, or has too few context atoms to be placed from.
+    """
+    wave = [atom for atom in sorted(graph) if atom not in moved]
+    depth, parent = dict.fromkeys(wave, 0), dict[int, int]()
+    while wave:
+        reached = []
+        for atom in wave:
+            for neighbour in sorted(graph[atom]):
+                if neighbour not in depth:
+                    depth[neighbour], parent[neighbour] = depth[atom] + 1, atom
+                    reached.append(neighbour)
+        wave = reached
+    if loose := sorted(moved - set(depth)):
+        raise ValueError(
+            f"{_names(molecule, loose)} cannot be placed: no bonds join them to an atom that "
+            "stays. Leave three atoms of each molecule that is moved where they are"
+        )
+    starts = sorted({atom for atom in parent.values() if atom not in moved})
+    return _Tree(parent, depth, {p: _anchors(molecule, graph, moved, p) for p in starts})
+
+
+def _anchors(molecule: Molecule, graph: nx.Graph, moved: set[int], p: int) -> tuple[int, int]:
+    """Return the two context atoms from which, beside p, the moved atoms at p are placed."""
+
+    def staying(atom: int, without: int) -> list[int]:
+        around = [n for n in graph[atom] if n not in moved and n != without]
+        return sorted(around, key=lambda n: (molecule.elements[n] == "H", n))
+
+    near = staying(p, p)
+    for q in near:
+        # A third atom at p itself is best: what is placed is then an offset from it.
+        for r in [n for n in near if n != q] or staying(q, p):
+            return q, r
+    raise ValueError(
+        f"the atoms to be moved at {molecule.describe_atom(p)} need two more atoms that stay and "
+        f"are bonded to it or to a neighbour of it, but there are only {_names(molecule, near)}"
+        if near
+        else f"all that is bonded to {molecule.describe_atom(p)} is to be moved, so that nothing "
+        "says in which direction; leave two more atoms where they are, or move it as well"
+    )
+
+
+class _Placement:
+    """Finds the references and the kind of every atom that is to be placed.
+
+    Parameters
+    ----------
+    given : tuple of int
+        The roots a, b and c, or all context atoms.
+    """
+
+    def __init__(
+        self, molecule: Molecule, graph: nx.Graph, tree: _Tree, given: tuple[int, ...]
+    ) -> None:
+        self._graph, self._given = graph, given
+        self._parent, self._depth, self._anchors = tree.parent, tree.depth, tree.anchors
         self._size = _subtree_sizes(self._parent)
         self._stiff = _stiff_bonds(molecule)
         self._puckering = puckering_bonds(molecule, LARGEST_STIFF_RING)
         self._inverting = inverting_atoms(molecule)
         self._in_rings = set().union(*smallest_rings(molecule))
-        self._triangles = ring_triangles(molecule, self._depth, LARGEST_STIFF_RING)
-        self._level = dict.fromkeys(roots, 0)
+        self._triangles = ring_triangles(molecule, tree.parent, tree.depth, LARGEST_STIFF_RING)
+        self._level = dict.fromkeys(given, 0)
+        to_place = [atom for atom in sorted(graph) if atom not in self._level]
         self.octahedra = tuple(
             Octahedron(p, self._parent[p], tuple(children[:4]), children[4])
-            for p in sorted(graph)
+            for p in sorted(self._parent)
             if _is_octahedron(graph, p)
             for children in [self._ordered(p)]
         )
         self._opposite = {octahedron.opposite: octahedron for octahedron in self.octahedra}
-        self._references = {atom: self._refer(atom) for atom in graph if atom not in roots}
+        self._references = {atom: self._refer(atom) for atom in to_place}
 
     def atoms(self) -> tuple[PlacedAtom, ...]:
         """Return all placed atoms in the order of their levels."""
@@ -291,7 +415,7 @@ class _Placement:
 
     def _parents(self) -> list[int]:
         """Return the atoms with children in breadth-first order, siblings by size."""
-        wave, found = list(self._roots), []
+        wave, found = list(self._given), []
         while wave:
             found += wave
             wave = [child for p in wave for child in self._ordered(p)]
@@ -300,7 +424,7 @@ class _Placement:
     def _ordered(self, p: int) -> list[int]:
         """Return the children of p. The one that leads to most atoms carries the torsion: it is
         heavy, and in a ring first."""
-        children = [n for n in self._graph[p] if self._parent.get(n) == p and n not in self._roots]
+        children = [n for n in self._graph[p] if self._parent.get(n) == p and n not in self._given]
         return sorted(children, key=lambda n: (-self._size[n], n))
 
     def _children(self, p: int) -> list[PlacedAtom]:
@@ -329,21 +453,32 @@ class _Placement:
         return entries
 
     def _refer(self, atom: int) -> tuple[int, int, int]:
-        a, b, c = self._roots
         p = self._parent[atom]
         if atom in self._triangles.references:
             return self._triangles.references[atom]
+        start = self._start(p)
+        if start is not None:
+            return p, *start
         if p in self._triangles.sides:
             return p, *self._triangles.sides[p]
-        if p == a:
-            return a, b, c
         q = self._parent[p]
         if atom in self._opposite:
             return p, self._opposite[atom].around[0], q
         across = self._across(atom, p)
         if across is not None:
             return p, q, across
-        return p, q, self._parent[q] if q != a else (c if p == b else b)
+        further = self._start(q, p)
+        return p, q, self._parent[q] if further is None else further[0]
+
+    def _start(self, atom: int, without: int | None = None) -> tuple[int, int] | None:
+        """Return the two atoms that place what is bonded to an atom where a tree starts, another
+        one than `without` first; None for other atoms."""
+        if self._anchors:
+            return self._anchors.get(atom)
+        a, b, c = self._given
+        if atom != a:
+            return None
+        return (b, c) if without != b else (c, b)
 
     def _across(self, atom: int, p: int) -> int | None:
         """Return the neighbour of p at the other side of a ring's open bond, if `atom` can be
@@ -354,7 +489,7 @@ class _Placement:
         """
         reach = self._depth[p] + (0 if atom in self._in_rings else 1)
         outside_tree = [
-            n for n in self._graph[p] if self._parent[p] != n and self._parent.get(n) != p
+            n for n in self._graph[p] if self._parent.get(p) != n and self._parent.get(n) != p
         ]
         found = [n for n in outside_tree if self._depth[n] <= reach]
         return min(found, key=lambda n: (self._depth[n], n), default=None)

@@ -13,7 +13,7 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
-from ..bounds import shifted_seed
+from ..seeds import shifted_seed
 from .systems import make_platform
 
 if TYPE_CHECKING:

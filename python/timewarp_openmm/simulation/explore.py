@@ -30,9 +30,11 @@ from ..bounds import (
     WORKERS,
 )
 from ..molecule.graph import molecule_from_topology
+from ..molecule.mirror_images import mirror_images
 from ..molecule.rotatable_torsions import rotatable_torsions
 from ..molecule.stereochemistry import Stereochemistry
-from ..molecule.torsions import TorsionAtoms, measure_torsions
+from ..molecule.torsions import measure_torsions
+from ..seeds import spawned_seed
 from ..stages import Conflict, Done, Missing, Standing, compare, refuse
 from ..stored import DamagedFileError, conform, read_arrays, write_arrays
 from ..units import KILOJOULE_PER_MOLE, thermal_energy
@@ -50,6 +52,7 @@ _SCHEMA = {
     "visits": "int K",
     "dropped": "int",
     "found": "int",
+    "images": "int",
 }
 _REMEDY = "remove it, so that the molecule is explored again"
 #: 1/ps; hot walkers only have to get about.
@@ -134,6 +137,9 @@ class Basins:
         Frames left out because a centre or a double or amide bond had flipped.
     found : int
         Basins before `max_basins` and the energy window cut them down.
+    images : int
+        Of these, the mirror images of others: they have the same energy and count twice where the
+        molecule is its own mirror image.
     """
 
     positions: NDArray[np.float64]
@@ -142,9 +148,21 @@ class Basins:
     visits: NDArray[np.int64]
     dropped: int
     found: int
+    images: int
 
     def __len__(self) -> int:
         return len(self.positions)
+
+
+def describe_found(found: int, images: int) -> str:
+    """Return how many basins were found, in words.
+
+    Examples
+    --------
+    >>> describe_found(16, 0), describe_found(126, 60)
+    ('16', '126 (60 of them are mirror images of others)')
+    """
+    return f"{found} ({images} of them are mirror images of others)" if images else str(found)
 
 
 def nearest_basin(torsions: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -227,10 +245,13 @@ def find_basins(
             f"all {len(frames)} conformations of the exploration had flipped a centre or a double "
             "or amide bond; explore at lower temperatures"
         )
+    found = np.stack([frames[i] for i in kept])
+    images = mirror_images(atoms, molecule.positions, found)
     return _cluster(
-        np.stack([frames[i] for i in kept]),
+        found,
         np.array([energies[i] for i in kept]),
-        torsions,
+        measure_torsions(found, torsions),
+        None if images is None else measure_torsions(images, torsions),
         settings,
         dropped,
     )
@@ -241,7 +262,7 @@ def _walk(
 ) -> Iterator[tuple[float, float, NDArray[np.float64]]]:
     """Yield the part done, and energy / (kJ/mol) and positions of each minimised frame."""
     temperature = settings.temperatures[walker % len(settings.temperatures)]
-    walker_seed = int(np.random.SeedSequence([seed, walker]).generate_state(1)[0]) % (2**31 - 2) + 1
+    walker_seed = spawned_seed(seed, walker)
     dynamics = Langevin(temperature, HOT_FRICTION, settings.timestep)
     system = openmm.XmlSerializer.deserialize(xml)
     platform = default_platform(len(positions))
@@ -261,19 +282,24 @@ def _walk(
 def _cluster(
     positions: NDArray[np.float64],
     energies: NDArray[np.float64],
-    torsions: Sequence[TorsionAtoms],
+    angles: NDArray[np.float64],
+    image_angles: NDArray[np.float64] | None,
     settings: ExploreSettings,
     dropped: int,
 ) -> Basins:
-    """Take the lowest minimum as a basin, all that are near it with it, and so on upwards."""
-    angles = measure_torsions(positions, torsions)
+    """Take the lowest minimum as a basin, all that are near it with it, and so on upwards.
+
+    Parameters
+    ----------
+    angles, image_angles : array [F, R], rad
+        Torsions, and those of the mirror images if there are any.
+    """
     finite = np.isfinite(energies) & np.isfinite(angles).all(1)
     order = [int(i) for i in np.argsort(energies) if finite[i]]
     centres: list[int] = []
     visits: list[int] = []
     for i in order:
-        turns = np.abs(np.angle(np.exp(1j * (angles[np.array(centres, dtype=int)] - angles[i]))))
-        near = np.flatnonzero((turns <= settings.separation).all(1))
+        near = _near(angles[np.array(centres, dtype=int)], angles[i], settings.separation)
         if len(near):
             visits[int(near[0])] += 1
         else:
@@ -282,6 +308,9 @@ def _cluster(
     low = energies[centres] <= energies[centres[0]] + settings.energy_window
     chosen = [i for i in range(len(centres)) if low[i]][: settings.max_basins]
     index = np.array(centres)[chosen]
+    images = 0
+    if image_angles is not None:
+        images = _count_images(angles[centres], image_angles[centres], settings.separation)
     return Basins(
         positions[index],
         energies[index] - energies[index[0]],
@@ -289,7 +318,30 @@ def _cluster(
         np.array(visits, dtype=np.int64)[chosen],
         dropped,
         len(centres),
+        images,
     )
+
+
+def _near(
+    centres: NDArray[np.float64], angles: NDArray[np.float64], separation: float
+) -> NDArray[np.intp]:
+    """Return the rows of `centres` [K, R] that differ from `angles` [R] by no more in any."""
+    turns = np.abs(np.angle(np.exp(1j * (centres - angles))))
+    return np.flatnonzero((turns <= separation).all(1))
+
+
+def _count_images(
+    centres: NDArray[np.float64], images: NDArray[np.float64], separation: float
+) -> int:
+    """Return how many pairs there are of a basin and another one that its mirror image lies in."""
+    alone = set(range(len(centres)))
+    pairs = 0
+    for k in range(len(centres)):
+        partners = [int(j) for j in _near(centres, images[k], separation) if j in alone and j > k]
+        if k in alone and partners:
+            alone -= {k, partners[0]}
+            pairs += 1
+    return pairs
 
 
 def basins_standing(
@@ -353,10 +405,11 @@ def read_basins(path: Path) -> StoredBasins:
         identity = conform(json.loads(str(stored.pop("identity"))), dict[str, object])
     except ValueError as error:
         raise DamagedFileError(path, f"identity: {error}", _REMEDY) from error
-    dropped, found = int(stored.pop("dropped")), int(stored.pop("found"))
-    if len(stored["energies"]) == 0 or (stored["visits"] < 1).any() or dropped < 0:
+    counts = [int(stored.pop(name)) for name in ("dropped", "found", "images")]
+    if len(stored["energies"]) == 0 or (stored["visits"] < 1).any() or min(counts) < 0:
         raise DamagedFileError(path, "its counts are out of range", _REMEDY)
-    return StoredBasins(identity, Basins(**stored, dropped=dropped, found=found))
+    dropped, found, images = counts
+    return StoredBasins(identity, Basins(**stored, dropped=dropped, found=found, images=images))
 
 
 def _identity(molecule: MolecularSystem, settings: ExploreSettings, seed: int) -> dict[str, object]:

@@ -9,7 +9,14 @@ from pydantic import AfterValidator, Field, PositiveInt, with_config
 from typing_extensions import TypedDict
 
 from ..files import sha256_of
-from ..stored import RECORD, Count, DamagedFileError, conform, read_document, write_document
+from ..stored import (
+    RECORD,
+    Count,
+    DamagedFileError,
+    conform,
+    read_document_if_any,
+    write_document,
+)
 from .protocol import Protocol
 
 RUN_FILE = "run.json"
@@ -64,15 +71,8 @@ def write_run(folder: Path, run: RunRecord) -> None:
 
 
 def read_run(folder: Path) -> RunRecord | None:
-    """Return the record of the run in `folder`, None if there is none.
-
-    Raises
-    ------
-    DamagedFileError
-        If it is not what was written.
-    """
-    path = folder / RUN_FILE
-    return read_document(path, RunRecord, _REMEDY) if path.exists() else None
+    """Return the record of the run in `folder`, or None; see `read_document_if_any`."""
+    return read_document_if_any(folder / RUN_FILE, RunRecord, _REMEDY)
 
 
 def check_files(folder: Path, run: RunRecord) -> None:

@@ -30,8 +30,10 @@ from ..files import exclusive_lock, refuse_existing, sha256_of, write_bytes_atom
 from ..machine import usable_cpus
 from ..molecule.graph import Molecule, molecule_from_topology
 from ..molecule.torsions import backbone_torsions, torsion
+from ..seeds import spawned_seed
 from ..stages import Conflict, Done, Missing, Partial, Standing, compare, refuse
 from ..stored import RECORD, Count, DamagedFileError, seal, unseal
+from ..trajectories.residue_labels import residue_labels
 from ..trajectories.writer import TrajectoryWriter
 from .identity import content_of, structure_digest
 from .langevin import get_positions
@@ -64,6 +66,7 @@ class TrajectoryTask:
     protocol: Protocol
     system_xml: str
     topology: mdtraj.Topology
+    residue_labels: str
     molecule: Molecule
     reference: NDArray[np.float64]
     start: NDArray[np.float64]
@@ -76,9 +79,8 @@ class TrajectoryTask:
 
     @property
     def seed(self) -> int:
-        """The trajectory's own seed, in OpenMM's range and never its "random" 0."""
-        state = np.random.SeedSequence([self.protocol.seed, self.index]).generate_state(1)
-        return int(state[0]) % (2**31 - 1) + 1
+        """The trajectory's own seed."""
+        return spawned_seed(self.protocol.seed, self.index)
 
 
 def trajectory_path(folder: Path, index: int) -> Path:
@@ -289,6 +291,7 @@ def _make_tasks(
 ) -> list[TrajectoryTask]:
     system_xml = openmm.XmlSerializer.serialize(molecule.system)
     topology = mdtraj.Topology.from_openmm(molecule.topology)
+    labels = residue_labels(molecule.topology)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
     return [
         TrajectoryTask(
@@ -297,6 +300,7 @@ def _make_tasks(
             protocol,
             system_xml,
             topology,
+            labels,
             atoms,
             molecule.positions,
             starts[index % len(starts)],
@@ -403,7 +407,7 @@ def run_trajectory(task: TrajectoryTask, progress: Callable[[int], None]) -> Tra
     protocol = task.protocol
     system = openmm.XmlSerializer.deserialize(task.system_xml)
     context = protocol.dynamics.context(system, protocol.platform, task.seed)
-    writer = TrajectoryWriter(task.path, task.topology)
+    writer = TrajectoryWriter(task.path, task.topology, task.residue_labels)
     checkpoint = task.path.with_suffix(".chk")
     with exclusive_lock(task.path.with_suffix(".lock")):
         if checkpoint.exists():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..molecule.graph import Molecule
 from ..molecule.stereochemistry import Stereochemistry
 from ..molecule.torsions import backbone_torsions, torsion
+from ..seeds import shifted_seed
 from .langevin import Langevin, get_positions
 from .protocol import BASINS, Protocol
 
@@ -57,7 +58,7 @@ def equilibrated_start(
     check = Stereochemistry(molecule, reference)
     flips: list[str] = []
     for attempt in range(MAX_ATTEMPTS):
-        attempt_seed = (seed + 7919 * attempt) % 2**31 or 1
+        attempt_seed = shifted_seed(seed, 7919 * attempt)
         positions = start
         if protocol.starts == "basins":
             basin = BASINS[index % len(BASINS)]

@@ -23,6 +23,8 @@ class BatchSource:
     augmentation : AugmentationConfig
     rigid_motion : bool
         Whether the flow feels rigid motion; others get the pairs as they lie.
+    part : tuple of int, optional
+        The atoms that the flow moves, if it sees others as context.
     """
 
     def __init__(
@@ -31,11 +33,14 @@ class BatchSource:
         molecule: Molecule,
         augmentation: AugmentationConfig,
         rigid_motion: bool,
+        part: tuple[int, ...] | None = None,
     ) -> None:
         self._pairs = pairs
         self._augmentation = augmentation
         self._rigid_motion = rigid_motion
         self._permutation = HydrogenPermutation(molecule)
+        moved = set(range(molecule.num_atoms) if part is None else part)
+        self._context = [i for i in range(molecule.num_atoms) if i not in moved]
 
     def frames(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return all frames [F, N, 3] / nm and their weights [F] as of an infinite lag."""
@@ -57,6 +62,7 @@ class BatchSource:
         if self._rigid_motion:
             x, y = self._move(x, y, generator)
         w = torch.randn(y.shape, generator=generator)
+        w[:, self._context] = 0.0
         return Batch(x, y, w, lag)
 
     def _move(

@@ -76,9 +76,12 @@ def _batch_source(
     if drawn is not None:
         simulated = weights or [np.ones(len(t.positions), dtype=np.float32) for t in part]
         part, weights = mix_frames(part, simulated, drawn)
-    pairs = PairSampler(part, config.lag_times, config.lag_weights, weights)
+    moved = config.flow.part
+    pairs = PairSampler(
+        part, config.lag_times, config.lag_weights, weights, own_context=moved is not None
+    )
     rigid_motion = flow_class(config.flow).feels_rigid_motion
-    return BatchSource(pairs, found.molecule, config.augmentation, rigid_motion)
+    return BatchSource(pairs, found.molecule, config.augmentation, rigid_motion, moved)
 
 
 def _provenance(

@@ -62,6 +62,8 @@ def make_metadata(trained: TrainedFlow, flow: Flow, licence: str) -> ModelMetada
     return ModelMetadata(
         molecule=provenance.molecule,
         noise_size=flow.noise_size,
+        moved=flow.moved,
+        stretches=None if flow.stretches is None else [list(pair) for pair in flow.stretches],
         auxiliary_velocities=flow.auxiliary_velocities,
         precision=flow.precision,
         temperature=provenance.temperature,

@@ -31,20 +31,23 @@ class Draws:
     positions : float32 array [F, N, 3], nm
     log_weights : float64 array [F]
         log p - log q, up to one constant; -inf where a draw is impossible.
+    contexts : int
+        Of a flow that moves a part: how many contexts have one share of the draws each, in order.
     """
 
     positions: NDArray[np.float32]
     log_weights: NDArray[np.float64]
+    contexts: int = 1
 
     def weights(self) -> NDArray[np.float64]:
         """Return the importance weights, sum 1."""
-        weights: NDArray[np.float64] = np.exp(self.log_weights - self.log_weights.max())
-        normalised: NDArray[np.float64] = weights / weights.sum()
-        return normalised
+        return _normalised(self.log_weights)
 
     def kish_share(self) -> float:
-        """Return Kish's effective sample size, as a part of the number of draws."""
-        return float(1 / (self.weights() ** 2).sum() / len(self.log_weights))
+        """Return Kish's effective sample size, as a part of the number of draws; the mean over
+        contexts, since weights of different ones cannot be compared."""
+        shares = np.array_split(self.log_weights, self.contexts)
+        return float(np.mean([1 / (_normalised(s) ** 2).sum() / len(s) for s in shares]))
 
 
 @torch.no_grad()
@@ -61,26 +64,45 @@ def draw(
     ----------
     flow : Module with the model contract's methods
     energy : OpenMMEnergy
-    reference : Tensor [N, 3], nm
-        Any conformation; the contract asks for one.
+    reference : Tensor [N, 3] or [S, N, 3], nm
+        Any conformation; the contract asks for one. For a flow that moves a part, S states in whose
+        contexts it draws, a share of the draws in each.
     """
+    contexts = len(reference) if reference.dim() == 3 else 1
+    shares = np.array_split(np.arange(count), contexts)
+    of_draw = np.concatenate([np.full(len(share), i) for i, share in enumerate(shares)])
     positions, log_weights = [], []
     for first in range(0, count, _CHUNK):
         size = min(_CHUNK, count - first)
         noise = torch.randn(size, flow.noise_size, generator=generator).to(reference.device)
         lag = torch.full((size,), math.inf, device=reference.device)
-        y, w, log_q = flow.sample(reference, noise, lag)
+        x = reference[of_draw[first : first + size]] if reference.dim() == 3 else reference
+        y, w, log_q = flow.sample(x, noise, lag)
         log_weights.append(_log_weights(energy, y, w, log_q))
         positions.append(y.cpu().float().numpy())
-    return Draws(np.concatenate(positions), np.concatenate(log_weights))
+    return Draws(np.concatenate(positions), np.concatenate(log_weights), contexts)
+
+
+def _normalised(log_weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    weights: NDArray[np.float64] = np.exp(log_weights - log_weights.max())
+    normalised: NDArray[np.float64] = weights / weights.sum()
+    return normalised
 
 
 @torch.no_grad()
-def log_weights_of(flow: Any, energy: OpenMMEnergy, positions: torch.Tensor) -> NDArray[np.float64]:
-    """Return log p - log q [F] of given conformations [F, N, 3] / nm; +inf where q is 0."""
+def log_weights_of(
+    flow: Any, energy: OpenMMEnergy, positions: torch.Tensor, own_context: bool = False
+) -> NDArray[np.float64]:
+    """Return log p - log q [F] of given conformations [F, N, 3] / nm; +inf where q is 0.
+
+    Parameters
+    ----------
+    own_context : bool
+        Whether each is a draw in a context of its own.
+    """
     w = torch.zeros_like(positions)
     lag = torch.full((len(positions),), math.inf, device=positions.device)
-    log_q = flow.log_prob(positions, w, positions[:1], lag)
+    log_q = flow.log_prob(positions, w, positions if own_context else positions[:1], lag)
     log_target = log_normal(w.flatten(1)) - energy.energies(positions)
     values: NDArray[np.float64] = (log_target - log_q).cpu().numpy()
     return values

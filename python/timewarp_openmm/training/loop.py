@@ -78,6 +78,12 @@ class Progress:
     bad_steps: int = 0
     finished: bool = False
 
+    def describe(self, tested: str) -> str:
+        """Return where it stands in a few words, after the first test with what that `tested`."""
+        if self.best_step == 0:
+            return f"step {self.step}"
+        return f"step {self.step}, loss {self.train_loss:.2f}, {tested}"
+
 
 def train(
     config: TrainingConfig,
@@ -289,6 +295,7 @@ class _Trainer:
             self._generator,
             self._energy,
             self._prefetch,
+            own_context=self.config.flow.part is not None,
         )
         loss = torch.zeros((), dtype=torch.float64, device=self._fabric.device)
         for term in self._terms:
@@ -348,14 +355,15 @@ class _Trainer:
         assert self._energy is not None
         # The same noise at each test, so that differences are the weights'.
         generator = torch.Generator().manual_seed(self.config.seed + 2)
+        of_part = self.config.flow.part is not None
         draws = draw(
             self._average,
             self._energy,
-            self._starts[0],
+            self._starts if of_part else self._starts[0],
             self.config.acceptance_draws,
             generator,
         )
-        starts = log_weights_of(self._average, self._energy, self._starts)
+        starts = log_weights_of(self._average, self._energy, self._starts, of_part)
         chains = run_chains(draws, starts, np.random.default_rng(self.config.seed + 2))
         self.progress.acceptance, self.progress.acceptance_error = chains.mean, chains.error
 

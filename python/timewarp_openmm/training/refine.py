@@ -307,6 +307,7 @@ class _Workshop:
     ) -> None:
         self._settings = settings
         self._config = first.config
+        self._moves_part = first.config.flow.part is not None
         self._molecule = first.provenance.molecule
         self._data: TrajectorySet = load_trajectories(first.config.data.folder)
         train_part, test_part = split_by_trajectory(
@@ -355,16 +356,25 @@ class _Workshop:
         restore_weights(flow, trained.weights, trained.path)
         flow.eval()
         generator = torch.Generator().manual_seed(self._config.seed + 1000 + number)
-        draws = draw(flow, self._energy, self._starts[0], self._settings.draws, generator)
+        starts = self._starts if self._moves_part else self._starts[0]
+        draws = draw(flow, self._energy, starts, self._settings.draws, generator)
         rng = np.random.default_rng([self._config.seed, number])
-        chains: Chains = run_chains(draws, log_weights_of(flow, self._energy, self._starts), rng)
+        log_weights = log_weights_of(flow, self._energy, self._starts, self._moves_part)
+        chains: Chains = run_chains(draws, log_weights, rng)
         return draws, Measurement(
             chains.mean, chains.error, float(chains.acceptance.min()), draws.kish_share()
         )
 
     def prepare_round(self, folder: Path, draws: Draws) -> NDArray[np.float64]:
-        """Write the round's weights and draws, and return the basins' populations [K]."""
+        """Write the round's weights and draws, and return the basins' populations [K].
+
+        Draws in given contexts say nothing of the populations, and each is of one context only: a
+        part is refined on the simulated states, and draws that are made in training.
+        """
         settings = self._settings
+        if self._moves_part:
+            self._save_frame_weights(folder)
+            return self._populations
         weights = draws.weights()
         trust = draws.kish_share() * len(weights)
         usable = np.isfinite(draws.log_weights)
@@ -377,18 +387,21 @@ class _Workshop:
         self._populations = (trust * found + _PRIOR_DRAWS * self._populations) / (
             trust + _PRIOR_DRAWS
         )
-        shares = self._populations
-        if settings.likelihood == 0:
-            shares = (1 - _EVEN_SHARE) * shares + _EVEN_SHARE / len(shares)
-        save_weights(
-            folder / WEIGHTS_FILE, frame_weights(self._data.trajectories, self._basins, shares)
-        )
+        self._save_frame_weights(folder)
         truncated = truncate_weights(weights[usable])
         test = np.arange(usable.sum()) % round(1 / _TEST_PART) == 0
         save_independent(
             folder / DRAWS_FILE, draws.positions[usable], truncated, test, settings.draw_share
         )
         return self._populations
+
+    def _save_frame_weights(self, folder: Path) -> None:
+        shares = self._populations
+        if self._settings.likelihood == 0:
+            shares = (1 - _EVEN_SHARE) * shares + _EVEN_SHARE / len(shares)
+        save_weights(
+            folder / WEIGHTS_FILE, frame_weights(self._data.trajectories, self._basins, shares)
+        )
 
     def configure_round(self, folder: Path, number: int, source: TrainedFlow) -> TrainingConfig:
         """Return the configuration of a round that is prepared, counted from 0."""
@@ -398,7 +411,7 @@ class _Workshop:
             "data": source.config.data.model_copy(
                 update={
                     "frame_weights": folder / WEIGHTS_FILE,
-                    "independent": folder / DRAWS_FILE,
+                    "independent": None if self._moves_part else folder / DRAWS_FILE,
                 }
             ),
             "loss": loss,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..stored import read_document, write_document
+from ..stored import read_document_if_any, write_document
 
 RECORD_FILE = "refine.json"
+_REMEDY = "remove the folder, to refine again"
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,8 @@ class RefineRecord:
 
 
 def read_record(folder: Path) -> RefineRecord | None:
-    """Return what `write_record` wrote, or None where there is nothing.
-
-    Raises
-    ------
-    DamagedFileError
-        If it is not what was written.
-    """
-    path = folder / RECORD_FILE
-    if not path.exists():
-        return None
-    return read_document(path, RefineRecord, "remove the folder, to refine again")
+    """Return what `write_record` wrote, or None; see `read_document_if_any`."""
+    return read_document_if_any(folder / RECORD_FILE, RefineRecord, _REMEDY)
 
 
 def write_record(folder: Path, record: RefineRecord) -> None:

@@ -22,6 +22,7 @@ from ..simulation.systems import load_system_xml
 from ..stored import DamagedFileError, read_arrays, write_arrays
 from .frames import refuse_zeros
 from .reading import Content, UnreadableError, read_whole
+from .residue_labels import label_residues
 
 #: nm; longer than any bond, and shorter than half of any periodic box.
 LONGEST_BOND = 0.4
@@ -119,8 +120,11 @@ def _molecule_of(path: Path, content: Content, system: openmm.System | None) -> 
     topology: mdtraj.Topology | None = content.topology
     if topology is None:
         raise ValueError(f"{path} holds no topology; save it with MDTraj from a full trajectory")
+    labelled = topology.to_openmm()
     try:
-        return molecule_from_topology(topology.to_openmm(), system)
+        if content.labels is not None:
+            label_residues(labelled, content.labels)
+        return molecule_from_topology(labelled, system)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -373,6 +377,9 @@ class PairSampler:
     frame_weights : sequence of arrays [F], optional
         Relative frequencies of the frames, one array per trajectory. They weigh y of an infinite
         lag and x otherwise (the dynamics from a given x are right whatever x's frequency).
+    own_context : bool
+        Whether x of an infinite lag is y itself: a flow that moves a part of a molecule draws it
+        for the context that it is in.
 
     Raises
     ------
@@ -386,6 +393,7 @@ class PairSampler:
         lag_times: Sequence[float],
         lag_weights: Sequence[float] | None = None,
         frame_weights: Sequence[NDArray[np.float32]] | None = None,
+        own_context: bool = False,
     ) -> None:
         if not trajectories:
             raise ValueError("there are no trajectories to draw pairs from")
@@ -405,6 +413,7 @@ class PairSampler:
             self._starts.append(starts)
             self._shifts.append(shift)
         self._joined = joined
+        self._own_context = own_context
         self._cumulative = self._cumulate()
 
     def _cumulate(self) -> list[torch.Tensor | None]:
@@ -453,7 +462,9 @@ class PairSampler:
         for kind, (starts, shift) in enumerate(zip(self._starts, self._shifts, strict=True)):
             where = torch.nonzero(kinds == kind).flatten()
             chosen = self._choose(kind, len(where), generator)
-            if math.isinf(self.lag_times[kind]):
+            if math.isinf(self.lag_times[kind]) and self._own_context:
+                first[where] = second[where] = chosen
+            elif math.isinf(self.lag_times[kind]):
                 # x plays no part in an independent draw; any frame will do.
                 chance = torch.randint(len(starts), (len(where),), generator=generator)
                 first[where] = starts[chance]

@@ -35,12 +35,15 @@ class Content:
     Attributes
     ----------
     topology : mdtraj.Topology or None
+    labels : str or None
+        Of its residues; see `residue_labels`.
     positions : float32 array [F, N, 3], nm
     times : array [F] or None, ps
     cell_lengths : array [F, 3] or None, nm
     """
 
     topology: Any
+    labels: str | None
     positions: Any
     times: Any
     cell_lengths: Any
@@ -188,10 +191,12 @@ def _whole(path: str) -> Content:
     import numpy as np
     from mdtraj.formats import HDF5TrajectoryFile
 
+    from .residue_labels import read_labels
+
     with HDF5TrajectoryFile(path) as file:
-        content = file.read()
+        content, labels = file.read(), read_labels(file)
         positions = np.asarray(content.coordinates, dtype=np.float32)
-        return Content(file.topology, positions, content.time, content.cell_lengths)
+        return Content(file.topology, labels, positions, content.time, content.cell_lengths)
 
 
 def _atoms(path: str) -> int | None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..files import replace_atomically
 from ..stored import DamagedFileError
 from .reading import UnreadableError, read_whole
+from .residue_labels import write_labels
 
 
 class TrajectoryWriter:
@@ -30,11 +31,13 @@ class TrajectoryWriter:
     path : Path
         Ends in ``.h5``.
     topology : mdtraj.Topology
+    labels : str
+        Of its residues; see `residue_labels`.
     """
 
-    def __init__(self, path: Path, topology: mdtraj.Topology) -> None:
+    def __init__(self, path: Path, topology: mdtraj.Topology, labels: str) -> None:
         self.path = path
-        self._topology = topology
+        self._topology, self._labels = topology, labels
         self._positions: list[NDArray[np.float32]] = []
         self._times: list[float] = []
         #: Of the frames in the file.
@@ -118,6 +121,7 @@ class TrajectoryWriter:
             with HDF5TrajectoryFile(str(path), "a") as file:
                 if new:
                     file.topology = self._topology
+                    write_labels(file, self._labels)
                 file.write(positions, time=times)
             whole = _digest_of(path) == digest
         except OSError:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import openmm
@@ -123,14 +123,19 @@ class Costs:
         return TIMESTEP / self.ps_per_second
 
 
-def measure_costs(molecule: MolecularSystem, workers: int, budget: FitBudget) -> Costs:
-    """Measure what the parts of a fit cost."""
+def measure_costs(
+    molecule: MolecularSystem,
+    workers: int,
+    budget: FitBudget,
+    flow: InternalFlowConfig | None = None,
+) -> Costs:
+    """Measure what the parts of a fit cost; of the flow as it is by default, or another."""
     with ThreadPoolExecutor(workers) as pool:
         found = pool.map(
             lambda _: _measure_dynamics(molecule, budget.speed_seconds), range(workers)
         )
         speed = float(np.mean(list(found)))
-    draw, step = _measure_flow(molecule, budget.speed_seconds)
+    draw, step = _measure_flow(molecule, flow or InternalFlowConfig(), budget.speed_seconds)
     return Costs(speed, draw, step, _measure_start())
 
 
@@ -154,11 +159,11 @@ def _measure_dynamics(molecule: MolecularSystem, seconds: float) -> float:
     return steps * TIMESTEP / (time.monotonic() - began)
 
 
-def _measure_flow(molecule: MolecularSystem, seconds: float) -> tuple[float, float]:
+def _measure_flow(
+    molecule: MolecularSystem, config: InternalFlowConfig, seconds: float
+) -> tuple[float, float]:
     """Return the seconds of a draw among many, and of a training step."""
-    flow = build_flow(
-        InternalFlowConfig(), molecule_from_topology(molecule.topology, molecule.system)
-    )
+    flow = build_flow(config, molecule_from_topology(molecule.topology, molecule.system))
     reference = torch.tensor(molecule.positions - molecule.positions.mean(0), dtype=torch.float32)
     # Any spread will do for timing; a little one leaves no coordinate's range.
     shaken = reference + 1e-3 * torch.randn(64, *reference.shape)
@@ -200,7 +205,20 @@ class LeastTimes:
 
     @property
     def total(self) -> float:
-        return self.explore + self.simulate + self.train + self.refine + self.export
+        return self.remaining("explore")
+
+    def remaining(self, stage: str) -> float:
+        """Return the seconds of a stage and of those that come after it."""
+        times: dict[str, float] = asdict(self)
+        return sum(list(times.values())[list(times).index(stage) :])
+
+    def of(self, stage: str) -> float:
+        """Return the seconds of one stage."""
+        return float(getattr(self, stage))
+
+    def of_a_later_pass(self) -> LeastTimes:
+        """Return the times of a pass that takes up where another has ended."""
+        return replace(self, explore=0.0, train=0.0)
 
 
 def least_times(budget: FitBudget, costs: Costs, workers: int) -> LeastTimes:

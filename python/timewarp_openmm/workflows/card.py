@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..simulation.explore import describe_found
 from ..training.checkpoints import TrainedFlow
 
 
 def write_card(path: Path, trained: TrainedFlow, provenance: dict[str, Any]) -> str:
     """Return the model's card in Markdown: what it is and what was measured."""
     made = provenance["fit"]
-    measured, data = made["measured"], trained.provenance.data
+    measured, basins, data = made["measured"], made["basins"], trained.provenance.data
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in made["seconds"].items())
     rounds = " -> ".join(f"{m['acceptance']:.1%}" for m in made["refine_rounds"])
     return "\n".join(
@@ -29,8 +30,9 @@ def write_card(path: Path, trained: TrainedFlow, provenance: dict[str, Any]) -> 
             f"- before refining and after each round, on the flow's own draws: {rounds}",
             f"- made in {made['total_minutes']:.1f} min of wall time with {made['threads']} "
             f"threads: {seconds}",
-            f"- basins: {made['basins']['kept']} kept of {made['basins']['found']} found; "
-            f"{made['basins']['dropped_frames']} frames of the exploration dropped for flipped "
+            f"- basins: {basins['kept']} kept of "
+            f"{describe_found(basins['found'], basins['mirror_images'])} found; "
+            f"{basins['dropped_frames']} frames of the exploration dropped for flipped "
             f"centres or amide bonds, {data['dropped_starts']} starts dropped",
             f"- data: {data['frames']} training frames, SHA-256 {data['sha256']}",
             f"- seed {made['settings']['seed']}, timewarp-openmm {__version__}",

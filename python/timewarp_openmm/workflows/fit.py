@@ -9,19 +9,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..bounds import shifted_seed
 from ..files import exclusive_lock, refuse_existing, write_bytes_atomically
 from ..flows.internal.config import InternalFlowConfig
 from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
+from ..seeds import shifted_seed
 from ..simulation.chains import ChainRuns, run_chains
-from ..simulation.explore import Basins, ExploreSettings, basin_populations, load_or_find_basins
+from ..simulation.explore import (
+    Basins,
+    ExploreSettings,
+    basin_populations,
+    basins_standing,
+    describe_found,
+    load_or_find_basins,
+)
 from ..simulation.identity import content_of
 from ..simulation.langevin import Langevin, default_platform
 from ..simulation.protocol import Protocol as SimulationProtocol
@@ -33,7 +40,7 @@ from ..training.checkpoints import load_trained
 from ..training.config import AugmentationConfig, DataConfig, TrainingConfig
 from ..training.export import export_trained
 from ..training.loop import Progress, train, training_standing
-from ..training.refine import RefineSettings, describe, refine
+from ..training.refine import RefineSettings, describe, refine, refine_standing
 from ..training.refine_record import Measurement
 from ..trajectories.pairs import load_trajectories
 from ..trajectories.weights import BasinMap, frame_weights, save_weights
@@ -162,13 +169,13 @@ def fit(
     work = Path(work) if work is not None else out.with_name(f"{out.stem}.work")
     # Refused before time is spent: impossible starts; several molecules, straight angles, water.
     check_start(molecule.topology, molecule.system, molecule.positions)
-    build_flow(InternalFlowConfig(), molecule_from_topology(molecule.topology, molecule.system))
+    build_flow(flow_config(settings), molecule_from_topology(molecule.topology, molecule.system))
     identity = {**content_of(molecule), **settings.identity()}
     _make_way(work, identity, display, force)
     if isinstance(fit_standing(work, identity), Missing):
         # What is refused for want of time leaves no folder behind.
         costs = _measure_costs(molecule, settings, budget, display)
-        _check_time(settings, least_times(budget, costs, settings.workers).total, molecule)
+        _check_time(settings, 0.0, least_times(budget, costs, settings.workers).total, molecule)
     else:
         costs = None
     work.mkdir(parents=True, exist_ok=True)
@@ -176,6 +183,11 @@ def fit(
         record = FitRecord(work, identity)
         _open_pass(record, molecule, settings, budget, display, costs)
         return _Fit(molecule, out, settings, budget, record, work, display).run()
+
+
+def flow_config(settings: FitSettings) -> InternalFlowConfig:
+    """Return the flow that a fit trains."""
+    return InternalFlowConfig(moved=settings.moved)
 
 
 def _make_way(work: Path, identity: dict[str, object], display: Display, force: bool) -> None:
@@ -196,18 +208,23 @@ def _measure_costs(
 ) -> Costs:
     display.stage("measure speed")
     with one_torch_thread():
-        return measure_costs(molecule, settings.workers, budget)
+        return measure_costs(molecule, settings.workers, budget, flow_config(settings))
 
 
-def _check_time(settings: FitSettings, seconds: float, molecule: MolecularSystem) -> None:
-    """Refuse a fit that `seconds` in all do not suffice for."""
-    if seconds <= 60 * settings.minutes:
+def _check_time(
+    settings: FitSettings, spent: float, needed: float, molecule: MolecularSystem
+) -> None:
+    """Refuse a fit that would take longer than it may: it has taken `spent` seconds, and takes
+    `needed` more at the least."""
+    if spent + needed <= 60 * settings.minutes:
         return
     # Speeds vary from one measurement to the next.
+    least = describe_minutes(spent + 1.1 * needed)
+    already = f" ({describe_minutes(spent)} of them are spent)" if spent > 0 else ""
     raise ValueError(
-        f"{settings.minutes:g} minutes are too few for {len(molecule.positions)} atoms on this "
-        f"machine as busy as it is, with {settings.workers} workers: the least is about "
-        f"--minutes {describe_minutes(1.1 * seconds)}, and several times as much is better"
+        f"{settings.minutes:g} minutes{already} are too few for {len(molecule.positions)} atoms on "
+        f"this machine as busy as it is, with {settings.workers} workers: the least is about "
+        f"--minutes {least}, and several times as much is better"
     )
 
 
@@ -224,9 +241,8 @@ def _open_pass(
     if record.is_finished and settings.minutes > before:
         if costs is None:
             costs = _measure_costs(molecule, settings, budget, display)
-            least = least_times(budget, costs, settings.workers)
-            elapsed = 60 * record.elapsed_minutes()
-            _check_time(settings, elapsed + least.refine + least.export, molecule)
+            least = least_times(budget, costs, settings.workers).of_a_later_pass()
+            _check_time(settings, 60 * record.elapsed_minutes(), least.total, molecule)
         record.begin_pass(settings.minutes)
         record.decide("costs", lambda: asdict(costs))
     elif not record.is_finished and settings.minutes != before:
@@ -250,6 +266,10 @@ class _Fit:
         self._record, self._display = record, display
         self._costs = Costs(**record.decide("costs", dict))
         self._least = least_times(budget, self._costs, settings.workers)
+        if record.number > 1:
+            self._least = self._least.of_a_later_pass()
+        # A finished pass is only written and measured again, whatever time it has taken.
+        self._has_time = record.is_finished
 
     def run(self) -> Validation:
         with one_torch_thread():
@@ -268,17 +288,43 @@ class _Fit:
         finally:
             self._record.add_seconds(name, time.monotonic() - began)
 
+    def _left(self) -> float:
+        """Return the seconds until the end of the time for the whole fit."""
+        return 60 * (self._settings.minutes - self._record.elapsed_minutes())
+
+    def _require_time(self, stage: str) -> None:
+        """Refuse to go on with a fit that was interrupted if its time does not suffice any more.
+
+        To be called before whatever a stage does anew. Once it has begun, a call goes through.
+        """
+        if not self._has_time:
+            spent = 60 * self._record.elapsed_minutes()
+            _check_time(self._settings, spent, self._least.remaining(stage), self._molecule)
+            self._has_time = True
+
+    def _decide(self, stage: str, name: str, choose: Callable[[], _T]) -> _T:
+        """Return what a stage has decided, or let it be chosen now if there is time for it."""
+        if not self._record.has_decided(name, self._record.number):
+            self._require_time(stage)
+        chosen: _T = self._record.decide(name, choose)
+        return chosen
+
     @property
     def _data(self) -> Path:
         return self._work / "data"
 
     def _explore(self) -> Basins:
-        settings = self._explore_settings()
+        settings, seed = self._explore_settings(), self._settings.seed
+        if basins_standing(self._data, self._molecule, settings, seed) != Done():
+            self._require_time("explore")
+            assert settings.max_minutes is not None
+            most = min(settings.max_minutes, self._available("explore") / 60)
+            settings = replace(settings, max_minutes=most)
         return load_or_find_basins(
             self._data,
             self._molecule,
             settings,
-            self._settings.seed,
+            seed,
             self._settings.workers,
             self._display.update,
         )
@@ -286,8 +332,8 @@ class _Fit:
     def _explore_settings(self) -> ExploreSettings:
         budget, costs, workers = self._budget, self._costs, self._settings.workers
 
-        def choose() -> dict[str, float]:
-            seconds = max(self._least.explore, self._share(budget.explore_share))
+        def choose() -> dict[str, Any]:
+            seconds = self._seconds("explore", budget.explore_share)
             # Minimising takes about as long as the walks themselves.
             length = seconds * costs.ps_per_second * workers / ExploreSettings.walkers / 2
             run = budget.runs_per_basin * (budget.equilibration + budget.shortest)
@@ -300,21 +346,30 @@ class _Fit:
             }
 
         # Basins are found once: later passes start from those of the first.
-        chosen = self._record.decide_first("explore", choose)
+        if self._record.number == 1:
+            chosen = self._decide("explore", "explore", choose)
+        else:
+            chosen = self._record.decided("explore", 1)
         return replace(ExploreSettings(), **chosen)
 
-    def _share(self, share: float) -> float:
-        """Return a share of the pass's own time in seconds."""
+    def _available(self, stage: str) -> float:
+        """Return the seconds that are left for a stage if later ones take the least."""
+        least = self._least.of(stage)
+        return max(least, self._left() - self._least.remaining(stage) + least)
+
+    def _seconds(self, stage: str, share: float) -> float:
+        """Return what a stage may take: its share of the pass's own time, if so much is left."""
         number = self._record.number
         minutes = self._record.minutes(number) - self._record.minutes(number - 1)
-        return 60 * share * minutes
+        return min(max(self._least.of(stage), 60 * share * minutes), self._available(stage))
 
     def _simulate_seconds(self) -> float:
-        return max(self._least.simulate, self._share(self._budget.simulate_share))
+        return self._seconds("simulate", self._budget.simulate_share)
 
     def _simulate(self, basins: Basins) -> None:
         protocol = self._protocol(basins)
         if run_standing(self._data, self._molecule, protocol, basins.positions) != Done():
+            self._require_time("simulate")
             self._run_trajectories(basins, protocol)
         # Written once: the training is told by it.
         if not self._weights_file.exists():
@@ -332,11 +387,14 @@ class _Fit:
 
     def _run_trajectories(self, basins: Basins, protocol: SimulationProtocol) -> None:
         total = protocol.trajectories * protocol.frames
-        note = f"{len(basins)} basins of {basins.found}, {basins.dropped} frames dropped"
+        found = describe_found(basins.found, basins.images)
+        note = f"{len(basins)} basins of {found}, {basins.dropped} frames dropped"
 
         def report(frames: int) -> None:
             self._display.update(frames / total, note)
 
+        patience = self._budget.simulate_patience * self._simulate_seconds()
+        seconds = min(patience, self._available("simulate"))
         simulate(
             self._molecule,
             protocol,
@@ -344,7 +402,7 @@ class _Fit:
             self._settings.workers,
             report=report,
             starts=basins.positions,
-            max_minutes=self._budget.simulate_patience * self._simulate_seconds() / 60,
+            max_minutes=seconds / 60,
         )
 
     def _protocol(self, basins: Basins) -> SimulationProtocol:
@@ -361,7 +419,7 @@ class _Fit:
             interval = max(0.1, math.ceil(10 * length * trajectories / most) / 10)
             return {"length": round(length / interval) * interval, "interval": interval}
 
-        times = self._record.decide("simulate", choose)
+        times = self._decide("simulate", "simulate", choose)
         return SimulationProtocol(
             molecule=self._molecule.name,
             force_field=self._molecule.force_field,
@@ -386,24 +444,27 @@ class _Fit:
 
     def _train(self) -> None:
         def choose() -> float:
-            seconds = max(self._least.train, self._share(self._budget.train_share))
+            seconds = self._seconds("train", self._budget.train_share)
             return (seconds - training_overhead(self._costs)) / 60
 
-        minutes = self._record.decide("train_minutes", choose)
+        minutes = self._decide("train", "train_minutes", choose)
         run, config = self._work / "train", self._training_config(minutes)
 
         def report(done: float, progress: Progress) -> None:
             self._display.update(done, _note(progress))
 
         if training_standing(config, run) != Done():
-            train(config, run, report=report)
+            self._require_time("train")
+            # An interrupted training counts what it has taken before.
+            most = (self._record.seconds.get("train", 0.0) + self._available("train")) / 60
+            train(config, run, minutes=min(minutes, most), report=report)
 
     def _training_config(self, minutes: float) -> TrainingConfig:
         names = [t.name for t in load_trajectories(self._data).trajectories]
         # Trajectory i starts in basin i mod K, so the last K start once in each.
         held_out = names[len(names) - len(names) // self._budget.runs_per_basin :]
         return TrainingConfig(
-            flow=InternalFlowConfig(),
+            flow=flow_config(self._settings),
             data=DataConfig(
                 folder=self._data,
                 test_trajectories=tuple(held_out),
@@ -431,9 +492,8 @@ class _Fit:
     def _refine(self) -> tuple[Measurement, ...]:
         number = self._record.number
         reserved = export_seconds(self._budget, self._costs, self._settings.workers)
-        left = 60 * (self._settings.minutes - self._record.elapsed_minutes()) - reserved
-        seconds = max(self._least.refine, left)
-        shape = self._record.decide("refine", lambda: self._choose_refining(seconds))
+        seconds = max(self._least.refine, self._left() - reserved)
+        shape = self._decide("refine", "refine", lambda: self._choose_refining(seconds))
         settings = RefineSettings(
             minutes=seconds / 60,
             target=self._settings.target,
@@ -444,10 +504,10 @@ class _Fit:
         def report(done: float, number: int, progress: Progress) -> None:
             self._display.update(done, f"round {number}, {_note(progress)}")
 
-        result = refine(
-            self._refine_folder(number - 1), self._refine_folder(number), settings, report
-        )
-        return result.measurements
+        folders = self._refine_folder(number - 1), self._refine_folder(number)
+        if refine_standing(*folders, settings) != Done():
+            self._require_time("refine")
+        return refine(*folders, settings, report).measurements
 
     def _choose_refining(self, seconds: float) -> dict[str, int]:
         budget, costs = self._budget, self._costs
@@ -458,6 +518,7 @@ class _Fit:
         return {"rounds": rounds, "draws": draws}
 
     def _export(self, basins: Basins, measurements: tuple[Measurement, ...]) -> Validation:
+        self._require_time("export")
         trained = load_trained(self._refine_folder(self._record.number))
         provenance = {
             "fit": {
@@ -466,6 +527,7 @@ class _Fit:
                 "basins": {
                     "kept": len(basins),
                     "found": basins.found,
+                    "mirror_images": basins.images,
                     "dropped_frames": basins.dropped,
                 },
                 "refine_rounds": [describe(m) for m in measurements],
@@ -489,7 +551,6 @@ class _Fit:
     def _validate(self, model: Path, basins: Basins) -> Validation:
         budget, seed = self._budget, self._settings.seed
         minima = [basins.positions[k % len(basins)] for k in range(budget.chains)]
-        left = 60 * (self._settings.minutes - self._record.elapsed_minutes())
         return validate(
             model,
             self._molecule,
@@ -497,7 +558,7 @@ class _Fit:
             self._settings,
             budget,
             seed,
-            left - budget.export_starts * self._costs.seconds_to_start / 2,
+            self._left() - budget.export_starts * self._costs.seconds_to_start / 2,
         )
 
     def _explain_failure(
@@ -550,10 +611,7 @@ def one_torch_thread() -> Iterator[None]:
 
 
 def _note(progress: Progress) -> str:
-    if progress.best_step == 0:
-        return f"step {progress.step}"
-    return (
-        f"step {progress.step}, loss {progress.train_loss:.2f}, "
+    return progress.describe(
         f"acceptance {progress.acceptance:.1%} (best {progress.best_acceptance:.1%})"
     )
 

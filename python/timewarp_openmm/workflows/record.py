@@ -111,6 +111,10 @@ class FitRecord:
         self._content["passes"][-1]["finished"] = True
         self._save()
 
+    def has_decided(self, name: str, number: int) -> bool:
+        """Tell whether a pass has decided something under `name`."""
+        return name in self._content["passes"][number - 1]["decisions"]
+
     def decide(self, name: str, choose: Callable[[], Any]) -> Any:
         """Return what the current pass decided under `name`, or let it be chosen now."""
         decisions = self._content["passes"][-1]["decisions"]
@@ -118,10 +122,6 @@ class FitRecord:
             decisions[name] = choose()
             self._save()
         return decisions[name]
-
-    def decide_first(self, name: str, choose: Callable[[], Any]) -> Any:
-        """Return what the first pass decided under `name`, or let it be chosen now."""
-        return self.decide(name, choose) if self.number == 1 else self.decided(name, 1)
 
     def decided(self, name: str, number: int) -> Any:
         """Return what an earlier pass decided."""

@@ -22,6 +22,8 @@ class FitSettings:
     seed : int
     workers : int
         Threads or processes.
+    moved : tuple of int, optional
+        The atoms that the model moves, and sees the others as context; by default all.
     """
 
     minutes: float = 30.0
@@ -29,6 +31,7 @@ class FitSettings:
     target: float = 0.9
     seed: int = 1
     workers: int = 2
+    moved: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         MINUTES.check("minutes", self.minutes)
@@ -42,4 +45,5 @@ class FitSettings:
 
         More time, another target and other workers go on with what is there.
         """
-        return {"temperature": self.temperature, "seed": self.seed}
+        identity: dict[str, object] = {"temperature": self.temperature, "seed": self.seed}
+        return identity if self.moved is None else {**identity, "moved": list(self.moved)}

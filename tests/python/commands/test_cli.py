@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -104,14 +102,3 @@ def test_one_command_after_the_other(
     assert run(export, monkeypatch, capsys)[0] == 0
     assert run(export, monkeypatch, capsys)[0] == 2
     assert run([*export, "--force"], monkeypatch, capsys)[0] == 0
-
-
-def test_help_and_sampling_import_no_training_code() -> None:
-    code = (
-        "import sys, timewarp_openmm.cli, timewarp_openmm.commands.sample, "
-        "timewarp_openmm.simulation.systems, timewarp_openmm.contract;"
-        "heavy = [m for m in sys.modules if m.startswith(('lightning', 'torch', 'mdtraj', "
-        "'timewarp_openmm.training'))]; print(heavy); sys.exit(bool(heavy))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr

@@ -95,6 +95,12 @@ def written(tmp_path_factory: pytest.TempPathFactory, molecule: MolecularSystem)
     return folder
 
 
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    """A copy of it all, to be damaged."""
+    return Path(shutil.copytree(written, tmp_path / "copy"))
+
+
 FRAMES = [Trajectory(f"trajectory-00{i}", np.zeros((11, 22, 3), np.float32), 0.002) for i in (0, 1)]
 #: How each file is read, by its place.
 READERS: dict[str, Callable[[Path, MolecularSystem], object]] = {
@@ -144,10 +150,8 @@ def an_archive() -> bytes:
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_files_are_named(
-    name: str, damage: str, written: Path, molecule: MolecularSystem, tmp_path: Path
+    name: str, damage: str, folder: Path, molecule: MolecularSystem
 ) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(written, folder)
     path = folder / name
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     if name == "run/metrics.jsonl" and damage in ("empty", "zeros", "truncated", "other archive"):
@@ -197,13 +201,10 @@ def test_documents_have_a_schema(
     name: str,
     change: Callable[[dict[str, Any]], dict[str, Any]],
     message: str,
-    written: Path,
+    folder: Path,
     molecule: MolecularSystem,
-    tmp_path: Path,
 ) -> None:
     """What was changed together with its checksum, too."""
-    folder = tmp_path / "copy"
-    shutil.copytree(written, folder)
     content = json.loads((folder / name).read_text())
     content.pop("sha256")
     (folder / name).write_text(json.dumps(seal(change(content))))
@@ -231,12 +232,9 @@ def test_arrays_have_a_schema(
     name: str,
     change: dict[str, Any],
     message: str,
-    written: Path,
+    folder: Path,
     molecule: MolecularSystem,
-    tmp_path: Path,
 ) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(written, folder)
     with np.load(folder / name) as stored:
         arrays = {k: v for k, v in {**stored, **change}.items() if v is not None}
     write_arrays(folder / name, arrays)
@@ -263,12 +261,9 @@ def test_checkpoints_have_a_schema(
     name: str,
     change: dict[str, Any],
     message: str,
-    written: Path,
+    folder: Path,
     molecule: MolecularSystem,
-    tmp_path: Path,
 ) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(written, folder)
     content = torch.load(folder / name, weights_only=True)
     if name == "run/last.ckpt":
         content["progress"]["finished"] = False
@@ -282,19 +277,17 @@ def export_best(folder: Path, molecule: MolecularSystem) -> None:
     export_run(folder / "run", folder / "m.pt")
 
 
-def test_a_missing_trajectory_is_named(written: Path, tmp_path: Path) -> None:
-    shutil.copytree(written / "data", tmp_path / "data")
-    (tmp_path / "data" / "trajectory-000.h5").unlink()
+def test_a_missing_trajectory_is_named(folder: Path) -> None:
+    (folder / "data" / "trajectory-000.h5").unlink()
     with pytest.raises(FileNotFoundError, match=rf"{RUN_FILE} names trajectory-000.h5"):
-        load_trajectories(tmp_path / "data")
+        load_trajectories(folder / "data")
 
 
-def test_metrics_that_a_kill_cut_off_are_left_out(written: Path, tmp_path: Path) -> None:
-    shutil.copytree(written / "run", tmp_path / "run")
-    path = tmp_path / "run" / "metrics.jsonl"
-    whole = read_metrics(tmp_path / "run")
+def test_metrics_that_a_kill_cut_off_are_left_out(folder: Path) -> None:
+    path = folder / "run" / "metrics.jsonl"
+    whole = read_metrics(folder / "run")
     path.write_bytes(path.read_bytes()[:-20])
-    assert read_metrics(tmp_path / "run") == whole[:-1]
+    assert read_metrics(folder / "run") == whole[:-1]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "bit at 0.65"])

@@ -39,6 +39,9 @@ BOTH = {
     "attention": {"d_model": 16, "num_layers": 1, "feedforward": 16},
 }
 
+#: The methyl group and the hydrogen of the thiol, each placed from context atoms of its own.
+PART = {**BOTH, "lag_times": (INF,), "moved": (0, *METHYL, 8)}
+
 VARIANTS: dict[str, FlowConfig] = {
     "cartesian, element types": small_config(embedding="element"),
     "cartesian, as published": small_config(**PUBLISHED),
@@ -46,13 +49,21 @@ VARIANTS: dict[str, FlowConfig] = {
     "internal, attention": InternalFlowConfig(**BOTH, conditioner="attention"),
     "internal, velocities": InternalFlowConfig(**BOTH, velocities=True),
     "internal, both": InternalFlowConfig(**BOTH, conditioner="attention", velocities=True),
+    "internal, part": InternalFlowConfig(**PART, stiff_transform="spline"),
+    "internal, part, attention": InternalFlowConfig(**PART, conditioner="attention"),
 }
 DEFAULTS = {flow.config_class().coordinates: flow.config_class() for flow in FLOWS}
 CONFIGS = {**DEFAULTS, **VARIANTS}
 #: Those with the same density for every labelling of equivalent atoms.
 SYMMETRIC = [name for name in CONFIGS if name.startswith("internal") or "element" in name]
 
+#: Those that can keep lengths of bonds: of all, or of some of the equivalent hydrogens only.
+CONSTRAINED = [name for name in CONFIGS if name.startswith("internal")]
+KEPT = ("all", "some")
+
 each_flow = pytest.mark.parametrize("name", CONFIGS)
+each_constrained_flow = pytest.mark.parametrize("name", CONSTRAINED)
+each_kept = pytest.mark.parametrize("which", KEPT)
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,25 @@ class Case:
 
     def log_prob(self, y: Tensor, w: Tensor, x: Tensor) -> Tensor:
         return self.flow.log_prob(y, w, x[None], self.lag)
+
+    def calls(self, which: str = "none") -> Calls:
+        """Return the flow's methods with no bond kept, all, or every second one."""
+        stretches = tuple(self.flow.stretches or ())
+        step = {"none": 0, "all": 1, "some": 2}[which]
+        kept = tuple(range(0, len(stretches), step)) if step else ()
+        return Calls(self.flow, kept, stretches)
+
+    @property
+    def moved(self) -> list[int]:
+        return list(range(self.flow.num_atoms)) if self.flow.moved is None else self.flow.moved
+
+    @property
+    def context(self) -> list[int]:
+        return [i for i in range(self.flow.num_atoms) if i not in self.moved]
+
+    def elsewhere(self) -> Tensor:
+        """Return another state [N, 3] with the same context."""
+        return self.frames[7] @ turn() if not self.context else self.y[0]
 
 
 def lag_times_of(config: FlowConfig) -> tuple[float, ...]:
@@ -105,6 +135,8 @@ def metadata_of(config: FlowConfig, flow: Flow, frames: Tensor) -> ModelMetadata
     metadata.coordinates = config.coordinates
     metadata.auxiliary_velocities = flow.auxiliary_velocities
     metadata.precision = flow.precision
+    metadata.moved = flow.moved
+    metadata.stretches = None if flow.stretches is None else [list(s) for s in flow.stretches]
     return metadata
 
 
@@ -174,7 +206,9 @@ def test_density_is_that_of_the_jacobian(name: str) -> None:
     case = make_case(name, batch=2)
     with torch.no_grad():
         for noise, lag in zip(case.noise, case.lag, strict=True):
-            log_q, expected = density_by_jacobian(Calls(case.flow), case.x, noise, float(lag))
+            log_q, expected = density_by_jacobian(
+                case.calls(), case.x, noise, float(lag), moved=case.moved
+            )
             torch.testing.assert_close(log_q, expected, atol=1e-5, rtol=0)
 
 
@@ -191,7 +225,7 @@ def test_rigid_motion(name: str) -> None:
             return
         turned = case.log_prob(case.y @ turn(), case.w @ turn(), case.x @ turn())
         torch.testing.assert_close(turned, case.log_q, atol=1e-7, rtol=0)
-        if not case.flow.auxiliary_velocities:
+        if not (case.flow.auxiliary_velocities or case.context):
             alone = case.log_prob(case.y @ turn() + shift, case.w, case.x)
             torch.testing.assert_close(alone, case.log_q, atol=1e-7, rtol=0)
 
@@ -211,14 +245,105 @@ def test_labels_of_equivalent_atoms_make_no_difference(name: str) -> None:
 def test_an_independent_draw_knows_nothing_of_x(name: str) -> None:
     case = make_case(name)
     lag = torch.full_like(case.lag, INF)
-    other = case.frames[7] @ turn()
+    other = case.elsewhere()
     with torch.no_grad():
         y, w, log_q = case.flow.sample(case.x, case.noise, lag)
+        log_prob = case.flow.log_prob(y, w, other[None], lag)
+        torch.testing.assert_close(log_prob, log_q, atol=1e-8, rtol=0)
         y_other, w_other, log_q_other = case.flow.sample(other, case.noise, lag)
     torch.testing.assert_close(log_q_other, log_q, atol=1e-9, rtol=0, equal_nan=True)
     torch.testing.assert_close(w_other, w, atol=1e-9, rtol=0)
     distances, distances_other = torch.cdist(y, y), torch.cdist(y_other, y_other)
     torch.testing.assert_close(distances_other, distances, atol=1e-6, rtol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "part" in name])
+def test_context_atoms_stay_and_are_taken_from_x(name: str) -> None:
+    """To the last bit, also in proposals that lead nowhere."""
+    case = make_case(name)
+    flow, context = case.flow, case.context
+    noise = 40 * torch.randn(64, flow.noise_size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        y, w, _ = flow.sample(case.x, noise.double(), torch.full((64,), INF).double())
+        assert y[:, case.moved].isnan().any()
+        assert torch.equal(y[:, context], case.x[context].expand(64, -1, 3))
+        assert (w[:, context] == 0).all()
+        y, w = case.y.clone(), case.w.clone()
+        y[:, context] += 1.0
+        w[:, context] += 1.0
+        assert torch.equal(case.log_prob(y, w, case.x), case.log_prob(case.y, case.w, case.x))
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "part" in name])
+def test_a_part_depends_on_its_context(name: str) -> None:
+    case = make_case(name)
+    with torch.no_grad():
+        _, _, log_q = case.flow.sample(case.frames[7], case.noise, case.lag)
+    assert (log_q - case.log_q).abs().max() > 0.01
+
+
+@each_constrained_flow
+@each_kept
+def test_kept_bonds_have_the_length_of_x_and_the_rest_is_the_same(name: str, which: str) -> None:
+    case = make_case(name)
+    calls = case.calls(which)
+    assert 0 < len(calls.kept) <= len(calls.stretches)
+    with torch.no_grad():
+        y, w, log_q = calls.sample(case.x, case.noise, case.lag)
+    assert torch.equal(w, case.w)
+    for number, (first, atom) in enumerate(calls.stretches):
+        length = (y[:, atom] - y[:, first]).norm(dim=1)
+        of_x, free = (case.x[atom] - case.x[first]).norm(), case.y[:, atom] - case.y[:, first]
+        expected = of_x.expand_as(length) if number in calls.kept else free.norm(dim=1)
+        torch.testing.assert_close(length, expected, atol=1e-14, rtol=0)
+    heavy = [i for i in range(case.flow.num_atoms) if i not in {h for _, h in calls.stretches}]
+    assert torch.equal(y[:, heavy], case.y[:, heavy])
+    with torch.no_grad():
+        for x in (case.x[None], case.x.expand_as(y)):
+            log_prob = calls.log_prob(y, w, x, case.lag)
+            torch.testing.assert_close(log_prob, log_q, atol=1e-8, rtol=0)
+        back = calls.sample(case.x, calls.invert(y, w, case.x[None], case.lag), case.lag)
+    torch.testing.assert_close(back[0], y, atol=1e-9, rtol=0)
+
+
+@each_constrained_flow
+@each_kept
+def test_density_of_what_is_not_kept_is_that_of_the_jacobian(name: str, which: str) -> None:
+    case = make_case(name, batch=2)
+    with torch.no_grad():
+        for noise, lag in zip(case.noise, case.lag, strict=True):
+            log_q, expected = density_by_jacobian(
+                case.calls(which), case.x, noise, float(lag), make(SMILES, 4)[0], case.moved
+            )
+            torch.testing.assert_close(log_q, expected, atol=1e-5, rtol=0)
+
+
+@each_constrained_flow
+def test_keeping_no_bond_changes_nothing(name: str) -> None:
+    case = make_case(name)
+    kept = torch.zeros(len(case.calls().stretches), dtype=torch.bool)
+    with torch.no_grad():
+        found = case.flow.sample_constrained(case.x, case.noise, case.lag, kept)
+        torch.testing.assert_close(found, (case.y, case.w, case.log_q), atol=1e-12, rtol=0)
+
+
+@each_constrained_flow
+@each_kept
+def test_labels_make_no_difference_where_bonds_are_kept(name: str, which: str) -> None:
+    """What is kept goes with the atom, wherever it stands among its equivalents."""
+    case = make_case(name)
+    calls = case.calls(which)
+    order = list(range(case.flow.num_atoms))
+    for i, atom in enumerate(METHYL):
+        order[atom] = METHYL[(i + 1) % 3]
+    number = {atom: i for i, (_, atom) in enumerate(calls.stretches)}
+    moved_on = [number[order[atom]] in calls.kept for _, atom in calls.stretches]
+    kept = tuple(i for i, is_kept in enumerate(moved_on) if is_kept)
+    with torch.no_grad():
+        y, w, log_q = calls.sample(case.x, case.noise, case.lag)
+        other = Calls(case.flow, kept, calls.stretches)
+        found = other.log_prob(y[:, order], w[:, order], case.x[order][None], case.lag)
+    torch.testing.assert_close(found, log_q, atol=1e-7, rtol=0)
 
 
 @each_flow
@@ -235,6 +360,18 @@ def test_scripted_gives_what_python_gives(name: str) -> None:
                 atol=1e-9,
                 rtol=0,
             )
+        for which in KEPT if case.flow.stretches else ():
+            ours, theirs = case.calls(which), Calls(scripted, *_kept(case, which))
+            y, w, log_q = ours.sample(case.x, case.noise, case.lag)
+            found = theirs.sample(case.x, case.noise, case.lag)
+            torch.testing.assert_close(found, (y, w, log_q), atol=1e-9, rtol=0)
+            log_prob = theirs.log_prob(y, w, case.x[None], case.lag)
+            torch.testing.assert_close(log_prob, log_q, atol=1e-8, rtol=0)
+
+
+def _kept(case: Case, which: str) -> tuple[Any, Any]:
+    calls = case.calls(which)
+    return calls.kept, calls.stretches
 
 
 @each_flow

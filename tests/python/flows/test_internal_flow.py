@@ -39,7 +39,7 @@ def test_contract_in_single_precision(name: str, lags: tuple[float, ...]) -> Non
 
 
 def test_tails_of_the_noise_survive() -> None:
-    """Rotor noise far out, where the normal distribution function is flat."""
+    """Noise of rotatable torsions far out, where the normal distribution function is flat."""
     flow, x = trained_like("ala")
     noise = draw(flow, 64)
     noise[:, : flow.num_rotatable] = torch.linspace(-5.5, 5.5, 64)[:, None]

@@ -1,4 +1,4 @@
-"""Whatever is changed between steps while proposals are looked ahead, the chain is the right one.
+"""Whatever is changed between steps while proposals are prefetched, the chain is the right one.
 
 The right one is the chain that computes one proposal at a time, so that nothing is ever pending.
 """

@@ -9,7 +9,7 @@ import numpy as np
 import openmm
 import pytest
 import torch
-from chains import NUM_ATOMS, STIFFNESS, Chain, counters_of, record
+from chains import NUM_ATOMS, STIFFNESS, Chain, counters_of, particles_in, record
 from signals import signal_after
 
 HIDDEN = 6
@@ -41,13 +41,7 @@ NET = Net()
 
 def harmonic_system() -> openmm.System:
     """Return the particles in harmonic wells that keep them near the network's features."""
-    system = openmm.System()
-    wells = openmm.CustomExternalForce(f"{STIFFNESS / 2}*(x^2+y^2+z^2)")
-    for i in range(NUM_ATOMS):
-        system.addParticle(12.0 + i)
-        wells.addParticle(i)
-    system.addForce(wells)
-    return system
+    return particles_in(f"{STIFFNESS / 2}*(x^2+y^2+z^2)")
 
 
 def compute(state: openmm.State) -> tuple[float, np.ndarray]:

@@ -45,6 +45,13 @@ def bond_lengths(molecule: Molecule, positions: Tensor) -> Tensor:
     return torch.linalg.vector_norm(positions[:, first] - positions[:, second], dim=-1)
 
 
+def ring_and_hydrogens(molecule: Molecule) -> tuple[set[int], set[int]]:
+    """Return the atoms of the only ring, and these with the hydrogens on them."""
+    graph = molecule.graph()
+    ring = set(smallest_rings(molecule)[0])
+    return ring, ring | {n for i in ring for n in graph[i] if molecule.elements[n] == "H"}
+
+
 @pytest.mark.parametrize("kind", ALONE)
 def test_every_bond_keeps_its_length(kind: str) -> None:
     molecule, positions = make_kind(kind)
@@ -85,3 +92,23 @@ def test_a_ring_with_a_bond_that_does_not_turn_is_a_chain() -> None:
     for placed in zmatrix.placed:
         assert graph.has_edge(placed.atom, placed.references[0])
         assert graph.has_edge(*placed.references[:2])
+
+
+@pytest.mark.parametrize(("smiles", "flaps"), [("CC(C)C1CCCCC1", 3), ("CC(C)N1CCC1", 0)])
+def test_a_ring_that_is_moved_as_a_part_is_cut_alike(smiles: str, flaps: int) -> None:
+    """It is entered from the context, and nothing of that is placed."""
+    molecule, _ = make(smiles)
+    ring, moved = ring_and_hydrogens(molecule)
+    zmatrix = build_zmatrix(molecule, sorted(moved))
+    assert {placed.atom for placed in zmatrix.placed} == moved
+    cut = [p for p in zmatrix.placed if p.kind is CoordinateKind.PUCKER]
+    assert len(cut) == flaps
+    assert all({p.atom, *p.references} <= ring for p in cut)
+
+
+def test_a_ring_that_two_branches_enter_is_a_chain() -> None:
+    """What is placed from either side keeps the bond to that side."""
+    molecule, _ = make("CC1CCC(C)CC1")
+    zmatrix = build_zmatrix(molecule, sorted(ring_and_hydrogens(molecule)[1]))
+    graph = molecule.graph()
+    assert all(graph.has_edge(p.atom, p.references[0]) for p in zmatrix.placed)

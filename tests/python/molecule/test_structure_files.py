@@ -15,8 +15,11 @@ from timewarp_openmm import pretrained, read_metadata
 from timewarp_openmm.contract import ContractError, ModelMetadata
 from timewarp_openmm.molecule import Molecule, molecule_from_topology
 from timewarp_openmm.molecule.structure_files import load_structure
+from timewarp_openmm.simulation.protocol import Protocol
+from timewarp_openmm.simulation.run import simulate
 from timewarp_openmm.simulation.systems import load_molecule, structure_file
 from timewarp_openmm.trajectories.frames import reader_topology
+from timewarp_openmm.trajectories.pairs import load_trajectories
 
 ALANINE = Path(str(structure_file("alanine-dipeptide")))
 MOLECULES = Path(__file__).parents[3] / "examples" / "molecules"
@@ -85,6 +88,20 @@ def test_numbers_chain_and_insertion_code_are_kept(crystal: Path) -> None:
     assert as_a_model_says(asdict(molecule)) == molecule
     residues = list(reader_topology(molecule).residues)
     assert [(r.chain.chain_id, r.resSeq) for r in residues] == [("B", -1), ("B", 0), ("B", 0)]
+
+
+def test_numbers_are_kept_in_the_data_that_models_are_made_from(
+    crystal: Path, tmp_path: Path
+) -> None:
+    molecule = load_molecule(crystal)
+    protocol = Protocol(
+        molecule="crystal", force_field=molecule.force_field, platform="Reference", trajectories=1,
+        length=0.004, interval=0.002, equilibration=0.002,
+    )  # fmt: skip
+    simulate(molecule, protocol, tmp_path / "data", workers=1)
+    found = load_trajectories(tmp_path / "data").molecule
+    assert residue_labels(found) == LABELS
+    assert found == molecule_from_topology(molecule.topology, molecule.system)
 
 
 def as_a_model_says(molecule: dict[str, Any]) -> Molecule | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import networkx
@@ -16,6 +19,8 @@ LAYERS = ("molecule", "flows", "losses", "training", "workflows", "commands")
 #: What sampling a model is made of, and what it must do without.
 SAMPLING = ("integrator", "contract", "bundled", "commands.sample", "simulation", "energies")
 NOT_FOR_SAMPLING = ("losses", "training", "workflows")
+#: What is true of molecules and Systems, whatever proposes their conformations.
+WITHOUT_FLOWS = ("energies", "simulation", "trajectories")
 
 
 def module_of(path: Path, root: Path) -> str:
@@ -113,6 +118,10 @@ def test_analysis_needs_nothing_of_training(graph: networkx.DiGraph) -> None:
     assert paths_into(graph, ("analysis",), NOT_FOR_SAMPLING) == []
 
 
+def test_systems_and_trajectories_know_no_flow(graph: networkx.DiGraph) -> None:
+    assert paths_into(graph, WITHOUT_FLOWS, ("flows",)) == []
+
+
 def test_a_cycle_and_a_way_up_are_found(tmp_path: Path) -> None:
     """In whatever way they are imported."""
     files = {
@@ -134,3 +143,44 @@ def test_a_cycle_and_a_way_up_are_found(tmp_path: Path) -> None:
     ways = paths_into(graph, ("molecule",), ("training",))
     assert f"{PACKAGE}.molecule.graph > {PACKAGE}.training.loop" in ways
     assert paths_into(graph, ("flows",), ("training",)) == []
+
+
+def every_module_of(*parts: str) -> list[str]:
+    """Return the modules of some folders of the package."""
+    return [module_of(path, ROOT) for part in parts for path in sorted((ROOT / part).rglob("*.py"))]
+
+
+def named(*parts: str) -> tuple[str, ...]:
+    return tuple(f"{PACKAGE}.{part}" for part in parts)
+
+
+SAMPLING_COMMAND = named("cli", "commands.sample")
+
+
+@pytest.mark.parametrize(
+    ("imported", "forbidden"),
+    [
+        (
+            [*SAMPLING_COMMAND, *named("simulation.systems", "contract")],
+            ("lightning", "torch", "mdtraj", *named("training")),
+        ),
+        (
+            SAMPLING_COMMAND,
+            ("deeptime", "ot", "pymbar", "arviz", "jinja2", "scipy", *named("analysis", "report")),
+        ),
+        (
+            every_module_of("analysis", "report"),
+            ("lightning", "torch", *named("training", "_plugin")),
+        ),
+    ],
+    ids=["help and sampling", "sampling without analysis", "analysis"],
+)
+def test_heavy_libraries_are_left_alone(
+    imported: Sequence[str], forbidden: tuple[str, ...]
+) -> None:
+    """With what libraries import in their turn, which only a process of its own shows."""
+    code = f"import json, sys, {', '.join(imported)}; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout)
+    assert set(imported) <= set(loaded)
+    assert [m for m in loaded if f"{m}.".startswith(tuple(f"{f}." for f in forbidden))] == []

@@ -282,29 +282,6 @@ def test_nothing_readable_is_an_error(
     assert "nothing to report on" in capsys.readouterr().err
 
 
-def test_analysis_imports_no_training_and_sampling_no_analysis() -> None:
-    import subprocess
-
-    code = (
-        "import sys, pkgutil, importlib;"
-        "import timewarp_openmm.analysis as a, timewarp_openmm.report as r;"
-        "[importlib.import_module(m.name) for p in (a, r)"
-        " for m in pkgutil.iter_modules(p.__path__, p.__name__ + '.')];"
-        "bad = [m for m in sys.modules if m.startswith(('timewarp_openmm.training', 'lightning',"
-        " 'torch', 'timewarp_openmm._plugin'))]; print(bad); sys.exit(bool(bad))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    code = (
-        "import sys, timewarp_openmm.cli, timewarp_openmm.commands.sample;"
-        "bad = [m for m in sys.modules if m.startswith(('timewarp_openmm.analysis', "
-        "'timewarp_openmm.report', 'deeptime', 'ot', 'pymbar', 'arviz', 'jinja2', 'scipy'))];"
-        "print(bad); sys.exit(bool(bad))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_study_cannot_be_changed() -> None:
     alanine = named_molecule("alanine-dipeptide")
     molecule = molecule_from_topology(alanine.topology)

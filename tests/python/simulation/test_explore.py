@@ -8,6 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from altered_systems import charges_scaled
+from generic_force_field import make_system
+from openmm import app
+from rdkit import Chem
+from rdkit.Chem import AllChem
 
 from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.molecule.rotatable_torsions import rotatable_torsions
@@ -19,6 +23,7 @@ from timewarp_openmm.simulation.explore import (
     ExploreSettings,
     basin_populations,
     basins_standing,
+    describe_found,
     find_basins,
     load_or_find_basins,
 )
@@ -104,9 +109,37 @@ def test_basins_are_read_back_and_those_of_another_exploration_kept(
         load_or_find_basins(tmp_path, alanine, settings, seed=2, force=True)
 
 
+def generic_molecule(smiles: str) -> MolecularSystem:
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    AllChem.EmbedMolecule(mol, randomSeed=1)
+    topology = app.Topology()
+    residue = topology.addResidue("LIG", topology.addChain("A"))
+    atoms = [
+        topology.addAtom(f"A{a.GetIdx()}", app.Element.getBySymbol(a.GetSymbol()), residue)
+        for a in mol.GetAtoms()
+    ]
+    for bond in mol.GetBonds():
+        topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()])
+    positions = mol.GetConformer().GetPositions() / 10
+    return MolecularSystem(smiles, topology, make_system(mol), positions, ())
+
+
+def test_basins_that_are_mirror_images_are_told(
+    alanine: MolecularSystem, basins: Basins, tmp_path: Path
+) -> None:
+    """An amine that inverts has each basin twice; a molecule with a stereocentre has none twice."""
+    assert (basins.found, basins.images) == (len(basins), 0)
+    settings = ExploreSettings(walkers=2, temperatures=(600.0, 800.0), length=20.0, interval=0.2)
+    amine = generic_molecule("CNCC")
+    found = load_or_find_basins(tmp_path, amine, settings, seed=1)
+    assert found.found == 2 * found.images == 6
+    assert load_or_find_basins(tmp_path, amine, settings, seed=1).images == 3
+    assert describe_found(found.found, found.images) == "6 (3 of them are mirror images of others)"
+
+
 def test_populations_follow_the_superposition_formula() -> None:
     basins = Basins(
-        np.zeros((2, 4, 3)), np.array([0.0, 5.0]), np.zeros((2, 1)), np.array([60, 40]), 0, 2
+        np.zeros((2, 4, 3)), np.array([0.0, 5.0]), np.zeros((2, 1)), np.array([60, 40]), 0, 2, 0
     )
     same = basin_populations(basins, 500.0, (500.0,))
     assert same == pytest.approx([0.6, 0.4])

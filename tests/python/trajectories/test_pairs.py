@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.simulation.systems import named_molecule
 from timewarp_openmm.stored import DamagedFileError
 from timewarp_openmm.trajectories.pairs import (
@@ -19,6 +20,7 @@ from timewarp_openmm.trajectories.pairs import (
     load_weights,
     split_by_trajectory,
 )
+from timewarp_openmm.trajectories.residue_labels import residue_labels
 from timewarp_openmm.trajectories.writer import TrajectoryWriter
 
 
@@ -166,8 +168,9 @@ def test_frame_weights_are_checked(tmp_path: Path) -> None:
 
 def test_writer_appends_and_resumes(tmp_path: Path) -> None:
     path = tmp_path / "t.h5"
-    topology = mdtraj.Topology.from_openmm(named_molecule("alanine-dipeptide").topology)
-    writer = TrajectoryWriter(path, topology)
+    given = named_molecule("alanine-dipeptide").topology
+    topology, labels = mdtraj.Topology.from_openmm(given), residue_labels(given)
+    writer = TrajectoryWriter(path, topology, labels)
     digests = []
     for i in range(5):
         writer.append(np.full((22, 3), float(i + 1)), 0.5 * i)
@@ -175,7 +178,7 @@ def test_writer_appends_and_resumes(tmp_path: Path) -> None:
             writer.flush()
             digests.append(writer.digest())
     assert mdtraj.load(str(path)).n_frames == 5
-    writer = TrajectoryWriter(path, topology)
+    writer = TrajectoryWriter(path, topology, labels)
     writer.resume(3, digests[1])
     content = mdtraj.load(str(path))
     assert content.xyz[:, 0, 0].tolist() == [1, 2, 3]
@@ -187,3 +190,42 @@ def test_writer_appends_and_resumes(tmp_path: Path) -> None:
     with pytest.raises(DamagedFileError, match="first 4 frames are not those of the checkpoint"):
         writer.resume(4, digests[2])
     assert [p.name for p in tmp_path.iterdir()] == ["t.h5"]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_residues_are_called_as_in_the_structure(resumed: bool, tmp_path: Path) -> None:
+    """Numbers that MDTraj's topology has no place for: insertion codes, and hexadecimal ones."""
+    topology = named_molecule("alanine-dipeptide").topology
+    numbers = [("-1", " "), ("A000", " "), ("A000", "B")]
+    for residue, (number, code) in zip(topology.residues(), numbers, strict=True):
+        residue.id, residue.insertionCode, residue.chain.id = number, code, "L"
+    path = tmp_path / "t.h5"
+    given = (path, mdtraj.Topology.from_openmm(topology), residue_labels(topology))
+    writer = TrajectoryWriter(*given)
+    for time in (0.0, 0.5, 1.0):
+        writer.append(named_molecule("alanine-dipeptide").positions, time)
+    writer.flush()
+    if resumed:
+        digest = writer.digest()
+        writer = TrajectoryWriter(*given)
+        writer.resume(3, digest)
+    found = load_trajectories(tmp_path).molecule
+    assert found == molecule_from_topology(topology)
+    labels = list(dict.fromkeys(found.residue_label(i) for i in range(found.num_atoms)))
+    assert labels == ["L:ACE-1", "L:ALAA000", "L:NMEA000B"]
+
+
+@pytest.mark.parametrize(
+    "labels", ["", "[]", "{}", '[["1", ""], ["2", ""]]', '[["1", ""], ["2", ""], [3, ""]]']
+)
+def test_labels_that_are_not_those_of_the_residues_are_named(labels: str, tmp_path: Path) -> None:
+    molecule = named_molecule("alanine-dipeptide")
+    path = tmp_path / "t.h5"
+    writer = TrajectoryWriter(path, mdtraj.Topology.from_openmm(molecule.topology), labels)
+    for time in (0.0, 0.5):
+        writer.append(molecule.positions, time)
+    writer.flush()
+    with pytest.raises(
+        ValueError, match=r"t\.h5: its residue_labels are not those of its residues"
+    ):
+        load_trajectories(tmp_path)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from altered_systems import charges_scaled
@@ -30,6 +32,7 @@ from timewarp_openmm.stored import read_document, write_document
 from timewarp_openmm.training.checkpoints import LastCheckpoint, load_checkpoint, save_checkpoint
 from timewarp_openmm.trajectories.pairs import load_trajectories
 from timewarp_openmm.workflows import fit as fit_module
+from timewarp_openmm.workflows import record as record_module
 from timewarp_openmm.workflows.budget import Costs, FitBudget
 from timewarp_openmm.workflows.fit import Validation, fit
 from timewarp_openmm.workflows.record import FitContent
@@ -56,15 +59,20 @@ QUICK = FitBudget(
     export_starts=0.0,
     least_acceptance=0.0,
 )
-SETTINGS = FitSettings(minutes=0.25, seed=3, workers=1)
+SETTINGS = FitSettings(minutes=0.1, seed=3, workers=1)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def known_costs() -> Iterator[None]:
-    """Plans that do not depend on how busy the machine is."""
+    """Plans that do not depend on how busy the machine is, and a clock that stands still.
+
+    The stages keep their own time; the clock is that of the fit as a whole.
+    """
     with pytest.MonkeyPatch.context() as patch:
         costs = Costs(10.0, seconds_per_draw=2e-5, seconds_per_step=0.01, seconds_to_start=0.1)
         patch.setattr(fit_module, "measure_costs", lambda *_: costs)
+        for module in (fit_module, record_module):
+            patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.0))
         yield
 
 
@@ -157,8 +165,7 @@ def test_a_finished_fit_is_given_more_time_without_losing_what_it_has(
     names = ("data/basins.npz", "train/best.ckpt", "train/last.ckpt", "refine-1/best.ckpt")
     before = {name: (work / name).read_bytes() for name in names}
     frames = {t.name: t.positions for t in load_trajectories(work / "data").trajectories}
-    spent = sum(json.loads((work / "fit.json").read_text())["seconds"].values()) / 60
-    longer = replace(SETTINGS, minutes=max(spent, SETTINGS.minutes) + 0.1, target=0.95)
+    longer = replace(SETTINGS, minutes=SETTINGS.minutes + 0.05, target=0.95)
     with pytest.raises(KeyboardInterrupt):
         fit(
             finished.molecule,
@@ -234,10 +241,74 @@ def test_what_a_fit_is_of_is_told_by_content_and_never_mixed(
 def test_too_little_time_is_said_at_once(tmp_path: Path) -> None:
     budget = QUICK.model_copy(update={"shortest": 1e6})
     record = Record()
-    with pytest.raises(ValueError, match=r"0\.25 minutes are too few for 22 atoms.*--minutes \d"):
+    with pytest.raises(ValueError, match=r"^0\.1 minutes are too few for 22 atoms.*--minutes \d"):
         fit(load_molecule(PDB), tmp_path / "m.pt", SETTINGS, display=record, budget=budget)
     assert record.stages == ["measure speed"]
     assert list(tmp_path.iterdir()) == []
+
+
+#: What each stage leaves, and under which name it decides something.
+LEFT = {
+    "explore": (["data/basins.npz"], ["explore"]),
+    "simulate": (["data/run.json", "data/trajectory-*"], ["simulate"]),
+    "train": (["train/last.ckpt"], ["train_minutes"]),
+    "refine": (["refine-1/refine.json"], ["refine"]),
+    "export and measure": ([], []),
+}
+
+
+def interrupt(work: Path, stage: str, spent: float, decided: bool) -> None:
+    """Make a finished fit one that was interrupted within a stage, after `spent` seconds."""
+    record = read_document(work / "fit.json", FitContent, "")
+    record["seconds"] = {"explore": spent}
+    last = record["passes"][-1]
+    last["finished"] = False
+    stages = list(LEFT)
+    for later in stages[stages.index(stage) :]:
+        files, decisions = LEFT[later]
+        for path in [path for pattern in files for path in work.glob(pattern)]:
+            path.unlink()
+        for name in [] if decided and later == stage else decisions:
+            del last["decisions"][name]
+    write_document(work / "fit.json", record)
+
+
+def content_of_all(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith("lock")
+    }
+
+
+@pytest.mark.parametrize(
+    ("stage", "decided"),
+    [(stage, decided) for stage in LEFT for decided in (False, True) if LEFT[stage][1] or decided],
+)
+def test_too_little_time_for_the_rest_of_an_interrupted_fit_is_said_at_once(
+    finished: Finished, tmp_path: Path, stage: str, decided: bool
+) -> None:
+    work = shutil.copytree(finished.work, tmp_path / "work")
+    interrupt(work, stage, 60 * SETTINGS.minutes - 0.1, decided)
+    before = content_of_all(work)
+    decisions = read_document(work / "fit.json", FitContent, "")["passes"][-1]["decisions"]
+    out, record = tmp_path / "m.pt", Record()
+    expected = rf"^{SETTINGS.minutes} minutes \(0\.\d of them are spent\) are too few for 22 atoms"
+    with pytest.raises(ValueError, match=expected) as refused:
+        fit(finished.molecule, out, SETTINGS, work, record, budget=QUICK)
+    assert record.stages[-1] == stage
+    # Nothing was done, nor decided for want of time; the stages' times are told in fit.json.
+    after = content_of_all(work)
+    assert {name for name, content in after.items() if content != before[name]} <= {"fit.json"}
+    left = read_document(work / "fit.json", FitContent, "")["passes"][-1]["decisions"]
+    assert left == decisions
+    # With what it asks for, it goes on; writing the model takes too long for this test.
+    (asked,) = re.findall(r"the least is about --minutes ([\d.]+),", str(refused.value))
+    following = [*LEFT, ""][list(LEFT).index(stage) + 1]
+    if following:
+        more = replace(SETTINGS, minutes=float(asked))
+        with pytest.raises(KeyboardInterrupt):
+            fit(finished.molecule, out, more, work, Record(following), budget=QUICK)
 
 
 @pytest.mark.parametrize("name", [".lock", "data/.lock", "train/.lock"])

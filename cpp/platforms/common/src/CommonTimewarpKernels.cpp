@@ -7,6 +7,7 @@
 #include "openmm/common/NonbondedUtilities.h"
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 #include <numeric>
 
 using namespace TimewarpPlugin;
@@ -21,9 +22,30 @@ static bool areEqual(const mm_int4& a, const mm_int4& b) {
     return a.x == b.x && a.y == b.y && a.z == b.z;
 }
 
+shared_ptr<SharedPrograms> SharedPrograms::of(const ComputeContext& cc) {
+    static mutex lock;
+    static map<const ComputeContext*, weak_ptr<SharedPrograms>> all;
+    lock_guard<mutex> guard(lock);
+    shared_ptr<SharedPrograms> programs = all[&cc].lock();
+    if (programs == nullptr) {
+        programs = make_shared<SharedPrograms>();
+        all[&cc] = programs;
+    }
+    return programs;
+}
+
+ComputeProgram SharedPrograms::get(ComputeContext& cc, const string& source,
+                                   const map<string, string>& defines) {
+    ComputeProgram& program = programs[{source, defines}];
+    if (program == nullptr)
+        program = cc.compileProgram(source, defines);
+    return program;
+}
+
 void CommonTimewarpStateKernel::initialize(const System& system, const BlockAtoms& atoms) {
     cc.initializeContexts();
     ContextSelector selector(cc);
+    programs = SharedPrograms::of(cc);
     particles = atoms.particles;
     numModelAtoms = particles.size();
     mixedIsDouble = cc.getUseDoublePrecision() || cc.getUseMixedPrecision();
@@ -67,10 +89,9 @@ void CommonTimewarpStateKernel::initializeMixed(ComputeArray& array, int size, c
 void CommonTimewarpStateKernel::createKernels() {
     map<string, string> defines;
     defines["NUM_ATOMS"] = cc.intToString(cc.getNumAtoms());
-    defines["NUM_MODEL_ATOMS"] = cc.intToString(numModelAtoms);
     if (cc.getUseMixedPrecision())
         defines["MIXED"] = "";
-    ComputeProgram program = cc.compileProgram(CommonTimewarpKernelSources::timewarpState, defines);
+    ComputeProgram program = programs->get(cc, CommonTimewarpKernelSources::timewarpState, defines);
     int first = (cc.getUseMixedPrecision() ? 4 : 3);
     int afterSaved = first + (cc.getUseMixedPrecision() ? 2 : 1);
 
@@ -99,6 +120,7 @@ void CommonTimewarpStateKernel::createKernels() {
     applyKernel->addArg(displacements);
     applyKernel->addArg(0);
     applyKernel->addArg(0);
+    applyKernel->addArg(numModelAtoms);
     applyProposals = first;
     applyDisplaced = first + 2;
     applyIndex = first + 3;
@@ -122,7 +144,7 @@ void CommonTimewarpStateKernel::createModelKernels(const ProposalInputs& inputs)
     map<string, string> defines;
     defines["MODEL_REAL"] = (inputs.isDouble ? "double" : "float");
     defines["FIRST_NORMAL_BLOCK"] = cc.intToString(NoiseLayout::FIRST_NORMAL_BLOCK);
-    ComputeProgram program = cc.compileProgram(CommonTimewarpKernelSources::timewarpModel, defines);
+    ComputeProgram program = programs->get(cc, CommonTimewarpKernelSources::timewarpModel, defines);
 
     normalsKernel = program->createKernel("drawNormals");
     for (int i = 0; i < 10; i++)

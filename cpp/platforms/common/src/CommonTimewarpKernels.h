@@ -4,9 +4,26 @@
 #include "TimewarpKernels.h"
 #include "openmm/common/ComputeArray.h"
 #include "openmm/common/ComputeContext.h"
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace TimewarpPlugin {
+
+/**
+ * The programs that the kernels of all blocks of a Context have in common, each compiled once.
+ */
+class SharedPrograms {
+public:
+    static std::shared_ptr<SharedPrograms> of(const OpenMM::ComputeContext& cc);
+    OpenMM::ComputeProgram get(OpenMM::ComputeContext& cc, const std::string& source,
+                               const std::map<std::string, std::string>& defines);
+
+private:
+    std::map<std::pair<std::string, std::map<std::string, std::string>>, OpenMM::ComputeProgram> programs;
+};
 
 /**
  * TimewarpStateKernel for the platforms of OpenMM's common compute framework (OpenCL, CUDA).  Positions,
@@ -45,6 +62,7 @@ public:
 
 private:
     OpenMM::ComputeContext& cc;
+    std::shared_ptr<SharedPrograms> programs;
     void createKernels();
     void createModelKernels(const ProposalInputs& inputs);
     void useModelMemory(OpenMM::ComputeKernel kernel, int index, OpenMM::ComputeArray& array, int size,

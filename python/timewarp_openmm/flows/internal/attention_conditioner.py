@@ -37,11 +37,13 @@ class AttentionContext(nn.Module):
     places : CoordinatePlaces
     looks_at_x : bool
         Whether any lag is finite.
+    surroundings : int
+        Features of context atoms, which the flow adds.
 
     Attributes
     ----------
     size : int
-        C of the condition: whether the lag is finite, and its logarithm.
+        C of the condition: whether the lag is finite, and its logarithm, and those features.
     state_size : int
         A of the condition.
     """
@@ -56,10 +58,12 @@ class AttentionContext(nn.Module):
         molecule: Molecule,
         places: CoordinatePlaces,
         looks_at_x: bool,
+        surroundings: int,
     ) -> None:
         super().__init__()
         self.num_atoms = molecule.num_atoms
-        self.size = 2 if looks_at_x else 0
+        self.own_size = 2 if looks_at_x else 0
+        self.size = self.own_size + surroundings
         self.known_size = TORSION + 1 + ROTATABLE_SLOTS if looks_at_x else 0
         self.state_size = config.embedding_size + self.known_size
         self.embedding = nn.Parameter(torch.randn(self.num_atoms, config.embedding_size))
@@ -77,7 +81,7 @@ class AttentionContext(nn.Module):
     def independent(self, lag: Tensor) -> Condition:
         """Return the condition of infinite lags [B]."""
         # Where lag is: the weights' device would become a constant when the flow is frozen.
-        features = torch.zeros(lag.size(0), self.size, dtype=torch.float64, device=lag.device)
+        features = torch.zeros(lag.size(0), self.own_size, dtype=torch.float64, device=lag.device)
         atoms = torch.cat(
             [self.embedding, self.embedding.new_zeros([self.num_atoms, self.known_size])], dim=1
         )

@@ -12,11 +12,11 @@ other lie outside of the chart.
 import torch
 from torch import Tensor, nn
 
-from ...molecule.equivalent_atoms import equivalent_leaves
+from ...molecule.equivalent_atoms import equivalent_pairs
+from ...molecule.geometry import dot
 from ...molecule.graph import Molecule
 from ...molecule.stereochemistry import chirality_centres
 from .conditioners import may_hold
-from .coordinates import dot
 
 
 class Chirality(nn.Module):
@@ -25,6 +25,9 @@ class Chirality(nn.Module):
     Parameters
     ----------
     molecule : Molecule
+    moved : set of int
+        Atoms that proposals move. Centres of which no corner moves do not count, and only moved
+        atoms are relabelled.
 
     Attributes
     ----------
@@ -42,10 +45,10 @@ class Chirality(nn.Module):
     learned: Tensor
     fixed: Tensor
 
-    def __init__(self, molecule: Molecule) -> None:
+    def __init__(self, molecule: Molecule, moved: set[int]) -> None:
         super().__init__()
-        pairs = _equivalent_pairs(molecule)
-        centres = chirality_centres(molecule)
+        pairs = equivalent_pairs(molecule, moved)
+        centres = [c for c in chirality_centres(molecule) if moved.intersection(c.corners)]
         relabelled = [centre for centre in centres if centre.atom in pairs]
         kept = [centre for centre in centres if centre.atom not in pairs]
         self.num_relabelled = len(relabelled)
@@ -83,7 +86,8 @@ class Chirality(nn.Module):
 
         Parameters
         ----------
-        positions : Tensor [B, N, 3]
+        positions : Tensor [B, N, C]
+            Or other numbers of each atom.
         mirrored : Tensor [B or 1, G], bool
         """
         if self.num_relabelled == 0 or not may_hold(mirrored):
@@ -97,7 +101,7 @@ class Chirality(nn.Module):
         order = order.index_copy(
             1, second, torch.where(mirrored, first, second).expand(len(order), -1)
         )
-        return positions.gather(1, order.unsqueeze(2).expand(-1, -1, 3))
+        return positions.gather(1, order.unsqueeze(2).expand(-1, -1, positions.size(2)))
 
 
 def _positive(positions: Tensor, corners: Tensor) -> Tensor:
@@ -107,12 +111,3 @@ def _positive(positions: Tensor, corners: Tensor) -> Tensor:
     edges = found[:, :, 1:] - found[:, :, :1]
     normal = torch.linalg.cross(edges[:, :, 0], edges[:, :, 1], dim=-1)
     return torch.gt(dot(normal, edges[:, :, 2]), 0)
-
-
-def _equivalent_pairs(molecule: Molecule) -> dict[int, list[int]]:
-    """Return by the atom that they are bonded to, two equivalent atoms that carry nothing else."""
-    graph = molecule.graph()
-    pairs: dict[int, list[int]] = {}
-    for group in equivalent_leaves(molecule):
-        pairs.setdefault(next(iter(graph[group[0]])), group[:2])
-    return pairs

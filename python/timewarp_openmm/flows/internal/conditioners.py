@@ -17,12 +17,13 @@ Place = tuple[int, int]
 
 
 class Condition(NamedTuple):
-    """What all couplings are given of x and the lag time; of x nothing where the lag is infinite.
+    """What all couplings are given of x and the lag time; of the moved atoms of x nothing where the
+    lag is infinite.
 
     Attributes
     ----------
     features : Tensor [B, C], float64
-        Zero where the lag is infinite.
+        Those of x's shape are zero where the lag is infinite; those of context atoms are not.
     atoms : Tensor [B or 1, N, A]
         What is known of each atom; empty for plain networks.
     weights : Tensor [B or 1, N, N H]
@@ -106,6 +107,8 @@ class Context(ResidualNetwork):
         Features that are made of them; one more says that the lag is finite.
     looks_at_x : bool
         Whether any lag is finite.
+    surroundings : int
+        Features of context atoms, which the flow adds.
 
     Attributes
     ----------
@@ -113,9 +116,10 @@ class Context(ResidualNetwork):
         C of the condition.
     """
 
-    def __init__(self, inputs: int, size: int, looks_at_x: bool) -> None:
+    def __init__(self, inputs: int, size: int, looks_at_x: bool, surroundings: int) -> None:
         super().__init__(inputs + 1, size, 2 * size, 1)
-        self.size = size + 1 if looks_at_x else 0
+        self.own_size = size + 1 if looks_at_x else 0
+        self.size = self.own_size + surroundings
         if looks_at_x:
             nn.init.normal_(self.last.weight, std=0.1)
         else:
@@ -126,7 +130,7 @@ class Context(ResidualNetwork):
         """Return the condition of infinite lags [B]."""
         weight = self.last.weight
         # Where lag is: the weights' device would become a constant when the flow is frozen.
-        features = torch.zeros(lag.size(0), self.size, dtype=torch.float64, device=lag.device)
+        features = torch.zeros(lag.size(0), self.own_size, dtype=torch.float64, device=lag.device)
         return Condition(features, weight.new_zeros([1, 0, 0]), weight.new_zeros([1, 0, 0]))
 
     def forward(self, x: Tensor, shape: Tensor, lag: Tensor) -> Condition:

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from ...bounds import Positive, Seed, Size, SizeOrNone
+from ...bounds import CountOrNone, Positive, Seed, Size, SizeOrNone
 from ..base import FlowConfig
 
 
@@ -76,6 +76,9 @@ class InternalFlowConfig(FlowConfig):
         ps; ``inf`` is an independent draw. Without finite ones the flow does not look at x.
     context : int
         Features of x and the lag time that plain networks see at finite lags.
+    moved : tuple of int, optional
+        The atoms that proposals move, ascending; the others are context, which the flow sees. All
+        atoms by default. A part is drawn independently: its only lag time is infinite.
     velocities : bool
         Whether at finite lags the auxiliary velocities take part: they and the stiff coordinates
         are transformed by turns, given each other. Otherwise, and at an infinite lag always, they
@@ -100,6 +103,7 @@ class InternalFlowConfig(FlowConfig):
     whitening: Literal["full", "diagonal"] = "full"
     lag_times: tuple[float, ...] = Field(default=(math.inf,), min_length=1)
     context: Size = 32
+    moved: tuple[CountOrNone, ...] | None = None
     velocities: bool = False
     seed: Seed = 0
 
@@ -117,7 +121,18 @@ class InternalFlowConfig(FlowConfig):
                 "velocities take part at finite lags only, of which lag_times has none; leave "
                 "velocities out or add a finite lag"
             )
+        if self.moved is not None:
+            if not self.moved or list(self.moved) != sorted(set(self.moved)):
+                raise ValueError("moved must name each atom once, in ascending order")
+            if any(math.isfinite(lag) for lag in self.lag_times):
+                raise ValueError(
+                    "a part of a molecule is drawn independently: leave finite lag times out"
+                )
         return self
+
+    @property
+    def part(self) -> tuple[int, ...] | None:
+        return self.moved
 
     def check_lag_times(self, lag_times: tuple[float, ...]) -> None:
         """Check that the lag times of training, in ps, are the flow's own."""

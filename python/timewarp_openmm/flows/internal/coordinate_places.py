@@ -29,12 +29,15 @@ class CoordinatePlaces:
     rotatable : tuple of int, length R
         The atom that each rotatable torsion places.
     stiff : tuple of Place, length M
+    num_stretches : int
+        How many of these, the last, are stretches.
     velocities : tuple of int
         Atoms whose auxiliary velocities take part in the flow.
     """
 
     rotatable: tuple[int, ...]
     stiff: tuple[Place, ...]
+    num_stretches: int
     velocities: tuple[int, ...]
 
     @property
@@ -57,9 +60,13 @@ class CoordinatePlaces:
         return Wiring(columns, slots, tuple(self.stiff[i] for i in changed), TORSION + 1)
 
     def velocity_wiring(self) -> Wiring:
-        """Return the wiring of a coupling of velocities, which is given the whole shape."""
+        """Return the wiring of a coupling of velocities, which is given all of the shape but its
+        stretches, since these come last."""
         targets = tuple((atom, axis) for atom in self.velocities for axis in range(3))
-        return Wiring(self.known, TORSION + 1 + ROTATABLE_SLOTS, targets, VELOCITY_SLOTS)
+        rest = self.stiff[: len(self.stiff) - self.num_stretches]
+        return Wiring(
+            self._of_rotatable() + rest, TORSION + 1 + ROTATABLE_SLOTS, targets, VELOCITY_SLOTS
+        )
 
     def _of_rotatable(self) -> tuple[Place, ...]:
         slots = range(TORSION + 1, TORSION + 1 + ROTATABLE_SLOTS)
@@ -72,11 +79,15 @@ def coordinate_places(chart: ShapeChart, molecule: Molecule, velocities: bool) -
     Velocities of equivalent atoms stay out of the flow: a proposal's labels do not matter, and so
     the velocities that go with them must not either.
     """
-    order = chart.internal.order.tolist()
-    bonds = [(atom, BOND) for atom in order[1:]]
-    angles = [(atom, ANGLE) for atom in order[2:]]
-    torsions = [(order[3 + i], TORSION) for i in chart.stiff_index.tolist()]
+    internal = chart.internal
+    order = internal.order.tolist()
+    bonds = [(atom, BOND) for atom in order[-internal.num_bonds :]]
+    angles = [(atom, ANGLE) for atom in order[-internal.num_angles :]]
+    placed = order[internal.num_given :]
+    torsions = [(placed[i], TORSION) for i in chart.stiff_index.tolist()]
+    raw = bonds + angles + torsions
+    stiff = tuple(raw[i] for i in chart.raw_order.tolist())
     equivalent = {atom for group in equivalent_leaves(molecule) for atom in group}
     active = [i for i in range(molecule.num_atoms) if i not in equivalent] if velocities else []
-    rotatable = tuple(order[3 + i] for i in chart.rotatable_index.tolist())
-    return CoordinatePlaces(rotatable, tuple(bonds + angles + torsions), tuple(active))
+    rotatable = tuple(placed[i] for i in chart.rotatable_index.tolist())
+    return CoordinatePlaces(rotatable, stiff, chart.num_stretches, tuple(active))

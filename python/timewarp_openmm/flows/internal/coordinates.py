@@ -5,7 +5,9 @@ The volume element of the shape coordinates, with b and c bonded to the root a, 
     J = r_ab^2 r_ac^2 sin(bac) prod_i r_i^2 sin(theta_i)
 
 (each atom is in spherical coordinates about its references; offsets between siblings shear the
-torsions and do not change the volume).
+torsions and do not change the volume). Where a part is placed from context atoms, which stay, there
+are no roots: the product over the atoms placed is the volume element of their Cartesian
+coordinates.
 """
 
 import math
@@ -13,6 +15,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ...molecule.geometry import angle_between, bend_and_torsion, dot
 from ...molecule.zmatrix import CoordinateKind, ZMatrix
 
 
@@ -26,7 +29,14 @@ class InternalCoordinates(nn.Module):
 
     Coordinates of B conformations are three tensors: bonds [B, N-1] / nm (r_ab, r_ac, then the
     placed atoms), angles [B, N-2] / rad (bac, then the placed atoms) and torsions [B, N-3] / rad in
-    [-pi, pi), offsets from the sibling where there is one.
+    [-pi, pi), offsets from the sibling where there is one. Of a part of M atoms all three are
+    [B, M].
+
+    Attributes
+    ----------
+    root_bonds, root_angles : int
+        How many bonds and angles come before those of the placed atoms: 2 and 1, or none.
+    num_bonds, num_angles, num_torsions : int
     """
 
     order: Tensor
@@ -39,10 +49,18 @@ class InternalCoordinates(nn.Module):
 
     def __init__(self, zmatrix: ZMatrix) -> None:
         super().__init__()
-        order = [*zmatrix.roots, *(p.atom for p in zmatrix.placed)]
+        given = zmatrix.context or zmatrix.roots
+        self.num_given = len(given)
+        self.root_bonds, self.root_angles = (0, 0) if zmatrix.context else (2, 1)
+        self.num_torsions = len(zmatrix.placed)
+        self.num_bonds = self.num_torsions + self.root_bonds
+        self.num_angles = self.num_torsions + self.root_angles
+        order = [*given, *(p.atom for p in zmatrix.placed)]
         rank = {atom: i for i, atom in enumerate(order)}
         references = [[rank[i] for i in p.references] for p in zmatrix.placed]
-        base = [rank[p.atom if p.sibling is None else p.sibling] - 3 for p in zmatrix.placed]
+        base = [
+            rank[p.atom if p.sibling is None else p.sibling] - len(given) for p in zmatrix.placed
+        ]
         levels = [p.level for p in zmatrix.placed]
         self.level_ends = [
             sum(level <= last for level in levels) for last in range(1, zmatrix.num_levels + 1)
@@ -89,23 +107,25 @@ class InternalCoordinates(nn.Module):
     def to_internal(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return bonds, angles and torsions of positions [B, N, 3] / nm."""
         placed = positions.double().index_select(1, self.order)
-        towards_b = placed[:, 1] - placed[:, 0]
-        towards_c = placed[:, 2] - placed[:, 0]
-        atom = placed[:, 3:]
+        atom = placed[:, self.num_given :]
         p = placed.index_select(1, self.bond_reference)
         q = placed.index_select(1, self.angle_reference)
         r = placed.index_select(1, self.torsion_reference)
         bond, axis, third = atom - p, q - p, r - q
-        bonds = torch.cat(
-            [
-                torch.linalg.vector_norm(towards_b, dim=-1, keepdim=True),
-                torch.linalg.vector_norm(towards_c, dim=-1, keepdim=True),
-                torch.linalg.vector_norm(bond, dim=-1),
-            ],
-            dim=1,
-        )
-        bend, torsion = bend_and_torsion(bond, axis, third)
-        angles = torch.cat([angle_between(towards_b, towards_c).unsqueeze(1), bend], dim=1)
+        bonds = torch.linalg.vector_norm(bond, dim=-1)
+        angles, torsion = bend_and_torsion(bond, axis, third)
+        if self.root_bonds > 0:
+            towards_b = placed[:, 1] - placed[:, 0]
+            towards_c = placed[:, 2] - placed[:, 0]
+            bonds = torch.cat(
+                [
+                    torch.linalg.vector_norm(towards_b, dim=-1, keepdim=True),
+                    torch.linalg.vector_norm(towards_c, dim=-1, keepdim=True),
+                    bonds,
+                ],
+                dim=1,
+            )
+            angles = torch.cat([angle_between(towards_b, towards_c).unsqueeze(1), angles], dim=1)
         reference = torsion.index_select(1, self.base)
         torsions = wrap(torch.where(self.is_offset, torsion - reference, torsion))
         return bonds, angles, torsions
@@ -120,8 +140,9 @@ class InternalCoordinates(nn.Module):
         ----------
         bonds, angles, torsions : Tensor [B, N-1], [B, N-2], [B, N-3]
         frame : Tensor [B or 1, N, 3], nm
-            Atom a goes where it is there, b in the direction and c in the half plane that they
-            have there, so that `frame` and the result span the very same frame.
+            Context atoms are where they are there. Without any, atom a goes where it is there, b in
+            the direction and c in the half plane that they have there, so that `frame` and the
+            result span the very same frame.
 
         Returns
         -------
@@ -130,7 +151,11 @@ class InternalCoordinates(nn.Module):
         bonds, angles, torsions = bonds.double(), angles.double(), torsions.double()
         reference = torsions.index_select(1, self.base)
         torsions = torch.where(self.is_offset, torsions + reference, torsions)
-        placed = self._place_roots(bonds, angles, frame.double())
+        if self.root_bonds > 0:
+            placed = self._place_roots(bonds, angles, frame.double())
+        else:
+            placed = frame.double().index_select(1, self.order[: self.num_given])
+            placed = placed.expand(bonds.size(0), self.num_given, 3)
         start = 0
         for end in self.level_ends:
             p = placed.index_select(1, self.bond_reference[start:end])
@@ -140,8 +165,8 @@ class InternalCoordinates(nn.Module):
                 p,
                 q,
                 r,
-                bonds[:, 2 + start : 2 + end],
-                angles[:, 1 + start : 1 + end],
+                bonds[:, self.root_bonds + start : self.root_bonds + end],
+                angles[:, self.root_angles + start : self.root_angles + end],
                 torsions[:, start:end],
             )
             placed = torch.cat([placed, atoms], dim=1)
@@ -175,36 +200,6 @@ class InternalCoordinates(nn.Module):
 def _unit(vector: Tensor) -> Tensor:
     length: Tensor = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
     return vector / length
-
-
-def dot(u: Tensor, v: Tensor) -> Tensor:
-    """Return the scalar product of vectors [..., 3].
-
-    Much faster than ``sum(-1)``, which is slow along so short a dimension.
-    """
-    x, y, z = (u * v).unbind(-1)
-    return x + y + z
-
-
-def angle_between(u: Tensor, v: Tensor) -> Tensor:
-    """Return the angle / rad between vectors [..., 3], accurate near 0 and pi too."""
-    across = torch.linalg.vector_norm(torch.linalg.cross(u, v, dim=-1), dim=-1)
-    return torch.atan2(across, dot(u, v))
-
-
-def bend_and_torsion(bond: Tensor, axis: Tensor, third: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the angle i-p-q and the torsion i-p-q-r / rad (IUPAC sign).
-
-    Parameters
-    ----------
-    bond, axis, third : Tensor [..., 3]
-        i - p, q - p and r - q.
-    """
-    normal = torch.linalg.cross(bond, axis, dim=-1)
-    other = torch.linalg.cross(axis, third, dim=-1)
-    bend = torch.atan2(torch.linalg.vector_norm(normal, dim=-1), dot(bond, axis))
-    length = torch.linalg.vector_norm(axis, dim=-1)
-    return bend, torch.atan2(-dot(bond, other) * length, -dot(normal, other))
 
 
 def place(p: Tensor, q: Tensor, r: Tensor, bond: Tensor, angle: Tensor, torsion: Tensor) -> Tensor:

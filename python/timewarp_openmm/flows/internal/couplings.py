@@ -16,7 +16,41 @@ _LOG_SCALE_BOUND = 2.0
 MakeConditioner = Callable[[Wiring, int], nn.Module]
 
 
-class RotatableCoupling(nn.Module):
+def _split(transformed: list[bool]) -> tuple[list[int], list[int]]:
+    """Return the places of the coordinates that are kept, and of those that change."""
+    places = range(len(transformed))
+    return [i for i in places if not transformed[i]], [i for i in places if transformed[i]]
+
+
+class _SplitCoupling(nn.Module):
+    """Transforms some of the coordinates, given the others.
+
+    Parameters
+    ----------
+    kept, changed : list of int
+        Where they are.
+    """
+
+    kept: Tensor
+    changed: Tensor
+    back: Tensor
+
+    def __init__(self, kept: list[int], changed: list[int]) -> None:
+        super().__init__()
+        together = torch.tensor([*kept, *changed], dtype=torch.long)
+        for name, indices in (
+            ("kept", torch.tensor(kept, dtype=torch.long)),
+            ("changed", torch.tensor(changed, dtype=torch.long)),
+            ("back", together.argsort()),
+        ):
+            self.register_buffer(name, indices)
+
+    def _join(self, kept: Tensor, changed: Tensor) -> Tensor:
+        """Return all coordinates in their order."""
+        return take(torch.cat([kept, changed], dim=1), self.back)
+
+
+class RotatableCoupling(_SplitCoupling):
     """Circular spline of some rotatable torsions, given the others and the condition.
 
     Parameters
@@ -27,10 +61,6 @@ class RotatableCoupling(nn.Module):
     bins : int
     """
 
-    kept: Tensor
-    changed: Tensor
-    back: Tensor
-
     def __init__(
         self,
         transformed: list[bool],
@@ -38,8 +68,8 @@ class RotatableCoupling(nn.Module):
         make_conditioner: MakeConditioner,
         bins: int,
     ) -> None:
-        super().__init__()
-        kept, changed = _register_split(self, transformed)
+        kept, changed = _split(transformed)
+        super().__init__(kept, changed)
         self.parameters_each = circle_parameters(bins)
         self.conditioner = make_conditioner(
             places.rotatable_wiring(kept, changed), self.parameters_each
@@ -57,10 +87,10 @@ class RotatableCoupling(nn.Module):
             parameters.view(rotatable.size(0), -1, self.parameters_each),
             not to_noise,
         )
-        return take(torch.cat([kept, changed], dim=1), self.back), log_slope.sum(1)
+        return self._join(kept, changed), log_slope.sum(1)
 
 
-class StiffCoupling(nn.Module):
+class StiffCoupling(_SplitCoupling):
     """Affine map and spline of some stiff coordinates, given the others, more, and the condition.
 
     Parameters
@@ -74,10 +104,6 @@ class StiffCoupling(nn.Module):
         Of the spline.
     """
 
-    kept: Tensor
-    changed: Tensor
-    back: Tensor
-
     def __init__(
         self,
         transformed: list[bool],
@@ -86,8 +112,8 @@ class StiffCoupling(nn.Module):
         bins: int,
         bound: float,
     ) -> None:
-        super().__init__()
-        kept, changed = _register_split(self, transformed)
+        kept, changed = _split(transformed)
+        super().__init__(kept, changed)
         self.bends = bins > 0
         self.bound = bound
         self.parameters_each = 2 + (line_parameters(bins) if bins > 0 else 0)
@@ -98,7 +124,7 @@ class StiffCoupling(nn.Module):
     def forward(
         self, stiff: Tensor, features: Tensor, condition: Condition, to_noise: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return stiff coordinates [B, M] transformed, and the log-determinant [B].
+        """Return stiff coordinates [B, M] transformed, and the log-slope [B, C] of each that is.
 
         ``features`` [B, F] are those of the rotatable torsions, then the velocities that take part.
         """
@@ -120,7 +146,7 @@ class StiffCoupling(nn.Module):
                 changed, bend = line_spline(changed, parameters[..., 2:], self.bound, True)
                 log_slope = log_slope + bend
             changed = changed * torch.exp(log_scale) + shift
-        return take(torch.cat([kept, changed], dim=1), self.back), log_slope.sum(1)
+        return self._join(kept, changed), log_slope
 
 
 class VelocityCoupling(nn.Module):
@@ -161,17 +187,3 @@ class VelocityCoupling(nn.Module):
 
 def bounded_log_scale(raw: Tensor, bound: float = _LOG_SCALE_BOUND) -> Tensor:
     return bound * torch.tanh(raw / bound)
-
-
-def _register_split(module: nn.Module, transformed: list[bool]) -> tuple[list[int], list[int]]:
-    """Register which coordinates are kept and which change, and return them."""
-    kept = [i for i, change in enumerate(transformed) if not change]
-    changed = [i for i, change in enumerate(transformed) if change]
-    together = torch.tensor([*kept, *changed], dtype=torch.long)
-    for name, indices in (
-        ("kept", torch.tensor(kept, dtype=torch.long)),
-        ("changed", torch.tensor(changed, dtype=torch.long)),
-        ("back", together.argsort()),
-    ):
-        module.register_buffer(name, indices)
-    return kept, changed

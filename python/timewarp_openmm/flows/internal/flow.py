@@ -1,12 +1,17 @@
 """The Timewarp flow in internal coordinates.
 
 Noise becomes the shape of the proposal: first the rotatable torsions, through circular splines
-given each other; then all stiff coordinates, through affine maps and splines given the rotatable
-torsions and each other.
+given each other; then the stiff coordinates, through affine maps and splines given the rotatable
+torsions and each other; last the lengths of X-H bonds, each given all the rest. Those of them that
+a System constrains keep the lengths that they have in x, and their factors are left out.
+
 The proposal is placed in the frame that three root atoms of x span, so that the reverse move finds
 x's frame exactly and rigid motion has no part in the density. That holds for independent draws,
 too: their shape does not depend on x, but where it lies does, so that the chain is also right in a
 System whose energy feels rigid motion (restraints, surroundings).
+
+A part of a molecule is placed from context atoms, given their internal coordinates, and its density
+is that of its Cartesian coordinates: there is no rigid motion to be left out.
 
 If the auxiliary velocities take part, they are transformed by turns with the stiff coordinates,
 in the same frame, and only where the lag is finite.
@@ -33,15 +38,17 @@ from .couplings import (
 )
 from .shape import ShapeChart
 from .support import check_support
+from .surroundings import Surroundings
 
 
 class InternalFlow(Flow):
-    """Conditional flow of the shape of one molecule; follows the model contract.
+    """Conditional flow of the shape of a molecule, or of a part of one; follows the model contract.
 
-    The density does not change when x or y is moved rigidly, has the exact symmetry of methyl
-    groups and their like, and is zero for the mirror image of a chiral centre. It is a density with
-    respect to the volume of the 3N - 6 shape coordinates. At infinite lag it does not depend on x,
-    and of the proposal only the frame does.
+    The density does not change when x or y is moved rigidly (of a part: when both are), has the
+    exact symmetry of methyl groups and their like, and is zero for the mirror image of a chiral
+    centre. It is a density with respect to the volume of the 3N - 6 shape coordinates, or of the
+    3M positions of a part. At infinite lag it does not depend on x, and of the proposal only the
+    frame does; of a part both depend on the context atoms alone.
 
     Parameters
     ----------
@@ -51,8 +58,8 @@ class InternalFlow(Flow):
     Attributes
     ----------
     noise_size : int
-        6 N - 6: deviates of the rotatable torsions, the stiff coordinates, and the 3 N auxiliary
-        velocities.
+        6 N - 6, or 6 M: deviates of the rotatable torsions, the stiff coordinates (the stretches
+        last), and the auxiliary velocities of the atoms that move.
     auxiliary_velocities : bool
         Whether auxiliary velocities take part at finite lags.
     precision : str
@@ -70,23 +77,41 @@ class InternalFlow(Flow):
     feels_rigid_motion = False
 
     moving: Tensor
+    moved_index: Tensor
+    context_index: Tensor
+    heavy_index: Tensor
+    hydrogen_index: Tensor
 
     def __init__(self, config: InternalFlowConfig, molecule: Molecule) -> None:
         super().__init__(config, molecule)
         self._molecule = molecule
-        self.shape = ShapeChart(molecule)
-        self.noise_size = 6 * molecule.num_atoms - 6
+        self.shape = ShapeChart(molecule, config.moved)
+        self.stretches = self.shape.stretches
+        atoms = range(molecule.num_atoms)
+        self.moved = None if config.moved is None else list(config.moved)
+        moved = list(atoms) if config.moved is None else list(config.moved)
+        self.has_context = len(moved) < len(atoms)
+        self.num_moved = len(moved)
+        self.noise_size = self.shape.num_rotatable + self.shape.num_stiff + 3 * len(moved)
         self.auxiliary_velocities = config.velocities
         self.precision = "double"
         self.num_rotatable = self.shape.num_rotatable
         self.num_stiff = self.shape.num_stiff
         self.num_shape = self.num_rotatable + self.num_stiff
         self.full_whitening = config.whitening == "full"
-        self.has_context = any(math.isfinite(lag) for lag in config.lag_times)
+        self.looks_at_x = any(math.isfinite(lag) for lag in config.lag_times)
         places = coordinate_places(self.shape, molecule, config.velocities)
         moving = torch.tensor(places.velocities, dtype=torch.long)
         self.register_buffer("moving", moving, persistent=False)
+        for name, indices in (
+            ("moved_index", moved),
+            ("context_index", [i for i in atoms if i not in moved]),
+            ("heavy_index", [heavy for heavy, _ in self.shape.stretches]),
+            ("hydrogen_index", [hydrogen for _, hydrogen in self.shape.stretches]),
+        ):
+            self.register_buffer(name, torch.tensor(indices, dtype=torch.long), persistent=False)
 
+        self.surroundings = Surroundings(molecule, set(moved))
         self.context: Context | AttentionContext
         make_rotatable, make_stiff = self._conditioners(config, molecule, places)
         chooser = random.Random(config.seed)
@@ -94,16 +119,18 @@ class InternalFlow(Flow):
             RotatableCoupling(mask, places, make_rotatable, config.rotatable_bins)
             for mask in _masks(self.num_rotatable, config.rotatable_layers, chooser)
         )
-        stiff_masks = _masks(self.num_stiff, config.stiff_layers, chooser)
+        bins = config.stiff_bins if config.stiff_transform == "spline" else 0
+        self.num_rest = self.num_stiff - self.shape.num_stretches
+        stiff_masks = _masks(self.num_rest, config.stiff_layers, chooser)
         self.stiff_couplings = nn.ModuleList(
-            StiffCoupling(
-                mask,
-                places,
-                make_stiff,
-                config.stiff_bins if config.stiff_transform == "spline" else 0,
-                config.spline_bound,
-            )
+            StiffCoupling(mask, places, make_stiff, bins, config.spline_bound)
             for mask in stiff_masks
+        )
+        # All stretches at once, so that each is independent of the others given the rest.
+        stretches = [False] * self.num_rest + [True] * self.shape.num_stretches
+        self.stretch_couplings = nn.ModuleList(
+            StiffCoupling(stretches, places, make_stiff, bins, config.spline_bound)
+            for _ in range(min(self.shape.num_stretches, 1))
         )
         # One after each pair of stiff layers, counted from the density's side.
         self.velocity_couplings = nn.ModuleList(
@@ -116,7 +143,9 @@ class InternalFlow(Flow):
     ) -> tuple[MakeConditioner, MakeConditioner]:
         """Make the context, and return what makes conditioners of torsions and of the rest."""
         if config.conditioner == "attention":
-            attention = AttentionContext(config.attention, molecule, places, self.has_context)
+            attention = AttentionContext(
+                config.attention, molecule, places, self.looks_at_x, self.surroundings.size
+            )
             self.context = attention
 
             def make(wiring: Wiring, parameters_each: int) -> nn.Module:
@@ -124,7 +153,10 @@ class InternalFlow(Flow):
 
             return make, make
         self.context = Context(
-            ROTATABLE_SLOTS * self.num_rotatable + self.num_stiff, config.context, self.has_context
+            ROTATABLE_SLOTS * self.num_rotatable + self.num_stiff,
+            config.context,
+            self.looks_at_x,
+            self.surroundings.size,
         )
         size = self.context.size
 
@@ -139,24 +171,15 @@ class InternalFlow(Flow):
         return make_rotatable, make_stiff
 
     def fit_normalisation(self, positions: Tensor, weights: Tensor | None = None) -> None:
-        """Measure means and variations of the coordinates; call it once, before training.
+        """Measure means and variations of the coordinates; see `Flow.fit_normalisation`.
 
-        Parameters
-        ----------
-        positions : Tensor [F, N, 3], nm
-            Training frames.
-        weights : Tensor [F], optional
-            Weight of each frame; equal by default.
-
-        Raises
-        ------
-        ValueError
-            If a coordinate never changes.
+        A coordinate that never changes is an error.
         """
         if weights is None:
             weights = torch.ones(len(positions), dtype=torch.float64)
         weights = weights.double() / weights.double().sum()
         self.shape.fit(positions, weights, self.full_whitening)
+        self.surroundings.fit(positions, weights)
 
     def check_support(self, positions: Tensor) -> Tensor:
         """Return which frames [F] are outside of the chart; see `support.check_support`."""
@@ -167,31 +190,22 @@ class InternalFlow(Flow):
         """See `Flow.sample`.
 
         y is NaN where the noise leads out of the chart (a bond length below 0, for instance); w is
-        the last 3N deviates, unless auxiliary velocities take part.
+        the last deviates, unless auxiliary velocities take part.
         """
-        if x.dim() == 2:
-            x = x.unsqueeze(0)
-        deviates = noise.double()
-        condition, origin = self._condition(x, lag, noise.size(0))
-        rotatable, sectors = self._rotatable_from(deviates[:, : self.num_rotatable])
-        stiff = deviates[:, self.num_rotatable : self.num_shape]
-        log_q = -self.num_rotatable * math.log(2 * math.pi) + log_normal(
-            deviates[:, self.num_rotatable :]
-        )
-        # The layers are written from the density's side.
-        for i in range(len(self.rotatable_couplings)):
-            for j, layer in enumerate(self.rotatable_couplings):
-                if i + j == len(self.rotatable_couplings) - 1:
-                    rotatable, log_slope = layer(rotatable, condition, False)
-                    log_q = log_q - log_slope
-        rotatable = _wrap(rotatable + origin)
-        velocities = deviates[:, self.num_shape :].view(-1, self.num_atoms, 3)
-        stiff, velocities, log_slope = self._through_stiff(
-            stiff, velocities, rotatable, condition, lag, False
-        )
-        y, log_volume = self.shape.to_positions(rotatable, sectors, stiff, x.double())
-        w = self._turn(velocities, x, lag, False)
-        return y.to(x.dtype), w.to(x.dtype), log_q - log_slope - log_volume
+        return self._propose(x, noise, lag, None)
+
+    @torch.jit.export
+    def sample_constrained(
+        self, x: Tensor, noise: Tensor, lag: Tensor, kept: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return proposals as `sample`, in which some bonds have the lengths that they have in x.
+
+        Parameters
+        ----------
+        kept : Tensor [S], bool
+            Which of the `stretches`.
+        """
+        return self._propose(x, noise, lag, kept)
 
     @torch.jit.export
     def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
@@ -204,36 +218,128 @@ class InternalFlow(Flow):
         x : Tensor [B or 1, N, 3], nm
         lag : Tensor [B], ps
         """
-        _, _, stiff, velocities, log_q = self._to_noise(y, w, x, lag)
-        log_q = log_q + log_normal(stiff) + log_normal(velocities.flatten(1))
-        log_q = log_q - self.num_rotatable * math.log(2 * math.pi)
+        return self._log_density(y, w, x, lag, None)
+
+    @torch.jit.export
+    def log_prob_constrained(
+        self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor, kept: Tensor
+    ) -> Tensor:
+        """Return the log density [B] of what varies where bonds [S] are kept; see the contract."""
+        return self._log_density(y, w, x, lag, kept)
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        """Return the noise [B, D] that `sample` makes (y, w) of, if y is in x's frame."""
+        y = self._with_context(y, x)
+        rotatable, sectors, stiff, velocities, _ = self._to_noise(y, w, x, lag, None)
+        share = (sectors + (rotatable + math.pi) / (2 * math.pi)) / self.shape.fold
+        noise = torch.cat([torch.special.ndtri(share), stiff, velocities], dim=1)
+        return noise.to(y.dtype)
+
+    def _propose(
+        self, x: Tensor, noise: Tensor, lag: Tensor, kept: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if x.dim() == 2:
+            x = x.unsqueeze(0)
+        deviates = noise.double()
+        condition, origin = self._condition(x, lag, noise.size(0))
+        rotatable, sectors = self._rotatable_from(deviates[:, : self.num_rotatable])
+        stiff = deviates[:, self.num_rotatable : self.num_shape]
+        velocities = deviates[:, self.num_shape :]
+        lengths = self._kept_lengths(x, kept, sectors)
+        log_q = self._log_normal(stiff, velocities, lengths)
+        # The layers are written from the density's side.
+        for i in range(len(self.rotatable_couplings)):
+            for j, layer in enumerate(self.rotatable_couplings):
+                if i + j == len(self.rotatable_couplings) - 1:
+                    rotatable, log_slope = layer(rotatable, condition, False)
+                    log_q = log_q - log_slope
+        rotatable = _wrap(rotatable + origin)
+        stiff, w, log_slope = self._through_stiff(
+            stiff, self._rows(velocities), rotatable, condition, lag, lengths, False
+        )
+        y, log_volume = self.shape.to_positions(rotatable, sectors, stiff, x.double(), lengths)
+        w = self._turn(w, x, lag, False)
+        log_q = log_q - log_slope - log_volume + self._log_kept_scales(lengths)
+        return y.to(x.dtype), w.to(x.dtype), log_q
+
+    def _log_density(
+        self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor, kept: Tensor | None
+    ) -> Tensor:
+        y = self._with_context(y, x)
+        _, sectors, stiff, velocities, log_q = self._to_noise(y, w, x, lag, kept)
+        log_q = log_q + self._log_normal(stiff, velocities, self._kept_lengths(x, kept, sectors))
         # A proposal keeps the chirality of x's labels.
         same = (self.shape.chirality.mirrored(y) == self.shape.chirality.mirrored(x)).all(1)
         log_q = torch.where(same, log_q, torch.full_like(log_q, -math.inf))
         return torch.where(torch.isfinite(log_q), log_q, torch.full_like(log_q, -math.inf))
 
-    @torch.jit.export
-    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
-        """Return the noise [B, 6 N - 6] that `sample` makes (y, w) of, if y is in x's frame."""
-        rotatable, sectors, stiff, velocities, _ = self._to_noise(y, w, x, lag)
-        share = (sectors + (rotatable + math.pi) / (2 * math.pi)) / self.shape.fold
-        noise = torch.cat([torch.special.ndtri(share), stiff, velocities.flatten(1)], dim=1)
-        return noise.to(y.dtype)
-
     def _to_noise(
-        self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor
+        self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor, kept: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return the noise as torsions, sectors, stiff and velocities, and the log-determinant."""
+        """Return the noise as torsions, sectors, stiff and velocities [B, 3M], and the
+        log-determinant."""
         condition, origin = self._condition(x, lag, y.size(0))
         rotatable, sectors, stiff, log_volume = self.shape.to_shape(y)
+        lengths = self._kept_lengths(x, kept, sectors)
         stiff, velocities, log_q = self._through_stiff(
-            stiff, self._turn(w.double(), x, lag, True), rotatable, condition, lag, True
+            stiff, self._turn(w.double(), x, lag, True), rotatable, condition, lag, lengths, True
         )
         rotatable = _wrap(rotatable - origin)
         for layer in self.rotatable_couplings:
             rotatable, log_slope = layer(rotatable, condition, True)
             log_q = log_q + log_slope
-        return rotatable, sectors, stiff, velocities, log_q - log_volume
+        if self.has_context:
+            velocities = velocities.index_select(1, self.moved_index)
+        log_q = log_q - log_volume + self._log_kept_scales(lengths)
+        return rotatable, sectors, stiff, velocities.flatten(1), log_q
+
+    def _log_normal(self, stiff: Tensor, velocities: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return the log density [B] of the noise, without the deviates of kept stretches."""
+        deviates = stiff
+        if lengths is not None:
+            free = torch.where(lengths > 0, torch.zeros_like(lengths), stiff[:, self.num_rest :])
+            deviates = torch.cat([stiff[:, : self.num_rest], free], dim=1)
+        log_q = log_normal(deviates) + log_normal(velocities)
+        if lengths is not None:
+            log_q = log_q + 0.5 * math.log(2 * math.pi) * (lengths > 0).double().sum(1)
+        return log_q - self.num_rotatable * math.log(2 * math.pi)
+
+    def _kept_lengths(self, x: Tensor, kept: Tensor | None, sectors: Tensor) -> Tensor | None:
+        """Return the lengths / nm of kept bonds, in the order of the stretches' coordinates [B, S],
+        0 for free ones; None if all are free."""
+        if kept is None:
+            return None
+        x = x.double()
+        hydrogens = x.index_select(1, self.hydrogen_index)
+        bonds = hydrogens - x.index_select(1, self.heavy_index)
+        lengths = torch.linalg.vector_norm(bonds, dim=-1) * kept.to(x.dtype)
+        of_atoms = torch.zeros_like(x[:, :, 0]).index_copy(1, self.hydrogen_index, lengths)
+        return self.shape.slots(of_atoms, sectors, x)
+
+    def _log_kept_scales(self, lengths: Tensor | None) -> Tensor:
+        """Return by how much the volume of kept stretches' deviates counts too much in the volume
+        element of the chart [B]."""
+        if lengths is None:
+            return torch.zeros((), dtype=torch.float64, device=self.moved_index.device)
+        return (lengths > 0).double() @ self.shape.log_stretch_scales()
+
+    def _with_context(self, y: Tensor, x: Tensor) -> Tensor:
+        """Return positions [B, N, 3] with the context atoms of x."""
+        if not self.has_context:
+            return y
+        context = x.index_select(1, self.context_index)
+        return y.index_copy(1, self.context_index, context.expand(y.size(0), -1, 3))
+
+    def _rows(self, velocities: Tensor) -> Tensor:
+        """Return velocities [B, 3M] of the moved atoms as rows of all [B, N, 3]."""
+        rows = velocities.reshape(-1, self.num_moved, 3)
+        if not self.has_context:
+            return rows
+        nothing = torch.zeros(
+            (rows.size(0), self.num_atoms, 3), dtype=rows.dtype, device=rows.device
+        )
+        return nothing.index_copy(1, self.moved_index, rows)
 
     def _rotatable_from(self, deviates: Tensor) -> tuple[Tensor, Tensor]:
         """Return uniform angles and sectors from normal deviates.
@@ -252,6 +358,7 @@ class InternalFlow(Flow):
         rotatable: Tensor,
         condition: Condition,
         lag: Tensor,
+        lengths: Tensor | None,
         to_noise: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return stiff coordinates and velocities [B, N, 3] transformed, given the rotatable
@@ -260,28 +367,57 @@ class InternalFlow(Flow):
         gate = torch.isfinite(lag).double().unsqueeze(1)
         moving = velocities.index_select(1, self.moving).flatten(1)
         log_det = torch.zeros(stiff.size(0), dtype=torch.float64, device=stiff.device)
+        if to_noise:
+            features = torch.cat([known, gate * moving], dim=1)
+            stiff, log_det = self._through_stretches(stiff, features, condition, lengths, to_noise)
+        rest, stretches = stiff[:, : self.num_rest], stiff[:, self.num_rest :]
         last = len(self.stiff_couplings) - 1
         for i in range(last + 1):
             turn = i if to_noise else last - i
             if not to_noise:
                 moving, log_slope = self._through_velocities(
-                    turn, moving, torch.cat([known, stiff], dim=1), condition, gate, to_noise
+                    turn, moving, torch.cat([known, rest], dim=1), condition, gate, to_noise
                 )
                 log_det = log_det + log_slope
             features = torch.cat([known, gate * moving], dim=1)
             for j, layer in enumerate(self.stiff_couplings):
                 if j == turn:
-                    stiff, log_slope = layer(stiff, features, condition, to_noise)
-                    log_det = log_det + log_slope
+                    rest, log_slopes = layer(rest, features, condition, to_noise)
+                    log_det = log_det + log_slopes.sum(1)
             if to_noise:
                 moving, log_slope = self._through_velocities(
-                    turn, moving, torch.cat([known, stiff], dim=1), condition, gate, to_noise
+                    turn, moving, torch.cat([known, rest], dim=1), condition, gate, to_noise
                 )
                 log_det = log_det + log_slope
+        stiff = torch.cat([rest, stretches], dim=1)
+        if not to_noise:
+            features = torch.cat([known, gate * moving], dim=1)
+            stiff, log_slope = self._through_stretches(
+                stiff, features, condition, lengths, to_noise
+            )
+            log_det = log_det + log_slope
         if self.auxiliary_velocities:
             moving = moving.view(moving.size(0), self.moving.size(0), 3)
             velocities = velocities.index_copy(1, self.moving, moving)
         return stiff, velocities, log_det
+
+    def _through_stretches(
+        self,
+        stiff: Tensor,
+        features: Tensor,
+        condition: Condition,
+        lengths: Tensor | None,
+        to_noise: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Return stiff coordinates with the stretches transformed, given all the rest as it is in
+        the proposal, and the log-determinant of those that are free."""
+        log_det = torch.zeros(stiff.size(0), dtype=torch.float64, device=stiff.device)
+        for layer in self.stretch_couplings:
+            stiff, log_slopes = layer(stiff, features, condition, to_noise)
+            if lengths is not None:
+                log_slopes = torch.where(lengths > 0, torch.zeros_like(log_slopes), log_slopes)
+            log_det = log_det + log_slopes.sum(1)
+        return stiff, log_det
 
     def _through_velocities(
         self,
@@ -314,12 +450,17 @@ class InternalFlow(Flow):
     def _condition(self, x: Tensor, lag: Tensor, batch: int) -> tuple[Condition, Tensor]:
         """Return the condition and the rotatable torsion angles [B, R] that are displaced.
 
-        Of x both hold nothing where the lag is infinite.
+        Of x both hold nothing but the context atoms where the lag is infinite.
         """
         origin = torch.zeros(batch, self.num_rotatable, dtype=torch.float64, device=x.device)
         finite = torch.isfinite(lag)
-        if not self.has_context or not may_hold(finite):
-            return self.context.independent(lag), origin
+        if not self.looks_at_x or not may_hold(finite):
+            condition = self.context.independent(lag)
+            if self.has_context:
+                around = self.surroundings(x).expand(batch, self.surroundings.size)
+                features = torch.cat([condition.features, around], dim=1)
+                condition = Condition(features, condition.atoms, condition.weights)
+            return condition, origin
         rotatable, _, stiff, _ = self.shape.to_shape(x)
         shape = torch.cat([self.shape.rotatable_features(rotatable), stiff], dim=1)
         condition = self.context(x.double(), shape, lag)

@@ -15,9 +15,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ...molecule.geometry import dot
 from ...molecule.zmatrix import CoordinateKind, ZMatrix
 from .conditioners import may_hold
-from .coordinates import InternalCoordinates, dot
+from .coordinates import InternalCoordinates
 
 #: rad from where the halves of the circle meet, and the weight of frames that may be so near.
 _BORDER = 0.35
@@ -51,7 +52,9 @@ class MirrorImages(nn.Module):
         super().__init__()
         self.place = -1
         corners = (0, 0, 0, 0)
-        for place, placed in enumerate(zmatrix.placed):
+        # A part's surroundings have no mirror image.
+        whole = () if zmatrix.context else zmatrix.placed
+        for place, placed in enumerate(whole):
             if placed.kind is not CoordinateKind.INVERSION:
                 continue
             centre, axis, third = placed.references

@@ -12,6 +12,9 @@ cyclically until their mean torsion lies in one sector of the circle, and the an
 sector, times the fold, is the rotatable torsion. What a flow says about the relabelled molecule
 is then the same for all labellings: its density has the exact symmetry.
 
+Lengths of X-H bonds come last among the stiff coordinates, each independent of the others given the
+rest, so that those that a System constrains can be left out (`slots`).
+
 With offsets delta_i (0 <= delta_i < 2 pi, ascending) of n such atoms from the first one's torsion
 t, the mean torsion tau = t + sum_i delta_i / n grows by exactly 2 pi / n when the labels move on by
 one. So the n sectors of tau hold one labelling each. The fold's factor n from tau to the rotatable
@@ -68,15 +71,20 @@ class SymmetricTorsions(Float64Buffers):
         Places of the atoms in the Z-matrix's order.
     rotatable : list of G int
         Their places among all rotatable torsions.
+    root_bonds, root_angles : int
+        As of `InternalCoordinates`.
     """
 
     members: Tensor
     rotatable: Tensor
     centre: Tensor
 
-    def __init__(self, members: list[list[int]], rotatable: list[int]) -> None:
+    def __init__(
+        self, members: list[list[int]], rotatable: list[int], root_bonds: int, root_angles: int
+    ) -> None:
         super().__init__()
         self.fold = len(members[0])
+        self.root_bonds, self.root_angles = root_bonds, root_angles
         self.register_buffer("members", torch.tensor(members))
         self.register_buffer("rotatable", torch.tensor(rotatable), persistent=False)
         # Angle / rad in the middle of the sectors.
@@ -134,9 +142,21 @@ class SymmetricTorsions(Float64Buffers):
         absolute = self._relabel(absolute, -sector)
         offsets = wrap(absolute[:, :, 1:] - absolute[:, :, :1])
         torsions = self._put(torsions, 0, torch.cat([rotatable.unsqueeze(2), offsets], dim=2))
-        bonds = self._put(bonds, 2, self._relabel(self._take(bonds, 2), -sector))
-        angles = self._put(angles, 1, self._relabel(self._take(angles, 1), -sector))
-        return bonds, angles, torsions, sector
+        return (
+            self.relabel_bonds(bonds, -sector),
+            self._relabel_angles(angles, -sector),
+            torsions,
+            sector,
+        )
+
+    def relabel_bonds(self, bonds: Tensor, by: Tensor) -> Tensor:
+        """Return numbers of the bonds [B, bonds] with those of the members moved on [B, G]."""
+        taken = self._relabel(self._take(bonds, self.root_bonds), by)
+        return self._put(bonds, self.root_bonds, taken)
+
+    def _relabel_angles(self, angles: Tensor, by: Tensor) -> Tensor:
+        taken = self._relabel(self._take(angles, self.root_angles), by)
+        return self._put(angles, self.root_angles, taken)
 
     def from_sector(
         self, bonds: Tensor, angles: Tensor, torsions: Tensor, sector: Tensor
@@ -151,9 +171,7 @@ class SymmetricTorsions(Float64Buffers):
         absolute = self._relabel(absolute, sector)
         offsets = wrap(absolute[:, :, 1:] - absolute[:, :, :1])
         torsions = self._put(torsions, 0, torch.cat([wrap(absolute[:, :, :1]), offsets], dim=2))
-        bonds = self._put(bonds, 2, self._relabel(self._take(bonds, 2), sector))
-        angles = self._put(angles, 1, self._relabel(self._take(angles, 1), sector))
-        return bonds, angles, torsions
+        return self.relabel_bonds(bonds, sector), self._relabel_angles(angles, sector), torsions
 
 
 class Puckers(Float64Buffers):
@@ -210,15 +228,27 @@ def _stretched(angle: Tensor, factor: float) -> tuple[Tensor, Tensor]:
 class ShapeChart(Float64Buffers):
     """Positions to shape coordinates, and back into a given frame.
 
+    Parameters
+    ----------
+    molecule : Molecule
+    moved : sequence of int, optional
+        The atoms that are placed; the others are context, which stays. By default all.
+
     Attributes
     ----------
     num_rotatable, num_stiff : int
-        R and M, with R + M = 3N - 6.
+        R and M, with R + M = 3N - 6, or 3 for each atom of a part.
+    stretches : list of (int, int)
+        The X-H bonds (heavy atom, hydrogen) whose lengths are the last S of the stiff coordinates,
+        in the order of their hydrogens.
     """
 
     rotatable_index: Tensor
     stiff_index: Tensor
     image_index: Tensor
+    raw_order: Tensor
+    raw_places: Tensor
+    moved_rows: Tensor
     fold: Tensor
     centre: Tensor
     mean: Tensor
@@ -228,27 +258,33 @@ class ShapeChart(Float64Buffers):
     log_scale: Tensor
     fitted: Tensor
 
-    def __init__(self, molecule: Molecule) -> None:
+    def __init__(self, molecule: Molecule, moved: Sequence[int] | None = None) -> None:
         super().__init__()
-        zmatrix = build_zmatrix(molecule)
+        zmatrix = build_zmatrix(molecule, moved)
         self.internal = InternalCoordinates(zmatrix)
-        self.chirality = Chirality(molecule)
+        moving = set(range(molecule.num_atoms)) - set(zmatrix.context)
+        self.chirality = Chirality(molecule, moving)
         kinds = zmatrix.torsion_kinds
         rotatable = [i for i, kind in enumerate(kinds) if kind.is_circular]
         stiff = [i for i, kind in enumerate(kinds) if not kind.is_circular]
+        internal = self.internal
         self.num_rotatable = len(rotatable)
-        self.num_stiff = 3 * zmatrix.num_atoms - 6 - len(rotatable)
+        self.num_stiff = internal.num_bonds + internal.num_angles + len(stiff)
         exchangeable = {atom for group in equivalent_leaves(molecule) for atom in group}
         self.mirror = MirrorImages(zmatrix, exchangeable)
         # Its place among the rotatable torsions, in no column if there is none.
         image = [rotatable.index(self.mirror.place)] if self.mirror.place >= 0 else []
-        symmetric = _symmetric_torsions(zmatrix, rotatable)
+        symmetric = _symmetric_torsions(zmatrix, rotatable, internal)
         self.symmetric = nn.ModuleList(symmetric)
         flips = [i for i in rotatable if kinds[i] is CoordinateKind.PUCKER]
         self.puckers = Puckers([rotatable.index(i) for i in flips])
         fold = torch.ones(len(rotatable), dtype=torch.float64)
         for group in symmetric:
             fold[group.rotatable] = group.fold
+        self.stretches, columns = _stretches(molecule, internal)
+        self.num_stretches = len(columns)
+        rest = [i for i in range(self.num_stiff) if i not in columns]
+        raw_order = torch.tensor(rest + columns, dtype=torch.long)
         size = self.num_stiff
         for name, buffer in (
             ("centre", torch.zeros(len(stiff), dtype=torch.float64)),
@@ -264,8 +300,12 @@ class ShapeChart(Float64Buffers):
             ("rotatable_index", rotatable),
             ("stiff_index", stiff),
             ("image_index", image),
+            ("raw_order", raw_order.tolist()),
+            ("raw_places", raw_order.argsort().tolist()),
         ):
             self.register_buffer(name, torch.tensor(indices, dtype=torch.long), persistent=False)
+        rows = torch.tensor([i in moving for i in range(molecule.num_atoms)])
+        self.register_buffer("moved_rows", rows, persistent=False)
         self.register_buffer("fold", fold)
 
     @torch.no_grad()
@@ -314,7 +354,7 @@ class ShapeChart(Float64Buffers):
         sine = (weights[:, None] * torch.sin(stiff)).sum(0)
         cosine = (weights[:, None] * torch.cos(stiff)).sum(0)
         self.centre.copy_(torch.atan2(sine, cosine))
-        raw = torch.cat([bonds, angles, wrap(stiff - self.centre)], dim=1)
+        raw = torch.cat([bonds, angles, wrap(stiff - self.centre)], dim=1)[:, self.raw_order]
         self.puckers.fit(torsions[:, self.rotatable_index])
         rotatable, _ = self.puckers.to_circle(torsions[:, self.rotatable_index])
         self._fit_slope(self.rotatable_features(rotatable), raw, weights)
@@ -339,14 +379,27 @@ class ShapeChart(Float64Buffers):
                 "a bond, angle or torsion never changes in the data; simulate without constraints "
                 "and give more than one frame"
             )
-        root = torch.eye(len(scale), dtype=torch.float64)
+        unwhiten = torch.diag(scale)
         if full:
-            values, vectors = torch.linalg.eigh(covariance / scale / scale[:, None])
-            root = vectors * values.clamp(min=_LEAST_EIGENVALUE).sqrt() @ vectors.T
-        unwhiten = root * scale
+            unwhiten = self._correlated(covariance, scale)
         self.unwhiten.copy_(unwhiten)
         self.whiten.copy_(torch.linalg.inv(unwhiten))
         self.log_scale.copy_(torch.linalg.slogdet(unwhiten).logabsdet)
+
+    def _correlated(self, covariance: Tensor, scale: Tensor) -> Tensor:
+        """Return U of raw = z U, of the form [[A, B], [0, D]]: the rest is z_rest A, and a stretch
+        is what follows linearly from the rest, z_rest B, and with D diagonal its own deviate."""
+        count = self.num_stiff - self.num_stretches
+        correlation = covariance / scale / scale[:, None]
+        values, vectors = torch.linalg.eigh(correlation[:count, :count])
+        root = vectors * values.clamp(min=_LEAST_EIGENVALUE).sqrt() @ vectors.T
+        unwhiten = torch.zeros_like(covariance)
+        unwhiten[:count, :count] = root * scale[:count]
+        follows = torch.linalg.solve(root, correlation[:count, count:])
+        unwhiten[:count, count:] = follows * scale[count:]
+        left = (1 - follows.square().sum(0)).clamp(min=_LEAST_EIGENVALUE).sqrt()
+        unwhiten[count:, count:] = torch.diag(left * scale[count:])
+        return unwhiten
 
     def rotatable_features(self, rotatable: Tensor) -> Tensor:
         """Return what is known of the rotatable torsions [B, R], as [B, 3 R]."""
@@ -402,24 +455,50 @@ class ShapeChart(Float64Buffers):
         torsion = wrap(torsions.index_select(1, self.stiff_index) - self.centre)
         inside = self._inside(bonds, angles, torsion, torsions)
         inside = inside & ~self.chirality.inverted(positions).any(1)
-        raw = torch.cat([bonds, angles, torsion], dim=1)
+        raw = torch.cat([bonds, angles, torsion], dim=1).index_select(1, self.raw_order)
         log_volume = self._log_volume(bonds, angles) - log_stretch
         log_volume = torch.where(inside, log_volume, torch.full_like(log_volume, math.inf))
         return rotatable, sectors, (raw - self._guess(rotatable)) @ self.whiten, log_volume
 
     def to_positions(
-        self, rotatable: Tensor, sectors: Tensor, stiff: Tensor, frame: Tensor
+        self,
+        rotatable: Tensor,
+        sectors: Tensor,
+        stiff: Tensor,
+        frame: Tensor,
+        kept: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return positions [B, N, 3] / nm in float64 and the log volume element [B] as `to_shape`
-        has it. The positions are in the frame of `frame` [B or 1, N, 3] and keep the chirality of
-        its labels. Outside of the chart both are NaN."""
+        """Return positions in the frame of others, whose labels' chirality they keep.
+
+        Parameters
+        ----------
+        rotatable, sectors, stiff : Tensor [B, R], [B, R], [B, M]
+        frame : Tensor [B or 1, N, 3], nm
+            Context atoms stay where they are there.
+        kept : Tensor [B, S], optional
+            Lengths / nm that stretches have whatever `stiff` says, 0 for those that are free; as
+            from `slots`.
+
+        Returns
+        -------
+        positions : Tensor [B, N, 3], nm, float64
+            Outside of the chart NaN, but for context atoms.
+        log_volume : Tensor [B]
+            As `to_shape` has it; NaN outside of the chart.
+        """
         self._check_fitted()
         raw = stiff @ self.unwhiten + self._guess(rotatable)
-        num_bonds, num_angles = self.internal.num_atoms - 1, self.internal.num_atoms - 2
+        if kept is not None:
+            count = self.num_stiff - self.num_stretches
+            raw = torch.cat([raw[:, :count], torch.where(kept > 0, kept, raw[:, count:])], dim=1)
+        raw = raw.index_select(1, self.raw_places)
+        num_bonds, num_angles = self.internal.num_bonds, self.internal.num_angles
         bonds = raw[:, :num_bonds]
         angles = raw[:, num_bonds : num_bonds + num_angles]
         torsion = raw[:, num_bonds + num_angles :]
-        torsions = torch.empty((raw.size(0), num_bonds - 2), dtype=raw.dtype, device=raw.device)
+        torsions = torch.empty(
+            (raw.size(0), self.internal.num_torsions), dtype=raw.dtype, device=raw.device
+        )
         relaxed, log_stretch = self.puckers.from_circle(rotatable)
         torsions = torsions.index_copy(1, self.rotatable_index, relaxed)
         torsions = torsions.index_copy(1, self.stiff_index, torsion + self.centre)
@@ -440,8 +519,42 @@ class ShapeChart(Float64Buffers):
         positions = self.chirality.relabel(positions, mirrored != image.unsqueeze(1))
         positions = self.mirror.reflect(positions, image)
         nowhere = torch.full_like(log_volume, math.nan)
-        positions = torch.where(inside.view(-1, 1, 1), positions, nowhere.view(-1, 1, 1))
+        stays = inside.view(-1, 1, 1) | ~self.moved_rows.view(1, -1, 1)
+        positions = torch.where(stays, positions, nowhere.view(-1, 1, 1))
         return positions, torch.where(inside, log_volume, nowhere)
+
+    def slots(self, of_atoms: Tensor, sectors: Tensor, frame: Tensor) -> Tensor:
+        """Return numbers of hydrogens in the order of the stretches' coordinates.
+
+        Which of some equivalent hydrogens a coordinate belongs to depends on the labels.
+
+        Parameters
+        ----------
+        of_atoms : Tensor [B or 1, N]
+        sectors : Tensor [B, R]
+            Of the conformations whose coordinates they are.
+        frame : Tensor [B or 1, N, 3], nm
+            In whose labels' chirality these are.
+
+        Returns
+        -------
+        Tensor [B, S]
+        """
+        image = sectors.index_select(1, self.image_index).sum(1) > 0
+        mirrored = self.chirality.mirrored(frame) != image.unsqueeze(1)
+        numbers = of_atoms.expand(sectors.size(0), of_atoms.size(1)).unsqueeze(2)
+        numbers = self.chirality.relabel(numbers, mirrored).squeeze(2)
+        bonds = numbers.index_select(1, self.internal.order)[:, -self.internal.num_bonds :]
+        for group in self.symmetric:
+            sector = sectors.index_select(1, group.rotatable)  # type: ignore[arg-type]
+            bonds = group.relabel_bonds(bonds, -sector)  # type: ignore[operator]
+        count = self.num_stiff - self.num_stretches
+        return bonds.index_select(1, self.raw_order[count:])
+
+    def log_stretch_scales(self) -> Tensor:
+        """Return the logs [S] of the factors from the stretches' deviates to lengths / nm."""
+        count = self.num_stiff - self.num_stretches
+        return torch.log(self.unwhiten.diagonal()[count:])
 
     def _log_volume(self, bonds: Tensor, angles: Tensor) -> Tensor:
         return self.log_scale + self.internal.log_volume(bonds, angles)
@@ -465,12 +578,33 @@ class ShapeChart(Float64Buffers):
             raise RuntimeError("call fit_normalisation with training positions first")
 
 
-def _symmetric_torsions(zmatrix: ZMatrix, rotatable: Sequence[int]) -> list[SymmetricTorsions]:
+def _stretches(
+    molecule: Molecule, internal: InternalCoordinates
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """Return the X-H bonds that are coordinates, as (heavy atom, hydrogen), and their columns among
+    the bonds."""
+    graph = molecule.graph()
+    bonded = internal.order.tolist()[-internal.num_bonds :]
+    found = sorted(
+        (atom, column)
+        for column, atom in enumerate(bonded)
+        if molecule.elements[atom] == "H" and graph.degree(atom) == 1
+    )
+    stretches = [(next(iter(graph[atom])), atom) for atom, _ in found]
+    return stretches, [column for _, column in found]
+
+
+def _symmetric_torsions(
+    zmatrix: ZMatrix, rotatable: Sequence[int], internal: InternalCoordinates
+) -> list[SymmetricTorsions]:
     place = {p.atom: i for i, p in enumerate(zmatrix.placed)}
     groups = [[place[atom] for atom in group] for group in zmatrix.symmetric_torsions]
     modules = []
     for fold in (2, 3, 4):
         alike = [group for group in groups if len(group) == fold]
         if alike:
-            modules.append(SymmetricTorsions(alike, [rotatable.index(group[0]) for group in alike]))
+            columns = [rotatable.index(group[0]) for group in alike]
+            modules.append(
+                SymmetricTorsions(alike, columns, internal.root_bonds, internal.root_angles)
+            )
     return modules

@@ -1,0 +1,332 @@
+"""Moves in explicit water against molecular dynamics, everything measured in turns.
+
+    python benchmarks/moves.py MODELS [--minutes 10] [--parts transitions screening dynamics blocks]
+        [--molecules valine leucine] [--out F.json]
+
+MODELS is a folder with ``valine-dipeptide.pt`` and ``valine-dipeptide-sidechain.pt``, likewise for
+leucine: models of the capped residue in implicit solvent, as ``fit`` makes them, the second with
+``--moved``. Water is TIP3P in a box of 1.9 nm, with PME (0.9 nm), HBonds, hydrogens of 3 dalton,
+steps of 4 fs, 300 K, as in umbrella_rotamers.py.
+
+transitions
+    Changes of the rotamer of chi1 per second of wall-clock time: by LangevinMiddleIntegrator, by a
+    block of the whole molecule, and by one of its side chain, both with dynamics between. A rotamer
+    counts when chi1 has come to within 30 degrees of its middle. Where dynamics see none, the 95 %
+    limit (3 events) is given. All molecules and methods take turns of some 20 seconds.
+screening
+    The cost of a try with screening, in units of a full energy, in a box of more than 2,000 atoms.
+dynamics
+    LangevinMiddle's steps per second within the integrator, over those of LangevinMiddleIntegrator.
+blocks
+    The cost of a try with a hundred blocks, over that with one, and the memory of a block: the same
+    side chain a hundred times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform as machine
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mdtraj
+import numpy as np
+import openmm
+from openmm import app, unit
+from umbrella_rotamers import MOLECULES, TEMPERATURE, solvated, torsions_of
+
+from timewarp_openmm import TimewarpMCMCIntegrator
+
+STEP = 0.004  # ps
+FRICTION = 1.0  # /ps
+INTERVAL = 50  # time steps between looks at chi1 in dynamics
+DYNAMICS = 50  # time steps between the tries of a step
+TRIES = 64
+TURN = 20.0  # s
+PARTS = ("transitions", "screening", "dynamics", "blocks")
+
+
+def chi1_of(positions: np.ndarray, atoms: tuple[int, ...]) -> float:
+    """Return a torsion in degrees, 0 to 360."""
+    a, b, c, d = (positions[i] for i in atoms)
+    first, axis, last = b - a, c - b, d - c
+    n1, n2 = np.cross(first, axis), np.cross(axis, last)
+    angle = math.atan2(np.dot(np.cross(n1, n2), axis) / np.linalg.norm(axis), np.dot(n1, n2))
+    return math.degrees(angle) % 360
+
+
+@dataclass
+class Counter:
+    """Counts changes of rotamer: 60, 180 and 300 degrees, each within 30."""
+
+    last: int | None = None
+    changes: int = 0
+    seconds: float = 0.0
+    visits: list[int] = field(default_factory=lambda: [0, 0, 0])
+
+    def look(self, angle: float) -> None:
+        """Take note of an angle in degrees."""
+        rotamer = int(angle // 120)
+        self.visits[rotamer] += 1
+        if abs(angle - (60 + 120 * rotamer)) > 30:
+            return
+        self.changes += self.last not in (None, rotamer)
+        self.last = rotamer
+
+    def rate(self) -> tuple[float, float]:
+        """Return changes per second and their standard error; (limit, nan) where there is none."""
+        if self.changes == 0:
+            return 3 / max(self.seconds, 1e-9), math.nan
+        return self.changes / self.seconds, math.sqrt(self.changes) / self.seconds
+
+
+def cpu(threads: int) -> tuple[openmm.Platform, dict[str, str]]:
+    """Return the CPU platform and its properties."""
+    return openmm.Platform.getPlatformByName("CPU"), {"Threads": str(threads)}
+
+
+def simulation_of(
+    name: str, integrator: openmm.Integrator, threads: int, waters_box: float | None = None
+) -> tuple[app.Simulation, tuple[int, ...]]:
+    """Return an equilibrated simulation in water, and the atoms of chi1."""
+    topology, system, positions = solvated(name) if waters_box is None else large(name, waters_box)
+    simulation = app.Simulation(topology, system, integrator, *cpu(threads))
+    start = equilibrated(topology, system, positions, threads)
+    simulation.context.setState(start)
+    return simulation, torsions_of(topology)["chi1"]
+
+
+def large(name: str, box: float) -> tuple[app.Topology, openmm.System, Any]:
+    """Return the molecule in a larger box."""
+    pdb = app.PDBFile(str(MOLECULES / f"{name}.pdb"))
+    field_of = app.ForceField("amber99sbildn.xml", "tip3p.xml")
+    modeller = app.Modeller(pdb.topology, pdb.positions)
+    modeller.addSolvent(field_of, boxSize=openmm.Vec3(box, box, box) * unit.nanometer)
+    system = field_of.createSystem(
+        modeller.topology,
+        nonbondedMethod=app.PME,
+        nonbondedCutoff=0.9 * unit.nanometer,
+        constraints=app.HBonds,
+        hydrogenMass=3 * unit.dalton,
+    )
+    return modeller.topology, system, modeller.positions
+
+
+def equilibrated(
+    topology: app.Topology, system: openmm.System, positions: Any, threads: int
+) -> openmm.State:
+    """Return a State after 20 ps of dynamics."""
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, STEP)
+    integrator.setRandomNumberSeed(1)
+    simulation = app.Simulation(topology, system, integrator, *cpu(threads))
+    simulation.context.setPositions(positions)
+    simulation.minimizeEnergy(maxIterations=200)
+    simulation.context.setVelocitiesToTemperature(TEMPERATURE, 1)
+    simulation.step(5000)
+    state: openmm.State = simulation.context.getState(positions=True, velocities=True)
+    return state
+
+
+def with_block(model: Path, particles: list[int], copies: int = 1) -> TimewarpMCMCIntegrator:
+    """Return an integrator with the model as a block, and dynamics between the tries."""
+    integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
+    for _ in range(copies):
+        integrator.addBlock(model, particles=particles)
+    integrator.setDynamics(DYNAMICS, STEP, FRICTION)
+    integrator.setProposalsPerStep(TRIES)
+    integrator.setRandomNumberSeed(5)
+    return integrator
+
+
+def molecule_atoms(name: str) -> list[int]:
+    """Return the particles of the molecule, which comes before the water."""
+    return list(range(app.PDBFile(str(MOLECULES / f"{name}.pdb")).topology.getNumAtoms()))
+
+
+def turn(simulation: app.Simulation, steps: int, chi1: tuple[int, ...], counter: Counter) -> None:
+    """Run for a while, looking at chi1 after every so many steps."""
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < TURN:
+        simulation.step(steps)
+        positions = simulation.context.getState(positions=True).getPositions(asNumpy=True)._value
+        counter.look(chi1_of(positions, chi1))
+    counter.seconds += time.perf_counter() - begin
+
+
+def transitions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Count changes of rotamer by all methods, in turns."""
+    runs = []
+    for name in arguments.molecules:
+        molecule = f"{name}-dipeptide"
+        methods: dict[str, tuple[openmm.Integrator, int]] = {
+            "LangevinMiddle": (
+                openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, STEP),
+                INTERVAL,
+            ),
+        }
+        for label, suffix in (("molecule", ""), ("side chain", "-sidechain")):
+            model = arguments.models / f"{molecule}{suffix}.pt"
+            if model.exists():
+                methods[label] = (with_block(model, molecule_atoms(molecule)), 1)
+        for label, (integrator, steps) in methods.items():
+            simulation, chi1 = simulation_of(molecule, integrator, arguments.threads)
+            runs.append((name, label, simulation, steps, chi1, Counter()))
+    end = time.perf_counter() + 60 * arguments.minutes
+    while time.perf_counter() < end:
+        for _, _, simulation, steps, chi1, counter in runs:
+            turn(simulation, steps, chi1, counter)
+    rows = []
+    for name, label, simulation, _, _, counter in runs:
+        rate, error = counter.rate()
+        row = {
+            "part": "transitions",
+            "molecule": name,
+            "method": label,
+            "changes": counter.changes,
+            "seconds": counter.seconds,
+            "rate": rate,
+            "error": error,
+            "rotamers": (np.array(counter.visits) / max(1, sum(counter.visits))).tolist(),
+        }
+        if isinstance(simulation.integrator, TimewarpMCMCIntegrator):
+            statistics = simulation.integrator.getBlockStatistics(0)
+            row["tried"], row["accepted"] = statistics.tried, statistics.accepted
+            row["screened"] = statistics.screened
+        rows.append(row)
+    for row in rows:
+        reference = next(
+            r for r in rows if r["molecule"] == row["molecule"] and r["method"] == "LangevinMiddle"
+        )
+        row["ratio"] = row["rate"] / reference["rate"]
+    return rows
+
+
+def seconds_of(work: Callable[[], object], rounds: int) -> list[float]:
+    """Return how long each of several rounds takes."""
+    times = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return times
+
+
+def ratio_of(first: list[float], second: list[float]) -> tuple[float, float]:
+    """Return the mean ratio of two series that were measured in turns, and its standard error."""
+    ratios = np.array(first) / np.array(second)
+    return float(ratios.mean()), float(ratios.std(ddof=1) / math.sqrt(len(ratios)))
+
+
+def screening(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Compare a try with a full energy."""
+    return [screening_of(f"{name}-dipeptide", arguments) for name in arguments.molecules]
+
+
+def screening_of(molecule: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Compare a try of one molecule's side chain with a full energy, in turns."""
+    integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
+    integrator.addBlock(
+        arguments.models / f"{molecule}-sidechain.pt", particles=molecule_atoms(molecule)
+    )
+    integrator.setFrozenOthers(True)
+    integrator.setBatchSize(64)
+    integrator.setRandomNumberSeed(5)
+    simulation, _ = simulation_of(molecule, integrator, arguments.threads, waters_box=3.0)
+    context = simulation.context
+    integrator.step(200)
+    tries, asked, full = [], [], []
+    for _ in range(12):
+        before = integrator.getBlockStatistics(0)
+        tries += [seconds / 640 for seconds in seconds_of(lambda: integrator.step(640), 1)]
+        after = integrator.getBlockStatistics(0)
+        rejected = after.screened - before.screened + after.nonFinite - before.nonFinite
+        asked.append(1 - rejected / (after.tried - before.tried))
+        full.append(np.median(seconds_of(lambda: context.getState(energy=True), 9)))
+    ratio = np.array(tries) / np.median(full)
+    own = ratio - np.array(asked)
+    return {
+        "part": "screening",
+        "molecule": molecule,
+        "atoms": context.getSystem().getNumParticles(),
+        "seconds per energy": float(np.median(full)),
+        "share that asks for the energy": float(np.mean(asked)),
+        "try over energy": float(ratio.mean()),
+        "try over energy, less those asked for": float(own.mean()),
+        "error": float(own.std(ddof=1) / math.sqrt(len(own))),
+    }
+
+
+def dynamics(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Compare dynamics in the integrator with OpenMM's own."""
+    molecule = f"{arguments.molecules[0]}-dipeptide"
+    own = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
+    own.setDynamics(100, STEP, FRICTION)
+    ours, _ = simulation_of(molecule, own, arguments.threads)
+    theirs, _ = simulation_of(
+        molecule, openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, STEP), arguments.threads
+    )
+    first, second = [], []
+    for _ in range(20):
+        first += seconds_of(lambda: ours.step(3), 1)
+        second += seconds_of(lambda: theirs.step(300), 1)
+    ratio, error = ratio_of(first, second)
+    return [{"part": "dynamics", "time over LangevinMiddle's": ratio, "error": error}]
+
+
+def blocks(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Compare a hundred blocks with one."""
+    molecule = f"{arguments.molecules[0]}-dipeptide"
+    model = arguments.models / f"{molecule}-sidechain.pt"
+    simulations, memory = [], []
+    for copies in (1, 100):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        integrator = with_block(model, molecule_atoms(molecule), copies)
+        integrator.setProposalsPerStep(6400)
+        simulation, _ = simulation_of(molecule, integrator, arguments.threads)
+        simulation.step(1)
+        simulations.append(simulation)
+        memory.append((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    one, many = [], []
+    for _ in range(5):
+        one += seconds_of(lambda: simulations[0].step(1), 1)
+        many += seconds_of(lambda: simulations[1].step(1), 1)
+    ratio, error = ratio_of(many, one)
+    return [
+        {
+            "part": "blocks",
+            "try with 100 blocks over with 1": ratio,
+            "error": error,
+            "MB per block": memory[1] / 100,
+        }
+    ]
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", type=Path)
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the transitions")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--molecules", nargs="+", default=["valine", "leucine"])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for part in arguments.parts:
+        for row in globals()[part](arguments):
+            print(json.dumps(row), flush=True)
+            rows.append(row)
+    if arguments.out is not None:
+        versions = {"openmm": openmm.version.version, "mdtraj": mdtraj.__version__}
+        record = {"rows": rows, "versions": versions, "machine": machine.processor()}
+        arguments.out.write_text(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Which atoms of a structure a text names."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import networkx as nx
+
+if TYPE_CHECKING:
+    from openmm import app
+
+#: Names the side chains of all residues, beyond their beta carbons.
+SIDE_CHAINS = "sidechain"
+
+
+def select_atoms(topology: app.Topology, text: str) -> tuple[int, ...]:
+    """Return the atoms that a text names, ascending.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+    text : str
+        ``sidechain``: in each residue with atoms CA and CB, what bonds lead to from CB, which stays
+        itself. Or indices, from 0, and ranges of them: ``4,7-9``. Or a selection in MDTraj's
+        language: ``resSeq 2 and name CG``.
+
+    Raises
+    ------
+    ValueError
+        If it is no selection, or selects nothing.
+
+    Examples
+    --------
+    >>> from timewarp_openmm.simulation.systems import named_molecule
+    >>> select_atoms(named_molecule("alanine-dipeptide").topology, "sidechain")
+    (11, 12, 13)
+    """
+    if text.strip() == SIDE_CHAINS:
+        found = side_chains(topology)
+    elif re.fullmatch(r"[\d\s,-]+", text):
+        found = _numbered(topology, text)
+    else:
+        found = _selected(topology, text)
+    if not found:
+        raise ValueError(f"the selection {text!r} names no atom of the structure")
+    return tuple(sorted(found))
+
+
+def side_chains(topology: app.Topology) -> set[int]:
+    """Return all atoms beyond beta carbons; a ring that closes over CA (proline) has none."""
+    graph = nx.Graph((a.index, b.index) for a, b in topology.bonds())
+    found: set[int] = set()
+    for residue in topology.residues():
+        atoms = {atom.name: atom.index for atom in residue.atoms()}
+        if "CA" not in atoms or "CB" not in atoms:
+            continue
+        without = graph.copy()
+        without.remove_node(atoms["CB"])
+        beyond = {
+            atom
+            for start in graph[atoms["CB"]]
+            if start != atoms["CA"]
+            for atom in nx.node_connected_component(without, start)
+        }
+        if atoms["CA"] not in beyond:
+            found |= beyond
+    return found
+
+
+def _numbered(topology: app.Topology, text: str) -> set[int]:
+    count, found = topology.getNumAtoms(), set[int]()
+    for part in text.replace(",", " ").split():
+        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if ends is None:
+            raise ValueError(f"{part!r} is neither the index of an atom nor a range such as 7-9")
+        first, last = int(ends[1]), int(ends[2] or ends[1])
+        if last >= count or first > last:
+            raise ValueError(f"{part} are not atoms of 0 to {count - 1}")
+        found |= set(range(first, last + 1))
+    return found
+
+
+def _selected(topology: app.Topology, text: str) -> set[int]:
+    import mdtraj
+
+    try:
+        return {int(i) for i in mdtraj.Topology.from_openmm(topology).select(text)}
+    except Exception as error:  # MDTraj raises many kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"cannot select {text!r}: {reason}; give {SIDE_CHAINS!r}, indices such as 4,7-9, or a "
+            "selection in MDTraj's language"
+        ) from error

@@ -1,0 +1,112 @@
+"""The Z-matrix of a part of a molecule, and how atoms are selected."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from molecules import make
+
+from timewarp_openmm.molecule.graph import molecule_from_topology
+from timewarp_openmm.molecule.selection import select_atoms
+from timewarp_openmm.molecule.structure_files import load_structure
+from timewarp_openmm.molecule.zmatrix import CoordinateKind, build_zmatrix
+
+MOLECULES = Path(__file__).parents[3] / "examples" / "molecules"
+TOPOLOGY = load_structure(MOLECULES / "valine-dipeptide.pdb")[0]
+VALINE = molecule_from_topology(TOPOLOGY)
+SIDE_CHAIN = ("HB", "CG1", "HG11", "HG12", "HG13", "CG2", "HG21", "HG22", "HG23")
+
+
+def at(*names: str) -> list[int]:
+    """Return atoms of the valine residue."""
+    return [
+        i
+        for name in names
+        for i, found in enumerate(VALINE.atom_names)
+        if found == name and VALINE.residue_names[i] == "VAL"
+    ]
+
+
+def test_a_side_chain_is_placed_from_the_backbone() -> None:
+    zmatrix = build_zmatrix(VALINE, at(*SIDE_CHAIN))
+    assert sorted(p.atom for p in zmatrix.placed) == sorted(at(*SIDE_CHAIN))
+    assert sorted((*zmatrix.context, *at(*SIDE_CHAIN))) == list(range(VALINE.num_atoms))
+    first = zmatrix.placed[0]
+    assert (first.atom, *first.references) == tuple(at("CG1", "CB", "CA", "N"))
+    assert first.kind is CoordinateKind.ROTATABLE
+    assert zmatrix.roots == first.references == zmatrix.context[:3]
+    kinds = [p.kind for p in zmatrix.placed]
+    assert kinds.count(CoordinateKind.ROTATABLE) == 3, "chi1 and two methyl groups"
+    assert len(zmatrix.symmetric_torsions) == 2
+    for placed in zmatrix.placed:
+        levels = {p.atom: p.level for p in zmatrix.placed}
+        assert all(levels.get(i, 0) < placed.level for i in placed.references)
+
+
+def test_all_atoms_moved_are_the_whole_molecule() -> None:
+    everything = range(VALINE.num_atoms)
+    assert build_zmatrix(VALINE, everything) == build_zmatrix(VALINE)
+    assert build_zmatrix(VALINE).context == ()
+
+
+def test_beside_two_bonds_that_stay_an_atom_has_no_torsion_of_its_own() -> None:
+    zmatrix = build_zmatrix(VALINE, at("HA", "CB", *SIDE_CHAIN))
+    kinds = {p.atom: p.kind for p in zmatrix.placed}
+    assert kinds[at("CB")[0]] is kinds[at("HA")[0]] is CoordinateKind.IMPROPER
+
+
+def test_what_a_part_does_not_need_may_be_anything() -> None:
+    """A straight angle, or a ring of 14, elsewhere in the molecule."""
+    for smiles in ("CC#CCCCO", "OCC1CCCCCCCCCCCCC1"):
+        molecule, _ = make(smiles)
+        oxygen = molecule.elements.index("O")
+        hydroxyl = [oxygen, *(i for i in molecule.graph()[oxygen] if molecule.elements[i] == "H")]
+        with pytest.raises(ValueError, match=r"straight|ring"):
+            build_zmatrix(molecule)
+        assert len(build_zmatrix(molecule, hydroxyl).placed) == 2
+
+
+@pytest.mark.parametrize(
+    ("moved", "message"),
+    [
+        ([], "moved must name atoms"),
+        ([99], "moved must name atoms"),
+        ([i for i in range(VALINE.num_atoms) if i != at("CB")[0]], r"nothing says in which"),
+        (
+            [i for i in range(VALINE.num_atoms) if i not in at("CB", "CG1")],
+            r"VAL2:CB \(atom \d+\) need two more atoms that stay",
+        ),
+    ],
+)
+def test_parts_that_cannot_be_placed_are_named(moved: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_zmatrix(VALINE, moved)
+
+
+def test_a_molecule_none_of_whose_atoms_stay_is_named() -> None:
+    molecule, _ = make("CCCO.O")
+    water = [i for i, e in enumerate(molecule.elements) if e == "O"][1]
+    with pytest.raises(ValueError, match=rf"atom {water}\).*no bonds join them"):
+        build_zmatrix(molecule, [water, *molecule.graph()[water]])
+
+
+def test_selections() -> None:
+    side_chain = tuple(sorted(at(*SIDE_CHAIN)))
+    assert select_atoms(TOPOLOGY, "sidechain") == side_chain
+    assert select_atoms(TOPOLOGY, "resname VAL and name CB HB") == tuple(sorted(at("CB", "HB")))
+    assert select_atoms(TOPOLOGY, "4, 7-9") == (4, 7, 8, 9)
+    assert select_atoms(TOPOLOGY, "4 7-9 8") == (4, 7, 8, 9)
+
+
+def test_a_ring_over_the_backbone_is_no_side_chain() -> None:
+    topology = load_structure(MOLECULES / "glycine-proline.pdb")[0]
+    with pytest.raises(ValueError, match="names no atom"):
+        select_atoms(topology, "sidechain")
+
+
+@pytest.mark.parametrize("text", ["", "name XX", "4-", "7-4", "9999", "name CB and", "1,2,x"])
+def test_selections_of_nothing_are_named(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text.split(",")[-1] or "''")):
+        select_atoms(TOPOLOGY, text)
