@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .graph import Molecule
-from .rings import Ring, puckering_bonds, ring_bonds, smallest_rings
+from .puckering import puckering_bonds
+from .rings import Ring, ring_bonds, smallest_rings
 
 #: The three atoms that one is placed from.
 References = tuple[int, int, int]
