@@ -377,7 +377,8 @@ void ModelMetadata::checkSystem(const System& system, const vector<int>& particl
         int particle = particles[i];
         if (particle < 0 || particle >= system.getNumParticles())
             throw OpenMMException("Timewarp: the model is given particle " + to_string(particle) +
-                                  ", which the System does not have");
+                                  ", which the System does not have; it has " +
+                                  to_string(system.getNumParticles()) + ", numbered from 0 on");
         if (!seen.insert(particle).second)
             throw OpenMMException("Timewarp: setParticles() names particle " + to_string(particle) +
                                   " twice");

@@ -84,7 +84,16 @@ static void bindBlocks(py::module_& module) {
     module.def("get_block_num_non_finite", bindBlockGetter(&TimewarpMCMCIntegrator::getBlockNumNonFinite));
     module.def("get_proposals_per_step", bindGetter(&TimewarpMCMCIntegrator::getProposalsPerStep));
     module.def("set_proposals_per_step", bindSetter(&TimewarpMCMCIntegrator::setProposalsPerStep));
+    module.def("get_screening", bindGetter(&TimewarpMCMCIntegrator::getScreening));
+    module.def("set_screening", bindSetter(&TimewarpMCMCIntegrator::setScreening));
     module.def("get_frozen_others", bindGetter(&TimewarpMCMCIntegrator::getFrozenOthers));
+    module.def("get_latent_correlations", bindGetter(&TimewarpMCMCIntegrator::getLatentCorrelations));
+    module.def("get_latent_correlation_weights",
+               bindGetter(&TimewarpMCMCIntegrator::getLatentCorrelationWeights));
+    module.def("set_latent_correlations", [](std::uintptr_t address, const std::vector<double>& correlations,
+                                             const std::vector<double>& weights) {
+        integratorAt(address).setLatentCorrelations(correlations, weights);
+    });
     module.def("set_frozen_others", bindSetter(&TimewarpMCMCIntegrator::setFrozenOthers));
 }
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _plugin = load_plugin()
 
+#: C++'s int.
+_LARGEST_INT = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class BlockStatistics:
@@ -221,7 +224,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
                 "a block needs the particle of each of its model's atoms: pass particles=, or "
                 "topology= of the whole System to find the molecule in it"
             )
-        numbers = [operator.index(particle) for particle in particles]
+        numbers = [_as_int("a particle", particle) for particle in particles]
         index = _plugin.add_block(self._address(), path, numbers, float(weight))
         if topology is not None:
             _plugin.set_topology_size(self._address(), topology.getNumAtoms())
@@ -241,15 +244,15 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
 
     def getBlockModelPath(self, index: int) -> str:
         """Get the path of a block's model file."""
-        return str(_plugin.get_block_model_path(self._address(), index))
+        return str(_plugin.get_block_model_path(self._address(), _as_int("a block", index)))
 
     def getBlockParticles(self, index: int) -> list[int]:
         """Get the particle of each atom of a block's model; empty where atom i is particle i."""
-        return list(_plugin.get_block_particles(self._address(), index))
+        return list(_plugin.get_block_particles(self._address(), _as_int("a block", index)))
 
     def getBlockWeight(self, index: int) -> float:
         """Get how often proposals are of a block, in proportion to the others' weights."""
-        return float(_plugin.get_block_weight(self._address(), index))
+        return float(_plugin.get_block_weight(self._address(), _as_int("a block", index)))
 
     def getBlockStatistics(self, index: int) -> BlockStatistics:
         """Get what has become of a block's proposals so far.
@@ -261,7 +264,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         openmm.OpenMMException
             If there is no such block.
         """
-        address = self._address()
+        address, index = self._address(), _as_int("a block", index)
         return BlockStatistics(
             tried=_plugin.get_block_num_tried(address, index),
             accepted=_plugin.get_block_num_accepted(address, index),
@@ -300,7 +303,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         """
         _plugin.set_dynamics(
             self._address(),
-            steps,
+            _as_int("the number of dynamics steps", steps),
             value_in(stepSize, PICOSECOND),
             value_in(frictionCoeff, PICOSECOND**-1),
         )
@@ -326,7 +329,58 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
 
         Each is of a block that is picked by the blocks' weights.
         """
-        _plugin.set_proposals_per_step(self._address(), proposals)
+        number = _as_int("the number of proposals in a step", proposals)
+        _plugin.set_proposals_per_step(self._address(), number)
+
+    def getScreening(self) -> bool:
+        """Get whether proposals of blocks are tested with a local energy first."""
+        return bool(_plugin.get_screening(self._address()))
+
+    def setScreening(self, use: bool) -> None:
+        """Set whether a local energy tests blocks of a larger System first (default True).
+
+        It is made of the System's own terms that contain a moved atom, without what reaches farther
+        than a cut-off. The System's energy is computed only for proposals that pass, and decides on
+        them such that the samples are the same. A surrogate takes its place. Call it before a
+        Context is made.
+        """
+        _plugin.set_screening(self._address(), use)
+
+    def getLatentCorrelation(self) -> list[tuple[float, float]]:
+        """Get the correlations of proposals with the state, and their weights."""
+        correlations = _plugin.get_latent_correlations(self._address())
+        weights = _plugin.get_latent_correlation_weights(self._address())
+        return list(zip(correlations, weights, strict=True))
+
+    def setLatentCorrelation(self, choices: Sequence[tuple[float, float]]) -> None:
+        """Set how independent draws are correlated with the state, before a Context is made.
+
+        A flow f that has made the state of normal deviates z proposes
+        ``f(rho z + sqrt(1 - rho^2) xi)``, xi being fresh ones. With rho = 0 (the default) that is
+        an independent draw; the small steps of a rho near 1 are accepted more often. The sampled
+        distribution is the same whatever is chosen.
+
+        Parameters
+        ----------
+        choices : sequence of (float, float)
+            Values of rho, at least 0 and less than 1, and how often each is picked (weights, of any
+            sum). None for independent draws only.
+
+        Raises
+        ------
+        openmm.OpenMMException
+            If they are not that, or there is a Context already. Creating a Context raises it where
+            a model does not draw independently of the state.
+
+        Examples
+        --------
+        >>> choices = [(0.0, 0.5), (0.9, 0.25), (0.99, 0.25)]
+        >>> integrator.setLatentCorrelation(choices)  # doctest: +SKIP
+        """
+        pairs = [(float(rho), float(weight)) for rho, weight in choices]
+        _plugin.set_latent_correlations(
+            self._address(), [rho for rho, _ in pairs], [weight for _, weight in pairs]
+        )
 
     def getFrozenOthers(self) -> bool:
         """Get whether particles that nothing moves may stay where they are for ever."""
@@ -575,6 +629,17 @@ def trust(sha256: str) -> None:
         If it is not a digest.
     """
     _plugin.trust_file(sha256)
+
+
+def _as_int(what: str, value: int) -> int:
+    """Return an integer of any type as one that the plugin takes."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{what} must be an integer, not {value!r}") from None
+    if abs(number) > _LARGEST_INT:
+        raise ValueError(f"{what} must be at most {_LARGEST_INT}, not {number}")
+    return number
 
 
 def _model_path(model: str | os.PathLike[str], trusted: bool) -> str:

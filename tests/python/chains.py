@@ -89,7 +89,7 @@ def make_platform(name: str) -> tuple[openmm.Platform, dict[str, str]]:
     return platform, properties
 
 
-def well_system() -> openmm.System:
+def well_system(num_atoms: int = NUM_ATOMS) -> openmm.System:
     """Return particles in wells k r^2/2 + q x^4 (group 0), coupled to the next one (group 1)."""
     system = openmm.System()
     wells = openmm.CustomExternalForce("scale*(0.5*k*(x^2+y^2+z^2)+200*x^4)")
@@ -98,7 +98,7 @@ def well_system() -> openmm.System:
     coupling = openmm.CustomBondForce("10*(r-length)^2")
     coupling.addPerBondParameter("length")
     coupling.setForceGroup(1)
-    for i in range(NUM_ATOMS):
+    for i in range(num_atoms):
         system.addParticle(12.0 + i)
         wells.addParticle(i)
         if i > 0:
@@ -126,18 +126,18 @@ def periodic_well_system() -> openmm.System:
     return system
 
 
-def well_topology() -> app.Topology:
+def well_topology(num_atoms: int = NUM_ATOMS) -> app.Topology:
     topology = app.Topology()
     chain = topology.addChain()
-    for i in range(NUM_ATOMS):
+    for i in range(num_atoms):
         residue = topology.addResidue("CAR", chain)
         topology.addAtom(f"C{i}", app.Element.getBySymbol("C"), residue)
     return topology
 
 
-def well_positions() -> NDArray[np.float64]:
-    """Return positions [4, 3] / nm."""
-    return np.array([[0.1 * i, 0.05 * (i % 3), -0.1] for i in range(NUM_ATOMS)])
+def well_positions(num_atoms: int = NUM_ATOMS) -> NDArray[np.float64]:
+    """Return positions [N, 3] / nm."""
+    return np.array([[0.1 * (i % 4), 0.05 * (i % 3), -0.1] for i in range(num_atoms)])
 
 
 def write_models(folder: Path) -> dict[str, str]:

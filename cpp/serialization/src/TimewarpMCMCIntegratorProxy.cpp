@@ -34,6 +34,12 @@ static void writeSettings(const TimewarpMCMCIntegrator& integrator, Serializatio
     node.setIntProperty("topologySize", integrator.getTopologySize());
     node.setIntProperty("proposalsPerStep", integrator.getProposalsPerStep());
     node.setBoolProperty("frozenOthers", integrator.getFrozenOthers());
+    node.setBoolProperty("screening", integrator.getScreening());
+    SerializationNode& latent = node.createChildNode("LatentCorrelations");
+    for (size_t i = 0; i < integrator.getLatentCorrelations().size(); i++)
+        latent.createChildNode("Latent")
+                .setDoubleProperty("correlation", integrator.getLatentCorrelations()[i])
+                .setDoubleProperty("weight", integrator.getLatentCorrelationWeights()[i]);
     SerializationNode& dynamics = node.createChildNode("Dynamics");
     dynamics.setIntProperty("steps", integrator.getDynamicsSteps());
     dynamics.setDoubleProperty("stepSize", integrator.getDynamicsStepSize());
@@ -69,6 +75,15 @@ static void readSettings(const SerializationNode& node, TimewarpMCMCIntegrator& 
     integrator.setTopologySize(node.getIntProperty("topologySize", 0));
     integrator.setProposalsPerStep(node.getIntProperty("proposalsPerStep", 1));
     integrator.setFrozenOthers(node.getBoolProperty("frozenOthers", false));
+    integrator.setScreening(node.getBoolProperty("screening", true));
+    vector<double> correlations, latentWeights;
+    for (const SerializationNode& child : node.getChildren())
+        if (child.getName() == "LatentCorrelations")
+            for (const SerializationNode& latent : child.getChildren()) {
+                correlations.push_back(latent.getDoubleProperty("correlation"));
+                latentWeights.push_back(latent.getDoubleProperty("weight"));
+            }
+    integrator.setLatentCorrelations(correlations, latentWeights);
     if (const SerializationNode* dynamics = findChild(node, "Dynamics"))
         integrator.setDynamics(dynamics->getIntProperty("steps"), dynamics->getDoubleProperty("stepSize"),
                                dynamics->getDoubleProperty("frictionCoeff"));
@@ -84,24 +99,27 @@ static void readSettings(const SerializationNode& node, TimewarpMCMCIntegrator& 
  * Blocks, and the models that are embedded.
  */
 
-static void writeBlocks(const TimewarpMCMCIntegrator& integrator, SerializationNode& node) {
-    SerializationNode& models = node.createChildNode("Models");
-    SerializationNode& blocks = node.createChildNode("Blocks");
+static void writeModels(const TimewarpMCMCIntegrator& integrator, SerializationNode& models) {
     set<string> written;
     for (int i = 0; i < integrator.getNumBlocks(); i++) {
         const string& digest = integrator.getBlockModelSha256(i);
+        if (!written.insert(digest).second)
+            continue;
+        SerializationNode& model = models.createChildNode("Model");
+        model.setStringProperty("sha256", digest);
+        model.setStringProperty("content", encodeBase64(integrator.getBlockModelContent(i)));
+    }
+}
+
+static void writeBlocks(const TimewarpMCMCIntegrator& integrator, SerializationNode& blocks) {
+    for (int i = 0; i < integrator.getNumBlocks(); i++) {
         SerializationNode& block = blocks.createChildNode("Block");
         block.setStringProperty("modelPath", integrator.getBlockModelPath(i));
-        block.setStringProperty("modelSha256", digest);
+        block.setStringProperty("modelSha256", integrator.getBlockModelSha256(i));
         block.setDoubleProperty("weight", integrator.getBlockWeight(i));
         SerializationNode& particles = block.createChildNode("Particles");
         for (int particle : integrator.getBlockParticles(i))
             particles.createChildNode("Particle").setIntProperty("index", particle);
-        if (integrator.getEmbedModel() && written.insert(digest).second) {
-            SerializationNode& model = models.createChildNode("Model");
-            model.setStringProperty("sha256", digest);
-            model.setStringProperty("content", encodeBase64(integrator.getBlockModelContent(i)));
-        }
     }
 }
 
@@ -229,7 +247,12 @@ void TimewarpMCMCIntegratorProxy::serialize(const void* object, SerializationNod
     node.setBoolProperty("hasModel", integrator.getHasModel());
     node.setBoolProperty("embedModel", integrator.getEmbedModel());
     writeSettings(integrator, node);
-    writeBlocks(integrator, node);
+
+    // A node that is given another child may move those that it has.
+
+    if (integrator.getEmbedModel())
+        writeModels(integrator, node.createChildNode("Models"));
+    writeBlocks(integrator, node.createChildNode("Blocks"));
 }
 
 void* TimewarpMCMCIntegratorProxy::deserialize(const SerializationNode& node) const {

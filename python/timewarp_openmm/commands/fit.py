@@ -18,7 +18,7 @@ class FitOptions(Options):
     """What ``timewarp-openmm fit`` is told."""
 
     structure: Annotated[Path, ARGUMENT] = Field(
-        description="PDB or mmCIF file of one molecule with hydrogens."
+        description="PDB, mmCIF, SDF or MOL file of one molecule with hydrogens."
     )
     out: OutputPath = Field(description="The model file to write (.pt).")
     force_field: list[str] | None = Field(

@@ -133,6 +133,9 @@ def run_chains(
             integrator.setFrozenOthers(True)
         integrator.setParticles(list(particles))
         integrator.setRandomNumberSeed(shifted_seed(seed, number))
+        # Of a model of a part the question is how its own atoms move, and by the energy itself.
+        integrator.setFrozenOthers(True)
+        integrator.setScreening(False)
         if lag_weights is not None:
             integrator.setLagWeights(lag_weights)
         context = openmm.Context(system, integrator, *make_platform(platform))

@@ -164,7 +164,7 @@ def named_molecule(name: str) -> MolecularSystem:
     if name not in NAMED_MOLECULES:
         raise ValueError(
             f"no molecule named {name!r}; there are: {', '.join(NAMED_MOLECULES)}. "
-            "Give another molecule as a PDB or mmCIF file"
+            "Give another molecule as a PDB, mmCIF, SDF or MOL file"
         )
     with resources.as_file(structure_file(name)) as path:
         topology, positions = load_structure(path)
@@ -184,8 +184,8 @@ def load_molecule(
     force_field: Sequence[str] | None = None,
     system_xml: str | Path | None = None,
 ) -> MolecularSystem:
-    """Make a molecule from a PDB or mmCIF file and a force field (by default DEFAULT_FORCE_FIELD)
-    or a System XML.
+    """Make a molecule from a structure file (see `load_structure`) and a force field (by default
+    DEFAULT_FORCE_FIELD) or a System XML.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The README's script runs as it stands."""
+"""The README's scripts run as they stand."""
 
 from __future__ import annotations
 
@@ -13,13 +13,25 @@ from timewarp_openmm.simulation.systems import structure_file
 README = Path(__file__).parents[3] / "README.md"
 
 
-def test_readme_script(tmp_path: Path) -> None:
-    (script,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(script.splitlines()) <= 25
-    shutil.copy(str(structure_file("alanine-dipeptide")), tmp_path / "alanine-dipeptide.pdb")
+def run_script(number: int, folder: Path) -> str:
+    """Run one of the scripts beside the structure that they read, and return what it prints."""
+    scripts = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(scripts) == 2
+    assert len(scripts[number].splitlines()) <= 25
+    shutil.copy(str(structure_file("alanine-dipeptide")), folder / "alanine-dipeptide.pdb")
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", scripts[number]], cwd=folder, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "accepted at 310" in done.stdout
+    return done.stdout
+
+
+def test_one_molecule(tmp_path: Path) -> None:
+    assert "accepted at 310" in run_script(0, tmp_path)
     assert (tmp_path / "out.dcd").stat().st_size > 1000 * 22 * 12
+
+
+def test_in_water(tmp_path: Path) -> None:
+    assert "BlockStatistics(tried=20" in run_script(1, tmp_path)
+    lines = (tmp_path / "blocks.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in lines[1:]] == [["10", "10"], ["20", "20"]]

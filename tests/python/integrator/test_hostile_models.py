@@ -182,23 +182,32 @@ def test_nothing_of_a_hostile_model_runs(kind: type[Identity], tmp_path: Path) -
     path, target = hostile_file(kind, tmp_path)
     read_metadata(path)
     is_refused(lambda: TimewarpMCMCIntegrator(path), HOSTILE[kind])
+    blocks = TimewarpMCMCIntegrator(temperature=300)
+    is_refused(lambda: blocks.addBlock(path, [0, 1, 2]), HOSTILE[kind])
     is_refused(lambda: load_module(path), HOSTILE[kind])
     assert not target.exists()
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_nor_inside_xml(kind: type[Identity], tmp_path: Path) -> None:
-    """Whether the XML names the file, or holds it."""
+    """Whether the XML names the file, or holds it; as the only model, or as that of a block."""
     import base64
 
     path, target = hostile_file(kind, tmp_path)
     content = Path(path).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    head = f'<Integrator type="TimewarpMCMCIntegrator" version="1" modelPath="{path}"'
-    embedded = (
-        f'{head} modelSha256="{digest}" modelContent="{base64.b64encode(content).decode()}"/>'
-    )
-    for xml in (f"{head}/>", embedded):
+    encoded = base64.b64encode(content).decode()
+    kind_of = '<Integrator type="TimewarpMCMCIntegrator"'
+    first = f'{kind_of} version="1" modelPath="{path}"'
+    models = f'<Models><Model sha256="{digest}" content="{encoded}"/></Models>'
+    block = f'<Blocks><Block modelPath="{path}" modelSha256="{digest}"/></Blocks></Integrator>'
+    second = f'{kind_of} version="2" hasModel="0" temperature="300">'
+    for xml in (
+        f"{first}/>",
+        f'{first} modelSha256="{digest}" modelContent="{encoded}"/>',
+        f"{second}{block}",
+        f"{second}{models}{block}",
+    ):
         is_refused(lambda xml=xml: openmm.XmlSerializer.deserialize(xml), HOSTILE[kind])  # type: ignore[misc]
     assert not target.exists()
 
@@ -359,6 +368,8 @@ PICKLES: dict[str, bytes] = {
     "two values": b"\x80\x02NN.",
     "an unknown instruction": b"\x80\x02N0N.",
     "a type tag that is not one": b"\x80\x02ctorch.jit._pickle\nrestore_type_tag\n(tR.",
+    "room for four billion values": b"\x80\x02}r\xf0\xff\xff\xff.",
+    "a million values and more": b"\x80\x02](" + b"N" * 1_100_000 + b"e.",
     "a list of other things": b"\x80\x02ctorch.jit._pickle\nbuild_intlist\n](Neq\x00\x85R.",
 }
 
