@@ -47,7 +47,7 @@ STEP = 0.004  # ps
 FRICTION = 1.0  # /ps
 INTERVAL = 50  # time steps between looks at chi1 in dynamics
 DYNAMICS = 50  # time steps between the tries of a step
-TRIES = 64
+TRIES = 24
 TURN = 20.0  # s
 PARTS = ("transitions", "screening", "dynamics", "blocks")
 

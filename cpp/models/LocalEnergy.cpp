@@ -11,6 +11,9 @@ using namespace OpenMM;
 using namespace std;
 using torch::Tensor;
 
+/** Where coordinates (nm) have hardly a digit left for energies; proposals beyond are as good as infinite. */
+static const double FAR_AWAY = 1e9;
+
 /**
  * The terms of a block, on the device.
  */
@@ -37,6 +40,14 @@ public:
             pairs.emplace_back(form, block);
     }
     void setState(shared_ptr<const SystemState> newState) {
+        if ((int)newState->positions.size() != terms->getNumParticles())
+            throw OpenMMException(
+                    "Timewarp: a local energy of a System of " + to_string(terms->getNumParticles()) +
+                    " particles was given the positions of " + to_string(newState->positions.size()));
+        for (const string& name : terms->getGlobals())
+            if (newState->parameters.count(name) == 0)
+                throw OpenMMException("Timewarp: a local energy needs the global parameter '" + name +
+                                      "', which has no value");
         state = newState;
         vector<Vec3> positions;
         for (int particle : block.fixed)
@@ -55,7 +66,7 @@ public:
         if (!state)
             throw OpenMMException("Timewarp: a local energy was asked for before its surroundings were set");
         Tensor x = positions.index_select(1, torch::tensor(moved, torch::kInt64).to(device));
-        Tensor isFinite = torch::isfinite(x).flatten(1).all(1);
+        Tensor isFinite = (x.abs() < FAR_AWAY).flatten(1).all(1);
         Tensor rows = isFinite.nonzero().squeeze(1);
         Tensor results = torch::full({x.size(0)}, numeric_limits<double>::quiet_NaN(), x.options());
         if (rows.numel() > 0)

@@ -46,7 +46,8 @@ public:
      */
     void setState(const DeviceLoan& loan, std::shared_ptr<const SystemState> state);
     /**
-     * Compute the energies of proposals (in kJ/mol).  Those of proposals that are not finite are NaN.
+     * Compute the energies of proposals (in kJ/mol).  Those of proposals that are not finite, or
+     * too far away for coordinates to have digits left, are NaN.
      *
      * @param numAtoms   the number of atoms of the model
      * @param origin     what the positions of the batch are relative to (nm)

@@ -3,17 +3,18 @@
 #include <algorithm>
 #include <array>
 #include <caffe2/serialize/inline_container.h>
+#include <caffe2/serialize/read_adapter_interface.h>
 #include <cctype>
 #include <cstdint>
-#include <sstream>
 #include <vector>
 
 using namespace TimewarpPlugin;
 using namespace OpenMM;
 using namespace std;
 
-// Of a member that is compressed, which only code is: far above what any flow has, far below a zip bomb.
-static const uint64_t MAX_COMPRESSED_MEMBER = 64 << 20;
+// Of what is compressed, which only code is: far above what any flow has, far below a zip bomb.  Code shrinks
+// to a sixth of its size.
+static const uint64_t MAX_CODE = 64 << 20, SMALL_CODE = 1 << 20, MAX_COMPRESSION = 50;
 static const uint64_t MAX_MEMBERS = 100000;
 
 [[noreturn]] static void fail(const string& what) {
@@ -105,6 +106,10 @@ static uint64_t entryLength(const string& content, uint64_t at) {
     return 46 + number(content, at + 28, 2) + number(content, at + 30, 2) + number(content, at + 32, 2);
 }
 
+static uint64_t largestCode(const string& content) {
+    return min(MAX_CODE, SMALL_CODE + MAX_COMPRESSION * content.size());
+}
+
 static void checkEntry(const string& content, const Directory& directory, const Entry& entry) {
     if (entry.header > directory.offset || number(content, entry.header, 4) != 0x04034b50)
         fail("the member " + entry.name + " is not where the directory says");
@@ -116,7 +121,7 @@ static void checkEntry(const string& content, const Directory& directory, const 
     if (data > directory.offset || directory.offset - data < entry.compressedSize)
         fail("the member " + entry.name + " has an impossible size");
     if (entry.method == 0 ? entry.size != entry.compressedSize
-                          : entry.method != 8 || entry.size > MAX_COMPRESSED_MEMBER)
+                          : entry.method != 8 || entry.size > largestCode(content))
         fail("the member " + entry.name + " is stored as torch.jit.save never does");
 }
 
@@ -130,7 +135,7 @@ static map<string, Entry> readDirectory(const string& content) {
         Entry entry = readEntry(content, at);
         at += entryLength(content, at);
         checkEntry(content, directory, entry);
-        if (entry.method != 0 && (compressed += entry.size) > MAX_COMPRESSED_MEMBER)
+        if (entry.method != 0 && (compressed += entry.size) > largestCode(content))
             fail("its code is too large");
         string top = entry.name.substr(0, entry.name.find('/'));
         if (i == 0)
@@ -180,10 +185,34 @@ static uint32_t crc32(const unsigned char* data, size_t size) {
     return ~value;
 }
 
+namespace {
+
+class MemoryReader : public caffe2::serialize::ReadAdapterInterface {
+public:
+    explicit MemoryReader(const string& bytes) : bytes(bytes) {
+    }
+    size_t size() const override {
+        return bytes.size();
+    }
+    size_t read(uint64_t position, void* buffer, size_t count, const char*) const override {
+        if (position > bytes.size())
+            return 0;
+        return bytes.copy(static_cast<char*>(buffer), count, position);
+    }
+
+private:
+    const string& bytes;
+};
+
+} // namespace
+
+shared_ptr<caffe2::serialize::ReadAdapterInterface> TimewarpPlugin::readerOf(const string& bytes) {
+    return make_shared<MemoryReader>(bytes);
+}
+
 ModelArchive::ModelArchive(const string& content) {
     map<string, Entry> entries = readDirectory(content);
-    istringstream file(content);
-    caffe2::serialize::PyTorchStreamReader reader(&file);
+    caffe2::serialize::PyTorchStreamReader reader(readerOf(content));
     if (reader.getAllRecords().size() != entries.size())
         fail("its directory is damaged");
     for (auto& [name, entry] : entries) {
@@ -199,6 +228,10 @@ ModelArchive::ModelArchive(const string& content) {
 
 string ModelArchive::write() const {
     string content;
+    size_t size = 0;
+    for (auto& [name, member] : members)
+        size += member.size();
+    content.reserve(size + size / 4);
     caffe2::serialize::PyTorchStreamWriter writer([&content](const void* bytes, size_t size) {
         content.append(static_cast<const char*>(bytes), size);
         return size;

@@ -2,7 +2,12 @@
 #define TIMEWARP_MODEL_ARCHIVE_H_
 
 #include <map>
+#include <memory>
 #include <string>
+
+namespace caffe2::serialize {
+class ReadAdapterInterface;
+}
 
 namespace TimewarpPlugin {
 
@@ -31,6 +36,11 @@ public:
 private:
     std::map<std::string, std::string> members;
 };
+
+/**
+ * Let torch read some bytes where they are.  They must outlive what reads them.
+ */
+std::shared_ptr<caffe2::serialize::ReadAdapterInterface> readerOf(const std::string& bytes);
 
 } // namespace TimewarpPlugin
 

@@ -1,8 +1,8 @@
 #include "PickleChecks.h"
 #include "openmm/OpenMMException.h"
+#include <algorithm>
 #include <cstdint>
-#include <cstring>
-#include <unordered_map>
+#include <string_view>
 #include <vector>
 
 using namespace TimewarpPlugin;
@@ -10,19 +10,24 @@ using namespace OpenMM;
 using namespace std;
 
 static const size_t MAX_PICKLE = 16 << 20;
+// A value takes a byte or more, but a hundred in memory.
+static const size_t MAX_VALUES = 1000000;
 // Torch walks through what it has read by recursion.
 static const int MAX_DEPTH = 200;
 
-/** Of the elements of a storage, in bytes. */
-static const map<string, int> ELEMENT_SIZES = {
-        {"torch FloatStorage", 4},    {"torch DoubleStorage", 8},       {"torch HalfStorage", 2},
-        {"torch BFloat16Storage", 2}, {"torch LongStorage", 8},         {"torch IntStorage", 4},
-        {"torch ShortStorage", 2},    {"torch CharStorage", 1},         {"torch ByteStorage", 1},
-        {"torch BoolStorage", 1},     {"torch ComplexFloatStorage", 8}, {"torch ComplexDoubleStorage", 16}};
-static const char* const REBUILD_TENSOR = "torch._utils _rebuild_tensor_v2";
-static const char* const ORDERED_DICT = "collections OrderedDict";
-static const char* const TYPED_LIST = "torch.jit._pickle build_";
-static const char* const TYPE_TAG = "torch.jit._pickle restore_type_tag";
+/** Of the elements of a storage, in bytes; a name is that of a module and of what it holds, a line each. */
+static const map<string_view, int> ELEMENT_SIZES = {
+        {"torch\nFloatStorage", 4},        {"torch\nDoubleStorage", 8},
+        {"torch\nHalfStorage", 2},         {"torch\nBFloat16Storage", 2},
+        {"torch\nLongStorage", 8},         {"torch\nIntStorage", 4},
+        {"torch\nShortStorage", 2},        {"torch\nCharStorage", 1},
+        {"torch\nByteStorage", 1},         {"torch\nBoolStorage", 1},
+        {"torch\nComplexFloatStorage", 8}, {"torch\nComplexDoubleStorage", 16}};
+static const string_view REBUILD_TENSOR = "torch._utils\n_rebuild_tensor_v2";
+static const string_view ORDERED_DICT = "collections\nOrderedDict";
+static const string_view TYPED_LIST = "torch.jit._pickle\nbuild_";
+static const string_view TYPE_TAG = "torch.jit._pickle\nrestore_type_tag";
+static const string_view OWN_CLASS = "__torch__";
 
 namespace {
 
@@ -31,10 +36,15 @@ enum Kind { NONE, BOOLEAN, INTEGER, REAL, TEXT, GLOBAL, TUPLE, LIST, DICT, OBJEC
 struct Value {
     Kind kind;
     int64_t integer = 0;
-    string text;
+    /** Within the pickle. */
+    string_view text = {};
     /** Places of what it holds. */
-    vector<int> items;
+    vector<int> items = {};
 };
+
+bool beginsWith(string_view text, string_view prefix) {
+    return text.substr(0, prefix.size()) == prefix;
+}
 
 /**
  * Reads a pickle as torch does, without making anything of what it says.  Instructions are those of Python's
@@ -59,7 +69,7 @@ private:
         throw OpenMMException("a pickle in it " + what);
     }
 
-    static void require(bool condition, const string& what) {
+    static void require(bool condition, const char* what) {
         if (!condition)
             fail(what);
     }
@@ -73,18 +83,16 @@ private:
         return value;
     }
 
-    string bytes(uint64_t size) {
+    string_view bytes(uint64_t size) {
         require(pickle.size() - position >= size, "is incomplete");
         position += size;
-        return pickle.substr(position - size, size);
+        return string_view(pickle).substr(position - size, size);
     }
 
-    string line() {
+    void skipLine() {
         size_t end = pickle.find('\n', position);
         require(end != string::npos, "is incomplete");
-        string text = pickle.substr(position, end - position);
         position = end + 1;
-        return text;
     }
 
     int64_t longInteger() {
@@ -96,9 +104,14 @@ private:
         return (int64_t)value;
     }
 
-    void push(Kind kind, int64_t integer = 0, string text = "", vector<int> items = {}) {
+    void push(Value value) {
+        require(values.size() < MAX_VALUES, "holds too many values");
         stack.push_back(values.size());
-        values.push_back({kind, integer, move(text), move(items)});
+        values.push_back(move(value));
+    }
+
+    void push(Kind kind, int64_t integer = 0, string_view text = {}) {
+        push(Value{kind, integer, text});
     }
 
     Value& top() {
@@ -128,17 +141,20 @@ private:
         vector<int> items(size);
         for (int i = size - 1; i >= 0; i--)
             items[i] = pop();
-        push(TUPLE, 0, "", items);
+        push(Value{TUPLE, 0, {}, move(items)});
     }
 
+    /** What is remembered is numbered from zero on. */
     void remember(uint64_t index) {
+        require(index <= memo.size(), "is malformed");
+        if (index == memo.size())
+            memo.push_back(place());
         memo[index] = place();
     }
 
     void recall(uint64_t index) {
-        auto found = memo.find(index);
-        require(found != memo.end(), "is malformed");
-        stack.push_back(found->second);
+        require(index < memo.size(), "is malformed");
+        stack.push_back(memo[index]);
     }
 
     void extend(Kind kind) {
@@ -148,25 +164,36 @@ private:
     }
 
     void pushGlobal() {
-        string module = line();
-        string name = module + " " + line();
-        bool ownClass = name.compare(0, 9, "__torch__") == 0 && name.find("torch.classes") == string::npos;
-        bool typedList = false;
-        for (const char* type : {"intlist", "tensorlist", "doublelist", "boollist"})
-            typedList |= (name == string(TYPED_LIST) + type);
-        require(ownClass || typedList || ELEMENT_SIZES.count(name) || name == REBUILD_TENSOR ||
-                        name == ORDERED_DICT || name == TYPE_TAG,
-                "asks for " + name + ", which can run code that is not the file's own");
+        size_t start = position;
+        skipLine();
+        skipLine();
+        string_view name = string_view(pickle).substr(start, position - start - 1);
+        if (!isAllowed(name)) {
+            string shown(name);
+            replace(shown.begin(), shown.end(), '\n', ' ');
+            fail("asks for " + shown + ", which can run code that is not the file's own");
+        }
         push(GLOBAL, 0, name);
     }
 
+    static bool isAllowed(string_view name) {
+        if (beginsWith(name, OWN_CLASS))
+            return name.find("torch.classes") == string_view::npos;
+        if (beginsWith(name, TYPED_LIST))
+            for (const char* type : {"intlist", "tensorlist", "doublelist", "boollist"})
+                if (name.substr(TYPED_LIST.size()) == type)
+                    return true;
+        return ELEMENT_SIZES.count(name) || name == REBUILD_TENSOR || name == ORDERED_DICT ||
+               name == TYPE_TAG;
+    }
+
     /** Whether a value is a tuple of some kinds. */
-    bool isTuple(int at, const vector<Kind>& kinds) const {
+    bool isTuple(int at, initializer_list<Kind> kinds) const {
         const Value& tuple = values[at];
         if (tuple.kind != TUPLE || tuple.items.size() != kinds.size())
             return false;
         for (size_t i = 0; i < kinds.size(); i++)
-            if (values[tuple.items[i]].kind != kinds[i])
+            if (values[tuple.items[i]].kind != kinds.begin()[i])
                 return false;
         return true;
     }
@@ -180,10 +207,11 @@ private:
         require(isTuple(id, {TEXT, GLOBAL, TEXT, TEXT, INTEGER}) && item(id, 0).text == "storage" &&
                         ELEMENT_SIZES.count(item(id, 1).text),
                 "holds no proper storage of a tensor");
-        const string& device = item(id, 3).text;
-        require(device == "cpu" || device.compare(0, 4, "cuda") == 0, "holds a tensor on a device " + device);
+        string_view device = item(id, 3).text;
+        if (device != "cpu" && !beginsWith(device, "cuda"))
+            fail("holds a tensor on a device " + string(device));
         int64_t count = item(id, 4).integer;
-        auto member = members.find(tensors + item(id, 2).text);
+        auto member = members.find(tensors + string(item(id, 2).text));
         uint64_t available = (member == members.end() ? 0 : member->second.size());
         require(count >= 0 && (uint64_t)count <= available / ELEMENT_SIZES.at(item(id, 1).text),
                 "holds a tensor that is larger than its data");
@@ -228,8 +256,8 @@ private:
     void reduce() {
         int arguments = pop(), function = pop();
         require(values[function].kind == GLOBAL && values[arguments].kind == TUPLE, "is malformed");
-        const string& name = values[function].text;
-        const vector<int> items = values[arguments].items;
+        string_view name = values[function].text;
+        const vector<int>& items = values[arguments].items;
         if (name == REBUILD_TENSOR) {
             checkTensor(arguments);
             push(TENSOR);
@@ -246,18 +274,17 @@ private:
             stack.push_back(items[0]);
         }
         else {
-            require(name.compare(0, strlen(TYPED_LIST), TYPED_LIST) == 0 && isTuple(arguments, {LIST}),
-                    "is malformed");
+            require(beginsWith(name, TYPED_LIST) && isTuple(arguments, {LIST}), "is malformed");
             checkItems(name, values[items[0]].items);
             stack.push_back(items[0]);
         }
     }
 
-    void checkItems(const string& list, const vector<int>& items) {
-        Kind kind = list.find("intlist") != string::npos      ? INTEGER
-                    : list.find("tensorlist") != string::npos ? TENSOR
-                    : list.find("doublelist") != string::npos ? REAL
-                                                              : BOOLEAN;
+    void checkItems(string_view list, const vector<int>& items) {
+        Kind kind = list.find("intlist") != string_view::npos      ? INTEGER
+                    : list.find("tensorlist") != string_view::npos ? TENSOR
+                    : list.find("doublelist") != string_view::npos ? REAL
+                                                                   : BOOLEAN;
         for (int i : items)
             require(values[i].kind == kind, "holds a list of mixed types");
     }
@@ -265,7 +292,7 @@ private:
     void newObject() {
         int arguments = pop(), type = pop();
         require(isTuple(arguments, {}) && values[type].kind == GLOBAL &&
-                        values[type].text.compare(0, 9, "__torch__") == 0,
+                        beginsWith(values[type].text, OWN_CLASS),
                 "is malformed");
         push(OBJECT);
     }
@@ -314,7 +341,7 @@ private:
         case '\x87':
             return pushTuple((unsigned char)instruction - 0x84);
         case 't':
-            return push(TUPLE, 0, "", popToMark());
+            return push(Value{TUPLE, 0, {}, popToMark()});
         case ']':
             return push(LIST);
         case '}':
@@ -377,7 +404,7 @@ private:
     vector<Value> values;
     vector<int> stack;
     vector<size_t> marks;
-    unordered_map<uint64_t, int> memo;
+    vector<int> memo;
 };
 
 } // namespace

@@ -6,9 +6,9 @@
 #include "openmm/OpenMMException.h"
 #include <cmath>
 #include <fstream>
-#include <iterator>
 #include <limits>
 #include <map>
+#include <sstream>
 #include <torch/script.h>
 
 using namespace TimewarpPlugin;
@@ -140,6 +140,24 @@ public:
         velocities.assign(row.data_ptr<float>(), row.data_ptr<float>() + row.numel());
     }
 
+    void correlateNoise(const vector<double>& correlations) {
+        vector<int64_t> chosen;
+        vector<double> of;
+        for (size_t i = 0; i < correlations.size(); i++)
+            if (correlations[i] != 0) {
+                chosen.push_back(i);
+                of.push_back(correlations[i]);
+            }
+        const int64_t count = chosen.size();
+        Tensor rows = torch::tensor(chosen).to(module.getDevice());
+        Tensor rho = doubleTensor(of, module.getType()).to(module.getDevice()).unsqueeze(1);
+        Tensor x = inputs.x.unsqueeze(0);
+        Tensor lags = torch::full({count}, numeric_limits<double>::infinity(), rho.options());
+        Tensor latent = module.invert(x.expand({count, -1, -1}), inputs.v.index_select(0, rows), x, lags);
+        Tensor fresh = inputs.noise.index_select(0, rows);
+        inputs.noise.index_copy_(0, rows, rho * latent + (1 - rho * rho).sqrt() * fresh);
+    }
+
     /** The inputs of a batch, with the lag times of its proposals. */
     FlowInputs getInputs(const vector<double>& lags) const {
         int64_t size = lags.size();
@@ -228,10 +246,12 @@ private:
 
 static string readFile(const string& path) {
     ifstream file(path, ios::binary);
-    string content{istreambuf_iterator<char>(file), {}};
-    if (!file)
+    ostringstream content;
+    if (file.peek() != EOF)
+        content << file.rdbuf();
+    if (!file.is_open() || file.bad() || !content)
         throw OpenMMException("Timewarp: cannot open the model file " + path + "; check the path");
-    return content;
+    return move(content).str();
 }
 
 ProposalModel::ProposalModel(const string& path) : ProposalModel(path, readFile(path)) {
@@ -302,6 +322,12 @@ void ProposalModel::setState(const DeviceLoan&, const vector<Vec3>& x) {
     torch::InferenceMode inference;
     OnDefaultStream stream(implementation->module.getDevice());
     implementation->setState(x);
+}
+
+void ProposalModel::correlateNoise(const DeviceLoan&, const vector<double>& correlations) {
+    torch::InferenceMode inference;
+    OnDefaultStream stream(implementation->module.getDevice());
+    implementation->correlateNoise(correlations);
 }
 
 void ProposalModel::propose(const DeviceLoan&, const vector<double>& lags, ProposalBatch& batch) {

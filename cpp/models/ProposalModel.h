@@ -143,6 +143,15 @@ public:
      */
     void propose(const DeviceLoan& loan, const std::vector<double>& lags, ProposalBatch& batch);
     /**
+     * Correlate the noise in the inputs with that of which the model would make the state: it becomes
+     * rho z + sqrt(1 - rho^2) noise, z = f^-1(x).  Auxiliary velocities in the inputs stand for those of the
+     * state, so that those that are proposed are still normal deviates.
+     *
+     * @param correlations   rho for each proposal, in [0, 1); independent draws (lag = infinity) alone may
+     * have another one than 0
+     */
+    void correlateNoise(const DeviceLoan& loan, const std::vector<double>& correlations);
+    /**
      * Get the velocities of one proposal of a batch that it has made, 3N (dimensionless).  Those of context
      * atoms have no meaning.
      */

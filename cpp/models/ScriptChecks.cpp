@@ -1,10 +1,13 @@
 #include "ScriptChecks.h"
 #include "AllowedOperators.h"
 #include "openmm/OpenMMException.h"
+#include <set>
+#include <string_view>
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/frontend/lexer.h>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 using namespace TimewarpPlugin;
@@ -14,7 +17,6 @@ using torch::jit::Block;
 using torch::jit::Function;
 using torch::jit::Lexer;
 using torch::jit::Node;
-using torch::jit::Token;
 
 // Torch parses and compiles by recursion.
 static const size_t MAX_NESTING = 200, MAX_STATEMENT = 2000;
@@ -30,17 +32,30 @@ static void requireAllowed(const string& name, const string& where) {
         refuse("it uses the operator " + name + where);
 }
 
+namespace {
+
+/**
+ * What torch's lexer finds in a code, which must outlive it.
+ */
+struct Token {
+    int kind;
+    string_view text;
+};
+
+} // namespace
+
 static vector<Token> tokensOf(const string& code) {
+    using torch::jit::Source;
     vector<Token> tokens;
-    auto source = make_shared<torch::jit::Source>(code);
+    auto source = make_shared<Source>(code, nullopt, 0, nullptr, Source::DONT_COPY);
     Lexer lexer(source);
-    while (lexer.cur().kind != torch::jit::TK_EOF)
-        tokens.push_back(lexer.next());
+    for (; lexer.cur().kind != torch::jit::TK_EOF; lexer.next())
+        tokens.push_back({lexer.cur().kind, lexer.cur().text_view()});
     return tokens;
 }
 
 static bool isName(const Token& token, const char* name) {
-    return token.kind == torch::jit::TK_IDENT && token.text_view() == name;
+    return token.kind == torch::jit::TK_IDENT && token.text == name;
 }
 
 /**
@@ -49,7 +64,8 @@ static bool isName(const Token& token, const char* name) {
  */
 static void checkOperator(const vector<Token>& tokens, size_t i) {
     auto part = [&](size_t k) {
-        return i + 2 * k < tokens.size() && tokens[i + 2 * k - 1].kind == '.' ? tokens[i + 2 * k].text() : "";
+        bool isPart = i + 2 * k < tokens.size() && tokens[i + 2 * k - 1].kind == '.';
+        return string(isPart ? tokens[i + 2 * k].text : "");
     };
     string name = isName(tokens[i], "torch") ? "aten::" + part(1) : part(1) + "::" + part(2);
     requireAllowed(name, "");
@@ -98,7 +114,7 @@ static void checkText(const vector<Token>& tokens) {
             continue;
         bool isMember = (i > 0 && tokens[i - 1].kind == '.');
         if (isName(token, "__setstate__") || isName(token, "__getstate__"))
-            refuse("it has a method " + token.text() + ", which runs when the file is read");
+            refuse("it has a method " + string(token.text) + ", which runs when the file is read");
         if (isName(token, "classes") && isMember && i > 1 && isName(tokens[i - 2], "torch"))
             refuse("it uses a class of torch's own, torch.classes, which runs code when the file is read");
         if (!isMember && (isName(token, "torch") || isName(token, "ops")))
@@ -169,16 +185,17 @@ private:
         return total;
     }
 
-    static void check(const Node& node, const Function& function) {
-        string name = node.kind().toQualString();
-        requireAllowed(name, " (in " + function.qualname().name() + ")");
+    void check(const Node& node, const Function& function) {
+        if (!allowed.count(node.kind()))
+            requireAllowed(node.kind().toQualString(), " (in " + function.qualname().name() + ")");
+        allowed.insert(node.kind());
 
         // These take a value for what the code says it is, without looking.
 
         if (node.kind() == c10::prim::unchecked_cast || node.kind() == c10::prim::Uninitialized)
             if (holdsObject(node.output()->type()))
-                refuse("it uses the operator " + name + " for an object (in " + function.qualname().name() +
-                       ")");
+                refuse(string("it uses the operator ") + node.kind().toQualString() + " for an object (in " +
+                       function.qualname().name() + ")");
     }
 
     static Function& called(const Node& node) {
@@ -195,6 +212,7 @@ private:
     }
 
     unordered_map<Function*, double> counts;
+    unordered_set<c10::Symbol> allowed;
     size_t depth = 0;
 };
 
@@ -225,7 +243,11 @@ public:
                     ? type->kind() != c10::TypeKind::NoneType && type->kind() != c10::TypeKind::OptionalType
                     : !value.type()->isSubtypeOf(*type))
             fail(name);
-        checkItems(value, withoutOptional(type), name);
+        // What is shared is looked at once for each type: nested lists that hold one another twice would take
+        // time exponential in their depth.
+
+        if (!value.isPtrType() || seenAs.insert({value.internalToPointer(), type.get()}).second)
+            checkItems(value, withoutOptional(type), name);
     }
 
 private:
@@ -253,6 +275,7 @@ private:
     }
 
     unordered_set<const void*> seen;
+    set<pair<const void*, const void*>> seenAs;
 };
 
 } // namespace

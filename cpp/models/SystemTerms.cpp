@@ -257,10 +257,8 @@ struct ReactionField {
     explicit ReactionField(const NonbondedForce& force) {
         const double cutoff = force.getCutoffDistance(), dielectric = force.getReactionFieldDielectric();
 
-        // In place of the reciprocal part, which costs too much, stands the field of a conductor.  Ewald's
-        // direct part alone, with or without what it takes back of excluded pairs, is further from the whole
-        // energy: where a capped residue changes its shape in water, by 14 kJ/mol instead of 3 (root mean
-        // square), and where a charged side chain turns, by 14 to 42 instead of 5.
+        // In place of the reciprocal part, which costs too much, stands the field of a conductor: that is
+        // closer to the whole energy than Ewald's direct part alone (docs/theory.md has figures).
 
         k = (isEwald(force) ? 0.5 : (dielectric - 1) / (2 * dielectric + 1)) / (cutoff * cutoff * cutoff);
         c = (isEwald(force) ? 1.5 : 3 * dielectric / (2 * dielectric + 1)) / cutoff;
@@ -495,6 +493,14 @@ bool hasNoEnergy(const Force& force) {
                  MonteCarloFlexibleBarostat, MonteCarloMembraneBarostat>(force);
 }
 
+template <class Form> void collectGlobals(const vector<Form>& forms, set<string>& names) {
+    for (const Form& form : forms) {
+        names.insert(form.globals.begin(), form.globals.end());
+        for (const auto& [row, offset] : form.parameters.offsets)
+            names.insert(offset.global);
+    }
+}
+
 /**
  * Text that tells different terms apart, for the digest.
  */
@@ -576,6 +582,8 @@ SystemTerms::SystemTerms(const System& system, int forceGroups) : numParticles(s
     bonded = move(forms.bonded);
     pairs = move(forms.pairs);
     leftOut = move(forms.leftOut);
+    collectGlobals(bonded, globals);
+    collectGlobals(pairs, globals);
     for (int i = 0; i < numParticles; i++)
         if (system.isVirtualSite(i)) {
             const VirtualSite& site = system.getVirtualSite(i);

@@ -133,6 +133,12 @@ public:
         return sites.count(particle) > 0;
     }
     /**
+     * Get the names of the global parameters that they depend on.
+     */
+    const std::set<std::string>& getGlobals() const {
+        return globals;
+    }
+    /**
      * Get what was left out, in words.
      */
     const std::vector<std::string>& getLeftOut() const {
@@ -149,6 +155,8 @@ private:
     int numParticles;
     std::vector<BondedForm> bonded;
     std::vector<PairForm> pairs;
+    std::set<std::string> globals;
+    /** Virtual sites, and the particles that each depends on. */
     std::map<int, std::vector<int>> sites;
     std::vector<std::string> leftOut;
     std::string digest;

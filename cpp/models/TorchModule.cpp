@@ -8,7 +8,7 @@
 #include "TorchConversions.h"
 #include "TrustedFiles.h"
 #include "openmm/OpenMMException.h"
-#include <sstream>
+#include <memory>
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
@@ -68,18 +68,18 @@ static void makeInterruptible(const torch::jit::Module& module) {
 }
 
 TorchModule::TorchModule(const string& what, const string& content)
-        : what(what), content(content), digest(sha256(content)), trusted(isTrustedFile(digest)),
+        : what(what), content(content), trusted(anyFileIsTrusted() && isTrustedFile(getSha256())),
           device(torch::kCPU) {
-    map<string, string> members;
+    unique_ptr<ModelArchive> archive;
     try {
-        ModelArchive archive(content);
-        members = archive.getMembers();
-        checked = archive.write();
+        archive = make_unique<ModelArchive>(content);
+        checked = archive->write();
     }
     catch (const exception& error) {
         throw OpenMMException("Timewarp: " + what +
                               " is not a TorchScript module, or is damaged: " + messageOf(error));
     }
+    const map<string, string>& members = archive->getMembers();
     for (auto& [name, member] : members)
         if (beginsWith(name, "extra/"))
             texts[name.substr(6)] = member;
@@ -97,7 +97,7 @@ TorchModule::TorchModule(const string& what, const string& content)
                 "Timewarp: " + what + " was refused before it ran: " + printable(error.what()) +
                 ". A flow or an energy needs arithmetic only (docs/contract.md says what is allowed). "
                 "If you know who made the file, trust it: trust=True, or TIMEWARP_TRUSTED_FILES=" +
-                digest);
+                getSha256());
     }
     catch (const exception& error) {
         throw OpenMMException("Timewarp: " + what +
@@ -108,6 +108,11 @@ TorchModule::TorchModule(const string& what, const string& content)
 
 void TimewarpPlugin::checkTorchFile(const string& what, const string& content) {
     TorchModule(what, content);
+}
+
+const string& TorchModule::getSha256() const {
+    call_once(digestIsKnown, [this] { digest = sha256(content); });
+    return digest;
 }
 
 const string& TorchModule::getText(const string& name) const {
@@ -132,8 +137,7 @@ void TorchModule::moveTo(torch::Device newDevice) {
 }
 
 void TorchModule::load() {
-    istringstream file(checked);
-    module = torch::jit::load(file, device);
+    module = torch::jit::load(readerOf(checked), device);
     module.eval();
 }
 

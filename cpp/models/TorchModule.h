@@ -2,6 +2,7 @@
 #define TIMEWARP_TORCH_MODULE_H_
 
 #include <map>
+#include <mutex>
 #include <string>
 #include <torch/script.h>
 #include <vector>
@@ -30,9 +31,7 @@ public:
     /**
      * Get the SHA-256 digest of the content.
      */
-    const std::string& getSha256() const {
-        return digest;
-    }
+    const std::string& getSha256() const;
     /**
      * Get the text that was stored in the file under a name; empty if there is none.
      */
@@ -55,7 +54,10 @@ public:
 
 private:
     void load();
-    std::string what, content, digest;
+    std::string what, content;
+    /** Computed when it is asked for: it takes as long as most of the checks. */
+    mutable std::string digest;
+    mutable std::once_flag digestIsKnown;
     /** The archive that torch reads, of the members that were checked. */
     std::string checked;
     bool trusted;

@@ -16,6 +16,10 @@ namespace TimewarpPlugin {
 void trustFile(const std::string& sha256);
 bool isTrustedFile(const std::string& sha256);
 /**
+ * Get whether there are any, so that a digest is worth computing.
+ */
+bool anyFileIsTrusted();
+/**
  * Throw an exception if a TorchScript file is damaged, or is not trusted and does more than arithmetic.
  *
  * @param what      what to call it in messages: "the model steps.pt"

@@ -87,6 +87,13 @@ static void bindBlocks(py::module_& module) {
     module.def("get_screening", bindGetter(&TimewarpMCMCIntegrator::getScreening));
     module.def("set_screening", bindSetter(&TimewarpMCMCIntegrator::setScreening));
     module.def("get_frozen_others", bindGetter(&TimewarpMCMCIntegrator::getFrozenOthers));
+    module.def("get_latent_correlations", bindGetter(&TimewarpMCMCIntegrator::getLatentCorrelations));
+    module.def("get_latent_correlation_weights",
+               bindGetter(&TimewarpMCMCIntegrator::getLatentCorrelationWeights));
+    module.def("set_latent_correlations", [](std::uintptr_t address, const std::vector<double>& correlations,
+                                             const std::vector<double>& weights) {
+        integratorAt(address).setLatentCorrelations(correlations, weights);
+    });
     module.def("set_frozen_others", bindSetter(&TimewarpMCMCIntegrator::setFrozenOthers));
 }
 

@@ -23,25 +23,61 @@ static string named(const Constraint& constraint) {
     return "particles " + to_string(constraint.particle1) + " and " + to_string(constraint.particle2);
 }
 
-static bool isHydrogen(const System& system, int particle) {
-    // Repartitioned masses go up to 4 dalton; helium is bound to nothing.
-
-    return system.getParticleMass(particle) < 5.0;
+static vector<Constraint> constraintsOf(const System& system) {
+    vector<Constraint> all(system.getNumConstraints());
+    for (size_t i = 0; i < all.size(); i++)
+        system.getConstraintParameters(i, all[i].particle1, all[i].particle2, all[i].length);
+    return all;
 }
+
+/**
+ * Which end of a constrained bond is the hydrogen.  The mass of the other one does not tell: with hydrogens
+ * of 4 dalton the carbon of a methyl group is left with 3.  But it has all of the group's constraints, and
+ * each of its hydrogens has one.
+ */
+class Ends {
+public:
+    Ends(const System& system, const vector<Constraint>& constraints) : system(system) {
+        for (const Constraint& c : constraints) {
+            counts[c.particle1]++;
+            counts[c.particle2]++;
+        }
+    }
+    /**
+     * Get the heavy atom and the hydrogen.  Throws an exception if there is none, or another constraint on
+     * it.
+     */
+    pair<int, int> tell(const Constraint& c) const {
+        auto order = [&](int particle) {
+            return make_pair(counts.at(particle), system.getParticleMass(particle));
+        };
+        auto [hydrogen, heavy] =
+                minmax(c.particle1, c.particle2, [&](int a, int b) { return order(a) < order(b); });
+        if (counts.at(hydrogen) > 1 || system.getParticleMass(hydrogen) > HEAVIEST_HYDROGEN)
+            throw OpenMMException(
+                    "Timewarp: the distance between " + named(c) +
+                    " is constrained, and is not that of a bond between a heavy atom and a hydrogen without "
+                    "other constraints, which is all that proposals can keep; build the System with "
+                    "constraints=HBonds or constraints=None and, where water is moved, with "
+                    "rigidWater=False");
+        return {heavy, hydrogen};
+    }
+
+private:
+    // Repartitioned masses go up to 4 dalton; helium is bound to nothing.
+    static constexpr double HEAVIEST_HYDROGEN = 5.0;
+    const System& system;
+    map<int, int> counts;
+};
 
 /**
  * Get the constraints of the moved particles and of the heavy atoms to which these bind them.
  */
-static vector<Constraint> constraintsNear(const System& system, const set<int>& moved) {
-    vector<Constraint> all;
+static vector<Constraint> constraintsNear(const vector<Constraint>& all, const set<int>& moved) {
     set<int> touched = moved;
-    for (int i = 0; i < system.getNumConstraints(); i++) {
-        Constraint c;
-        system.getConstraintParameters(i, c.particle1, c.particle2, c.length);
-        all.push_back(c);
+    for (const Constraint& c : all)
         if (moved.count(c.particle1) || moved.count(c.particle2))
             touched.insert({c.particle1, c.particle2});
-    }
     vector<Constraint> near;
     for (const Constraint& c : all)
         if (touched.count(c.particle1) || touched.count(c.particle2))
@@ -59,23 +95,10 @@ ConstraintMetric::ConstraintMetric(const System& system, const vector<int>& part
     for (int atom : moved)
         movedParticles.insert(particles[atom]);
     map<int, Cluster> byHeavy;
-    set<int> bound;
-    for (const Constraint& c : constraintsNear(system, movedParticles)) {
-        bool first = isHydrogen(system, c.particle1), second = isHydrogen(system, c.particle2);
-        if (first == second)
-            throw OpenMMException(
-                    "Timewarp: the distance between " + named(c) +
-                    " is constrained, and is not that of a bond between a hydrogen and a heavier atom, which "
-                    "is "
-                    "all that proposals can keep; build the System with constraints=HBonds or "
-                    "constraints=None" +
-                    (first ? string(" and, where water is moved, with rigidWater=False") : string()));
-        int hydrogen = (first ? c.particle1 : c.particle2), heavy = (first ? c.particle2 : c.particle1);
-        if (!bound.insert(hydrogen).second)
-            throw OpenMMException(
-                    "Timewarp: particle " + to_string(hydrogen) +
-                    " is constrained to more than one heavier atom, which proposals cannot keep; "
-                    "build the System with constraints=HBonds or constraints=None");
+    const vector<Constraint> all = constraintsOf(system);
+    const Ends ends(system, all);
+    for (const Constraint& c : constraintsNear(all, movedParticles)) {
+        auto [heavy, hydrogen] = ends.tell(c);
         if (!atomOf.count(hydrogen) || !atomOf.count(heavy))
             throw OpenMMException(
                     "Timewarp: the distance between " + named(c) +

@@ -165,7 +165,7 @@ bool FlowMove::holds(int64_t entry) const {
         return false;
     if (prefetch.madeFrom.revision == state.revision)
         return true;
-    return prefetch.madeFrom.frame == state.frame && isDraw(entry);
+    return prefetch.madeFrom.frame == state.frame && isDraw(entry) && prefetch.draws.correlations[entry] == 0;
 }
 
 int64_t FlowMove::next(Target& target) {
@@ -212,9 +212,31 @@ void FlowMove::draw(Target& target, int64_t start, const ProposalInputs& inputs,
         draws.logUniform[i] = log(first.uniform());
         draws.lags[i] = model->getMetadata().pickLag(first.uniform(), lagWeights);
         draws.secondLogUniform[i] = log(last.uniform());
-        draws.correlations[i] = 0;
+        draws.correlations[i] = pickCorrelation(draws.lags[i], last.uniform());
     }
     positions.getKernel().drawNormals(target.getContext(), inputs, key, start);
+}
+
+double FlowMove::pickCorrelation(double lag, double deviate) const {
+    if (!model->isIndependentDraw(lag))
+        return 0;
+    double sum = 0;
+    for (auto& choice : correlations)
+        sum += choice.second;
+    double target = deviate * sum;
+    for (auto& choice : correlations) {
+        target -= choice.second;
+        if (choice.second > 0 && target <= 0)
+            return choice.first;
+    }
+    return 0;
+}
+
+void FlowMove::setLatentCorrelations(const vector<pair<double, double>>& choices) {
+    if (choices == correlations)
+        return;
+    correlations = choices;
+    prefetch.discard();
 }
 
 void FlowMove::makeInputs(Target& target, int64_t start, int64_t size, bool fromContext) {
@@ -247,6 +269,9 @@ void FlowMove::compute(Target& target, int64_t start, int64_t size, bool fromCon
     ProposalBatch& batch = prefetch.batch;
     {
         DeviceLoan loan(positions.getKernel(), context);
+        const vector<double>& rho = prefetch.draws.correlations;
+        if (any_of(rho.begin(), rho.end(), [](double value) { return value != 0; }))
+            model->correlateNoise(loan, rho);
         model->propose(loan, prefetch.draws.lags, batch);
     }
     TimewarpStateKernel& kernel = positions.getKernel();
@@ -436,9 +461,9 @@ void FlowMove::noteRejection(const Place& start) {
  * Velocities.
  */
 
-void FlowMove::drawVelocities(Target& target, int64_t iteration, vector<float>& velocities) {
+void FlowMove::drawVelocities(Target& target, int64_t iteration, int block, vector<float>& velocities) {
     velocities.resize(3 * positions.get().size());
-    IterationNoise(target.getRandomKey(surroundings.number), iteration, NoiseLayout::FIRST_NORMAL_BLOCK)
+    IterationNoise(target.getRandomKey(surroundings.number), iteration, block)
             .normal(velocities.data(), velocities.size());
 }
 
@@ -450,24 +475,30 @@ void FlowMove::fetchVelocities(Target& target) {
         if (surroundings.movedAtoms.size() < positions.get().size()) {
             // Those of context atoms, which constraints may tie to moved ones, are no part of the proposal.
 
-            drawVelocities(target, iteration, contextVelocities);
+            drawVelocities(target, iteration, NoiseLayout::FIRST_NORMAL_BLOCK, contextVelocities);
             for (int atom : surroundings.movedAtoms)
                 copy_n(&lastVelocities[3 * atom], 3, &contextVelocities[3 * atom]);
             lastVelocities.swap(contextVelocities);
         }
     }
     if (lastRejected >= 0)
-        drawVelocities(target, lastRejected, lastVelocities);
+        drawVelocities(target, lastRejected, NoiseLayout::FIRST_NORMAL_BLOCK, lastVelocities);
     lastAccepted = lastRejected = -1;
 }
 
 void FlowMove::writeVelocities(Target& target, bool always) {
-    if (always || hasMoved) {
+    if (always)
         fetchVelocities(target);
-        if (!lastVelocities.empty())
-            surroundings.velocities.write(target.getContext(), positions.getKernel(), lastVelocities,
-                                          target.getKT());
+    else if (hasMoved) {
+        // Auxiliary velocities are a draw from N(0, I) whatever the decision was.  Those of accepted
+        // proposals alone are not, and where a rejection keeps the Context's velocities these would be mixed
+        // with them.
+
+        drawVelocities(target, counters.iteration - 1, NoiseLayout::FIRST_REDRAWN_BLOCK, lastVelocities);
     }
+    if ((always || hasMoved) && !lastVelocities.empty())
+        surroundings.velocities.write(target.getContext(), positions.getKernel(), lastVelocities,
+                                      target.getKT());
     lastAccepted = lastRejected = -1;
     lastVelocities.clear();
     hasMoved = false;

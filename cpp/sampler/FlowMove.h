@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace TimewarpPlugin {
@@ -75,6 +76,14 @@ public:
      * picked otherwise are thrown away, so that the chain does not depend on how far it reached.
      */
     void setLagWeights(const std::vector<double>& weights);
+    /**
+     * Set how independent draws are correlated with the state.  A flow f makes proposals f(rho z + sqrt(1 -
+     * rho^2) xi) from a state f(z), xi being normal deviates.  That is reversible with respect to the flow's
+     * own density, as independent draws (rho = 0) are, so that the acceptance ratio is the same.
+     *
+     * @param choices   values of rho in [0, 1), and how often each is picked; none for draws only
+     */
+    void setLatentCorrelations(const std::vector<std::pair<double, double>>& choices);
     const std::vector<double>& getLagWeights() const {
         return lagWeights;
     }
@@ -251,13 +260,14 @@ protected:
 private:
     void takePositions(Target& target);
     void chooseOrigin();
-    void drawVelocities(Target& target, std::int64_t iteration, std::vector<float>& velocities);
+    void drawVelocities(Target& target, std::int64_t iteration, int block, std::vector<float>& velocities);
     void fetchVelocities(Target& target);
     Saved getSaved(OpenMM::ContextImpl& context) const;
     std::string particlesSha256() const;
     std::vector<double> energiesOf(Target& target, const std::vector<std::vector<OpenMM::Vec3>>& states);
     bool isDraw(std::int64_t entry) const;
     bool holds(std::int64_t entry) const;
+    double pickCorrelation(double lag, double deviate) const;
     bool drawsOnlyIndependently() const;
     int chooseBatchSize() const;
     void compute(Target& target, std::int64_t start, std::int64_t size, bool fromContext);
@@ -274,6 +284,7 @@ private:
     BlockSurroundings surroundings;
     RigidMotionGuard guard;
     std::vector<double> lagWeights;
+    std::vector<std::pair<double, double>> correlations;
     int batchSize = 0;
     OpenMM::Vec3 origin;
     bool originIsKnown = false;

@@ -151,6 +151,9 @@ class ModelMetadata:
     def to_json(self) -> str:
         """Return the JSON text that goes into the archive; infinite lags are written ``"inf"``."""
         content = asdict(self)
+        if self.molecule is not None:
+            # The flow was made from them; a model is matched with a molecule by atoms and bonds.
+            del content["molecule"]["bond_orders"], content["molecule"]["formal_charges"]
         content["lag_times"] = ["inf" if math.isinf(lag) else lag for lag in self.lag_times]
         return json.dumps(content, indent=1)
 

@@ -346,6 +346,42 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         """
         _plugin.set_screening(self._address(), use)
 
+    def getLatentCorrelation(self) -> list[tuple[float, float]]:
+        """Get the correlations of proposals with the state, and their weights."""
+        correlations = _plugin.get_latent_correlations(self._address())
+        weights = _plugin.get_latent_correlation_weights(self._address())
+        return list(zip(correlations, weights, strict=True))
+
+    def setLatentCorrelation(self, choices: Sequence[tuple[float, float]]) -> None:
+        """Set how independent draws are correlated with the state, before a Context is made.
+
+        A flow f that has made the state of normal deviates z proposes
+        ``f(rho z + sqrt(1 - rho^2) xi)``, xi being fresh ones. With rho = 0 (the default) that is
+        an independent draw; the small steps of a rho near 1 are accepted more often. The sampled
+        distribution is the same whatever is chosen.
+
+        Parameters
+        ----------
+        choices : sequence of (float, float)
+            Values of rho, at least 0 and less than 1, and how often each is picked (weights, of any
+            sum). None for independent draws only.
+
+        Raises
+        ------
+        openmm.OpenMMException
+            If they are not that, or there is a Context already. Creating a Context raises it where
+            a model does not draw independently of the state.
+
+        Examples
+        --------
+        >>> choices = [(0.0, 0.5), (0.9, 0.25), (0.99, 0.25)]
+        >>> integrator.setLatentCorrelation(choices)  # doctest: +SKIP
+        """
+        pairs = [(float(rho), float(weight)) for rho, weight in choices]
+        _plugin.set_latent_correlations(
+            self._address(), [rho for rho, _ in pairs], [weight for _, weight in pairs]
+        )
+
     def getFrozenOthers(self) -> bool:
         """Get whether particles that nothing moves may stay where they are for ever."""
         return bool(_plugin.get_frozen_others(self._address()))

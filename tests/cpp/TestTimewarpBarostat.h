@@ -67,11 +67,11 @@ struct WellInABox {
 };
 
 /**
- * Run a chain from an exact draw and compare samples, far enough from each other, with other exact draws.
- * (The barostat adapts the size of its moves to the volume that it has, so it cannot be given another draw
- * each time.)
+ * Run a chain, with or without dynamics that move the bystanders too, from an exact draw and compare samples,
+ * far enough from each other, with other exact draws. (The barostat adapts the size of its moves to the
+ * volume that it has, so it cannot be given another draw each time.)
  */
-void checkBarostat(int batchSize, Platform& platform, double barostatPressure) {
+void checkBarostat(int batchSize, Platform& platform, double barostatPressure, bool withDynamics = false) {
     const int numSamples = 400, numExact = 4000;
     WellInABox target;
     target.numBystanders = 36;
@@ -79,7 +79,10 @@ void checkBarostat(int batchSize, Platform& platform, double barostatPressure) {
     auto system = target.createSystem(barostatPressure);
     TimewarpMCMCIntegrator integrator(modelPath("affine", WellInABox::numParticles));
     integrator.setParticles({0, 1, 2, 3});
-    integrator.setFrozenOthers(true);
+    if (withDynamics)
+        integrator.setDynamics(4, 0.01, 5.0);
+    else
+        integrator.setFrozenOthers(true);
     integrator.setBatchSize(batchSize);
     integrator.setRandomNumberSeed(19);
     Context context(*system, integrator, platform);
@@ -92,7 +95,7 @@ void checkBarostat(int batchSize, Platform& platform, double barostatPressure) {
     context.setPositions(positions);
     integrator.step(200);
     for (int i = 0; i < numSamples; i++) {
-        integrator.step(40);
+        integrator.step(withDynamics ? 10 : 40);
         State state = context.getState(State::Positions);
         volumes.push_back(state.getPeriodicBoxVolume());
         energies.push_back(target.energy(state.getPositions(), std::cbrt(volumes.back())));
@@ -112,8 +115,13 @@ void testBarostat(Platform& platform) {
     checkBarostat(64, platform, 8000.0);
 }
 
+void testBarostatWithDynamics(Platform& platform) {
+    checkBarostat(16, platform, 8000.0, true);
+}
+
 void testBarostatCanFail(Platform& platform) {
-    assertThrows([&] { checkBarostat(64, platform, 12000.0); }, "distributions differ");
+    for (bool withDynamics : {false, true})
+        assertThrows([&] { checkBarostat(64, platform, 12000.0, withDynamics); }, "distributions differ");
 }
 
 /**
@@ -187,6 +195,7 @@ void testModelMustBeInvariantToTranslation(Platform& platform) {
 
 void runTests(Platform& platform) {
     testBarostat(platform);
+    testBarostatWithDynamics(platform);
     testBarostatCanFail(platform);
     testPeriodicImages(platform);
     testModelMustBeInvariantToTranslation(platform);

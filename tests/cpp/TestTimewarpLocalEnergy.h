@@ -270,7 +270,7 @@ void testOneFunction(Platform& platform) {
                 all[i] += Vec3(0.7, 0.8, 0.6);
             proposals.push_back(all);
             const double infinity = std::numeric_limits<double>::infinity();
-            for (double wrong : {infinity, -infinity, std::nan("")}) {
+            for (double wrong : {infinity, -infinity, std::nan(""), -1e300}) {
                 Positions broken = proposals[0];
                 broken[moved.back()][1] = wrong;
                 proposals.insert(proposals.begin(), broken);
@@ -278,12 +278,12 @@ void testOneFunction(Platform& platform) {
             std::vector<double> together = block.localEnergies(proposals);
             for (size_t i = 0; i < proposals.size(); i++) {
                 double alone = block.localEnergy(proposals[i]);
-                ASSERT_EQUAL(i >= 3, std::isfinite(alone));
-                ASSERT_EQUAL(i >= 3, std::isfinite(together[i]));
-                if (i >= 3)
+                ASSERT_EQUAL(i >= 4, std::isfinite(alone));
+                ASSERT_EQUAL(i >= 4, std::isfinite(together[i]));
+                if (i >= 4)
                     ASSERT(std::fabs(alone - together[i]) < 1e-9 * (1 + std::fabs(alone)));
             }
-            std::vector<Positions> nothing(proposals.begin(), proposals.begin() + 3);
+            std::vector<Positions> nothing(proposals.begin(), proposals.begin() + 4);
             for (double energy : block.localEnergies(nothing))
                 ASSERT(!std::isfinite(energy));
         }
@@ -603,7 +603,12 @@ void testRefusals(Platform& platform) {
     state->box = {Vec3(1.5, 0, 0), Vec3(0, 1.9, 0), Vec3(0, 0, 1.9)};
     assertThrows([&] { block.local->setState(block.lender.lend(), state); },
                  "smaller than twice the cut-off of the NonbondedForce");
+    state->positions.pop_back();
+    assertThrows([&] { block.local->setState(block.lender.lend(), state); }, "was given the positions of");
     Cluster cluster;
+    auto* field = new CustomExternalForce("strength*z");
+    field->addGlobalParameter("strength", 2.5);
+    cluster.system.addForce(field);
     cluster.system.setVirtualSite(4, new TwoParticleAverageSite(22, 23, 0.4, 0.6));
     auto terms = std::make_shared<SystemTerms>(cluster.system, ALL_GROUPS);
     std::vector<int> particles(Cluster::numParticles);
@@ -611,6 +616,9 @@ void testRefusals(Platform& platform) {
     assertThrows([&] { LocalEnergy(terms, particles, cluster.moved); }, "particle 4 is a virtual site");
     LocalEnergy early(terms, particles, {1, 2});
     assertThrows([&] { early.compute(block.lender.lend(), cluster.positions); }, "before its surroundings");
+    state->positions = cluster.positions;
+    assertThrows([&] { early.setState(block.lender.lend(), state); },
+                 "needs the global parameter 'strength'");
 }
 
 /**

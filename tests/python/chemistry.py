@@ -4,7 +4,7 @@ A new kind is one more entry.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from generic_force_field import simulate
@@ -47,6 +47,8 @@ KINDS = {
     "hydrogen peroxide": Kind("OO"),
     "butadiene": Kind("C=CC=C", flips=2),
     "2-butene": Kind("C/C=C/C", flips=1),
+    "isobutene": Kind("CC(C)=C", flips=1),
+    "enolate": Kind("C/C=C(/C)[O-]", flips=1),
     # Rings, small to large.
     "cyclopropylmethanol": Kind("OCC1CC1"),
     "epoxide": Kind("CC1CO1"),
@@ -59,6 +61,8 @@ KINDS = {
     "oxepane": Kind("C1CCCOCC1", puckers=4),
     "benzosuberane": Kind("C1CCc2ccccc2CC1", puckers=3),
     "cyclooctane": Kind("C1CCCCCCC1"),
+    "cyclooctene": Kind("C1CCC/C=C/CC1", flips=1),
+    "cyclooctatriene": Kind("C1=CC=CCCC=C1", flips=3),
     "cyclododecane": Kind("C1CCCCCCCCCCC1"),
     "spiro[4.5]decane": Kind("C1CCC2(C1)CCCCC2", puckers=5),
     "decalin": Kind("C1CCC2CCCCC2C1", puckers=5),
@@ -73,18 +77,45 @@ KINDS = {
     "N-methylpiperidine": Kind("CN1CCCCC1", puckers=3, inversions=1),
     "quinuclidine": Kind("C1CN2CCC1CC2", pyramids=("N",)),
     "aziridine": Kind("C[C@@H]1CN1C", pyramids=("N",)),
+    "oxaziridine": Kind("CN1OC1", pyramids=("N",)),
+    "azetidine": Kind("CN1CCC1", inversions=1),
+    "tropane": Kind("CN1C2CCC1CC2", inversions=1),
+    "Troeger's base": Kind("C1N2Cc3ccccc3N1Cc1ccccc12", pyramids=("N", "N")),
     "aniline": Kind("Nc1ccccc1"),
+    "iminium": Kind("C/C=[N+](/C)CC", flips=1),
+    "protonated Schiff base": Kind("C/C=C/C=[NH+]/C", flips=2),
+    "nitrone": Kind("C/C=[N+](/C)[O-]", flips=1),
+    "oxime": Kind("C/C=N/O", flips=1),
+    "hydrazone": Kind("C/C=N/NC", flips=1),
+    "azo": Kind("C/N=N/C", flips=1),
+    "nitro": Kind("CC[N+](=O)[O-]"),
+    "amine oxide": Kind("CC[N@+](C)([O-])CO"),
     "ammonium": Kind("CC[NH3+]"),
     "amidine": Kind("CC(=N)NC", flips=2),
+    "amidinium": Kind("CC(N)=[NH2+]", flips=2),
     "guanidinium": Kind("CNC(N)=[NH2+]", flips=3),
+    "imide": Kind("CC(=O)NC(C)=O", flips=2),
     "urea": Kind("CNC(N)=O", flips=2),
     "thioamide": Kind("CC(=S)NC", flips=1),
     # Sulfur and phosphorus.
     "sulfoxide": Kind("CC[S@](C)=O", pyramids=("S",)),
     "sulfinate": Kind("CC[S](=O)[O-]", pyramids=("S",)),
+    "sulfonium": Kind("CC[S@@+](C)CO", pyramids=("S",)),
+    "sulfinamide": Kind("C[S@](=O)NC", inversions=1, pyramids=("S",)),
+    "sulfilimine": Kind("CC[S@](C)=NC", pyramids=("S",)),
+    "sulfur ylide": Kind("CC=S(C)C", pyramids=("S",)),
+    "sulfine": Kind("CC=S=O", flips=1),
     "sulfone": Kind("CCS(C)(=O)=O"),
+    "sulfoximine": Kind("CC[S@](C)(=O)=NC"),
+    "sulfolane": Kind("C1CCS(=O)(=O)C1", puckers=2),
+    "thiazoline": Kind("CC1=NCCS1"),
+    "selenoxide": Kind("CC[Se](C)=O", pyramids=("Se",)),
     "sulfonamide": Kind("CCS(=O)(=O)NC", inversions=1),
     "phosphine": Kind("CC[P@](C)c1ccccc1", pyramids=("P",)),
+    "phosphine oxide": Kind("CC[P@](C)(=O)CO"),
+    "phosphorus ylide": Kind("CC=P(C)(C)C"),
+    "arsine": Kind("CC[As](C)CO", pyramids=("As",)),
+    "stibine": Kind("CC[Sb](C)CO", pyramids=("Sb",)),
     "primary phosphine": Kind("CCP", pyramids=("P",)),
     "disulfide": Kind("CSSC"),
     # Fluorine opposite of the ring is the fourth by its label.
@@ -101,8 +132,11 @@ REFUSED = {
     "alkyne": ("CC#CC", "is straight"),
     "nitrile": ("CC#N", "is straight"),
     "allene": ("C=C=C", "is straight"),
+    "ketene": ("CC=C=O", "is straight"),
+    "carbodiimide": ("CN=C=NC", "is straight"),
     "azide": ("CN=[N+]=[N-]", "is straight"),
     "isonitrile": ("C[N+]#[C-]", "is straight"),
+    "sulfur tetrafluoride": ("FS(F)(F)F", "has 4 neighbours"),
     "sulfur hexafluoride": ("FS(F)(F)(F)(F)F", "has 6 neighbours"),
     "phosphorane": ("CP(C)(C)(C)C", "has 5 neighbours"),
     "cyclo-gly5": ("O=C1CNC(=O)CNC(=O)CNC(=O)CNC(=O)CN1", "has 15 atoms; rings of more than 12"),
@@ -111,6 +145,7 @@ REFUSED = {
 }
 
 
+@cache
 def conformations(kind: str, count: int = 1, seed: int = 7) -> Chem.Mol:
     """Return a molecule kind with hydrogens and conformations, as RDKit builds them."""
     mol = Chem.AddHs(Chem.MolFromSmiles(KINDS[kind].smiles))
@@ -124,7 +159,7 @@ def make_kind(kind: str, count: int = 1) -> tuple[Molecule, np.ndarray]:
     return from_rdkit(mol), np.stack([c.GetPositions() for c in mol.GetConformers()]) / 10
 
 
-@lru_cache
+@cache
 def simulated(kind: str, frames: int = 60) -> tuple[Molecule, np.ndarray]:
     """Return a molecule kind and frames [F, N, 3] / nm of hot dynamics from one conformation.
 

@@ -6,6 +6,8 @@ It is meant for the range of shapes that dynamics visits, not for energies: no s
 no charges, Lennard-Jones by element (GAFF's sizes, 1-4 pairs by half).
 """
 
+import math
+
 import mmff
 import numpy as np
 import openmm
@@ -27,7 +29,7 @@ def make_system(mol: Chem.Mol) -> openmm.System:
     pairs, around = mmff.bond_pairs(mol), mmff.neighbours(mol)
     if properties is None:
         system.addForce(_ideal_bonds(mol, pairs))
-        system.addForce(_ideal_angles(around))
+        system.addForce(_ideal_angles(mol, around))
     else:
         for term in (mmff.bonds, mmff.angles, mmff.torsions):
             system.addForce(term(mol, properties))
@@ -44,8 +46,9 @@ def _ideal_bonds(mol, pairs):
     return force
 
 
-def _ideal_angles(around):
-    """Flat at three neighbours, a tetrahedron at four, an octahedron (90 or 180 degrees) at six."""
+def _ideal_angles(mol, around):
+    """Flat at three neighbours (98 degrees at As, Sb, Se), a tetrahedron at four, an octahedron (90
+    or 180 degrees) at six."""
     force = openmm.CustomAngleForce("0.5*k*(cos(theta)-a)^2*(cos(theta)-b)^2")
     for name in ("k", "a", "b"):
         force.addPerAngleParameter(name)
@@ -54,6 +57,8 @@ def _ideal_angles(around):
         for place, i in enumerate(neighbours):
             for k in neighbours[place + 1 :]:
                 a, b = cosines[len(neighbours)]
+                if len(neighbours) == 3 and mol.GetAtomWithIdx(j).GetSymbol() in ("As", "Sb", "Se"):
+                    a = math.cos(math.radians(98))
                 force.addAngle(i, j, k, [1000.0 / max(1.0, b) ** 2, a, b])
     return force
 

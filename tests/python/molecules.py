@@ -36,9 +36,16 @@ def make(name: str, conformers: int = 1, seed: int = 7) -> tuple[Molecule, np.nd
     return from_rdkit(mol), positions
 
 
-def from_rdkit(mol: Chem.Mol) -> Molecule:
+def from_rdkit(mol: Chem.Mol, orders: bool = False) -> Molecule:
+    """Return a molecule with or without its bond orders."""
     atoms = list(mol.GetAtoms())
-    bonds = sorted(tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))) for b in mol.GetBonds())
+    kekulized = Chem.Mol(mol)
+    Chem.Kekulize(kekulized, clearAromaticFlags=True)
+    order = {
+        tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))): int(b.GetBondTypeAsDouble())
+        for b in kekulized.GetBonds()
+    }
+    bonds = sorted(order)
     return Molecule(
         atom_names=tuple(f"{a.GetSymbol()}{a.GetIdx()}" for a in atoms),
         residue_names=("LIG",) * len(atoms),
@@ -46,6 +53,8 @@ def from_rdkit(mol: Chem.Mol) -> Molecule:
         elements=tuple(a.GetSymbol() for a in atoms),
         masses=tuple(a.GetMass() for a in atoms),
         bonds=tuple((int(a), int(b)) for a, b in bonds),
+        bond_orders=tuple(order[bond] for bond in bonds) if orders else (),
+        formal_charges=tuple(a.GetFormalCharge() for a in atoms) if orders else (),
     )
 
 

@@ -592,12 +592,17 @@ def any_molecule(noise_size: int, **changes: object) -> ModelMetadata:
 
 
 #: Parents of the atoms of `Spherical` models: a trimer about its middle atom, a chain of four
-#: atoms, and a centre with three atoms around it.
-TREES = {"trimer": [0, 0, 0], "chain": [0, 0, 1, 2], "star": [0, 0, 0, 0]}
+#: atoms, a centre with three atoms around it, and two bonded centres with two more atoms each.
+TREES = {
+    "trimer": [0, 0, 0],
+    "chain": [0, 0, 1, 2],
+    "star": [0, 0, 0, 0],
+    "double_star": [0, 0, 0, 0, 3, 3],
+}
 
 
 def spherical(
-    tree: str, context: bool = False, fault: str = "", length: float = 0.1
+    tree: str, context: bool = False, fault: str = "", length: float = 0.1, hydrogens: bool = False
 ) -> tuple[Spherical, ModelMetadata]:
     """Return a `Spherical` model of one of `TREES`, all of whose bonds can be kept.
 
@@ -605,18 +610,22 @@ def spherical(
     ----------
     context : bool
         Whether atom 0 is a context atom.
+    hydrogens : bool
+        Whether atoms that are no other atom's parent are hydrogens.
     """
     parents = TREES[tree]
     n = len(parents)
     positions = [[0.0, 0.0, 0.0], [0.11, 0.01, 0.0], [-0.03, 0.1, 0.02], [-0.04, -0.06, 0.09]]
     if tree == "chain":
         positions[2:] = [[0.15, 0.1, 0.02], [0.06, 0.14, 0.09]]
+    positions += [[-0.14, -0.05, 0.1], [0.02, -0.14, 0.13]]
+    elements = ["H" if hydrogens and i not in parents else "C" for i in range(n)]
     molecule = Molecule(
-        atom_names=tuple(f"C{i}" for i in range(n)),
+        atom_names=tuple(f"{elements[i]}{i}" for i in range(n)),
         residue_names=("MOL",) * n,
         residue_indices=(0,) * n,
-        elements=("C",) * n,
-        masses=(12.0,) * n,
+        elements=tuple(elements),
+        masses=tuple({"C": 12.0, "H": 1.0}[element] for element in elements),
         bonds=tuple((parents[i], i) for i in range(1, n)),
     )
     metadata = any_molecule(
@@ -678,7 +687,7 @@ def reference_models(n: int) -> dict[str, tuple[torch.nn.Module, ModelMetadata]]
 
 # Which of them are made for other than 4 particles.
 OTHER_SIZES = {
-    1: ("badly_scaled", "sided", "torsion", "tilted", "affine", "lags"),
+    1: ("badly_scaled", "sided", "torsion", "tilted", "affine", "lags", "nan_forward"),
     2: ("affine",),
     8: ("affine",),
     22: ("identity",),
@@ -693,8 +702,10 @@ def write_all(folder: Path) -> None:
                 save_model(module, metadata, folder / f"{name}_{n}.pt")
     for tree, parents in TREES.items():
         for context in (False, True):
-            name = f"spherical_{tree}{'_on_context' if context else ''}_{len(parents)}.pt"
-            save_model(*spherical(tree, context), folder / name)
+            suffix = f"_{tree}{'_on_context' if context else ''}_{len(parents)}.pt"
+            save_model(*spherical(tree, context), folder / f"spherical{suffix}")
+            hydrides = spherical(tree, context, hydrogens=True)
+            save_model(*hydrides, folder / f"hydrogens{suffix}")
     for name, module in SURROGATES.items():
         torch.jit.save(torch.jit.script(module.eval()), str(folder / f"surrogate_{name}.pt"))
 

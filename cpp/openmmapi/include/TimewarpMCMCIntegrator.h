@@ -81,7 +81,8 @@ public:
      * @param modelPath   the path of the TorchScript model
      * @param particles   the particle of each of the model's atoms; those that the model does not move are
      * seen by it and stay where they are
-     * @param weight      how often a proposal is of this block, in proportion to the weights of the others
+     * @param weight      how often a proposal is of this block, in proportion to the weights of the others;
+     * with 0 it is never tried
      * @return the index of the block
      */
     int addBlock(const std::string& modelPath, const std::vector<int>& particles, double weight = 1.0);
@@ -239,6 +240,25 @@ public:
      * @param weights    a weight for each of the lag times; none negative, and not all of them 0
      */
     void setLagWeights(const std::vector<double>& weights);
+    /**
+     * Get the correlations of proposals with the state in the flow's latent variables.
+     */
+    const std::vector<double>& getLatentCorrelations() const;
+    /**
+     * Get how often each of the latent correlations is picked.
+     */
+    const std::vector<double>& getLatentCorrelationWeights() const;
+    /**
+     * Set how independent draws of a flow (infinite lag time) are correlated with the state.  A flow f that
+     * has made the state of normal deviates z proposes f(rho z + sqrt(1 - rho^2) xi), xi being fresh ones.
+     * With rho = 0 (the default) that is an independent draw.  Where few of these are accepted, the small
+     * steps of a rho near 1 are accepted more often.  The sampled distribution is the same.  This must be
+     * called before a Context is created.
+     *
+     * @param correlations   values of rho, at least 0 and less than 1; none for independent draws only
+     * @param weights        how often each is picked, in proportion; none negative, and not all of them 0
+     */
+    void setLatentCorrelations(const std::vector<double>& correlations, const std::vector<double>& weights);
     /**
      * Get the number of proposals that are computed together.  0 means that it adapts to the acceptance rate.
      */
@@ -438,7 +458,7 @@ private:
     void takeLagWeights();
     bool embedModel, useCudaGraphs, frozenOthers, screening;
     double temperature;
-    std::vector<double> lagWeights;
+    std::vector<double> lagWeights, latentCorrelations, latentWeights;
     int batchSize, randomNumberSeed, subchainLength, proposalsPerStep;
     int dynamicsSteps;
     double dynamicsStepSize, dynamicsFriction;

@@ -470,6 +470,29 @@ void TimewarpMCMCIntegrator::setLagWeights(const vector<double>& weights) {
         blocks[0]->flow->setLagWeights(weights);
 }
 
+const vector<double>& TimewarpMCMCIntegrator::getLatentCorrelations() const {
+    return latentCorrelations;
+}
+
+const vector<double>& TimewarpMCMCIntegrator::getLatentCorrelationWeights() const {
+    return latentWeights;
+}
+
+void TimewarpMCMCIntegrator::setLatentCorrelations(const vector<double>& correlations,
+                                                   const vector<double>& weights) {
+    requireNoContext("setLatentCorrelations");
+    if (correlations.size() != weights.size())
+        throw OpenMMException("There must be as many weights as latent correlations");
+    if (!all_of(correlations.begin(), correlations.end(), [](double rho) { return rho >= 0 && rho < 1; }))
+        throw OpenMMException("Latent correlations must be at least 0 and less than 1");
+    if (!all_of(weights.begin(), weights.end(), [](double w) { return isfinite(w) && w >= 0; }))
+        throw OpenMMException("Weights of latent correlations must not be negative, nor NaN or infinite");
+    if (!weights.empty() && !any_of(weights.begin(), weights.end(), [](double w) { return w > 0; }))
+        throw OpenMMException("At least one of the weights of latent correlations must be positive");
+    latentCorrelations = correlations;
+    latentWeights = weights;
+}
+
 int TimewarpMCMCIntegrator::getBatchSize() const {
     return batchSize;
 }
@@ -614,6 +637,13 @@ BlockAtoms TimewarpMCMCIntegrator::checkBlock(ContextImpl& contextRef, const Blo
         bonds.emplace_back(particle1, particle2);
     }
     const ModelMetadata& metadata = of.model->getMetadata();
+    const vector<double>& lags = metadata.lagTimes;
+    if (!latentCorrelations.empty() &&
+        none_of(lags.begin(), lags.end(), [&](double lag) { return of.model->isIndependentDraw(lag); }))
+        throw OpenMMException(
+                "Timewarp: latent correlations are for models that draw independently of the state, "
+                "and " +
+                of.modelPath + " does not; call setLatentCorrelation([])");
     metadata.checkSystem(system, atoms.particles, bonds);
     if (!metadata.anyMolecule)
         atoms.moved = atoms.redrawn = metadata.moved;
@@ -775,6 +805,10 @@ void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms
         };
     auto flow = make_unique<FlowMove>(of.model, of.kernel, surroundings);
     of.flow = flow.get();
+    vector<pair<double, double>> correlations;
+    for (size_t i = 0; i < latentCorrelations.size(); i++)
+        correlations.emplace_back(latentCorrelations[i], latentWeights[i]);
+    flow->setLatentCorrelations(correlations);
     unique_ptr<Move> move;
     shared_ptr<BatchEnergy> first = surrogate;
     if (first == nullptr && screens(contextRef, of))
@@ -806,7 +840,7 @@ KeptMotions TimewarpMCMCIntegrator::keptBy(const vector<Vec3>& positions, const 
     set<int> theirs(of.moved.begin(), of.moved.end());
     KeptMotions kept;
     for (auto& own : blocks) {
-        if (own.get() == &of || own->flow == nullptr ||
+        if (own.get() == &of || own->flow == nullptr || own->weight == 0 ||
             none_of(own->moved.begin(), own->moved.end(),
                     [&](int particle) { return theirs.count(particle) > 0; }))
             continue;

@@ -35,6 +35,11 @@ static void writeSettings(const TimewarpMCMCIntegrator& integrator, Serializatio
     node.setIntProperty("proposalsPerStep", integrator.getProposalsPerStep());
     node.setBoolProperty("frozenOthers", integrator.getFrozenOthers());
     node.setBoolProperty("screening", integrator.getScreening());
+    SerializationNode& latent = node.createChildNode("LatentCorrelations");
+    for (size_t i = 0; i < integrator.getLatentCorrelations().size(); i++)
+        latent.createChildNode("Latent")
+                .setDoubleProperty("correlation", integrator.getLatentCorrelations()[i])
+                .setDoubleProperty("weight", integrator.getLatentCorrelationWeights()[i]);
     SerializationNode& dynamics = node.createChildNode("Dynamics");
     dynamics.setIntProperty("steps", integrator.getDynamicsSteps());
     dynamics.setDoubleProperty("stepSize", integrator.getDynamicsStepSize());
@@ -71,6 +76,14 @@ static void readSettings(const SerializationNode& node, TimewarpMCMCIntegrator& 
     integrator.setProposalsPerStep(node.getIntProperty("proposalsPerStep", 1));
     integrator.setFrozenOthers(node.getBoolProperty("frozenOthers", false));
     integrator.setScreening(node.getBoolProperty("screening", true));
+    vector<double> correlations, latentWeights;
+    for (const SerializationNode& child : node.getChildren())
+        if (child.getName() == "LatentCorrelations")
+            for (const SerializationNode& latent : child.getChildren()) {
+                correlations.push_back(latent.getDoubleProperty("correlation"));
+                latentWeights.push_back(latent.getDoubleProperty("weight"));
+            }
+    integrator.setLatentCorrelations(correlations, latentWeights);
     if (const SerializationNode* dynamics = findChild(node, "Dynamics"))
         integrator.setDynamics(dynamics->getIntProperty("steps"), dynamics->getDoubleProperty("stepSize"),
                                dynamics->getDoubleProperty("frictionCoeff"));

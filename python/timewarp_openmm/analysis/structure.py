@@ -124,7 +124,7 @@ class IntegrityCheck:
         label = [molecule.atom_label(i) for i in range(molecule.num_atoms)]
         graph = molecule.graph()
         self._stereochemistry = Stereochemistry(molecule, np.asarray(reference))
-        centres = [centre.atom for centre in self._stereochemistry.centres]
+        centres = self._stereochemistry.atoms
         #: True where two hydrogens are on the centre, so that a flip only relabels them.
         self.relabels = [sum(molecule.elements[i] == "H" for i in graph[c]) > 1 for c in centres]
         self.centre_names = [label[c] for c in centres]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class AnalyzeOptions(Options):
     """What ``timewarp-openmm analyze`` is told."""
 
-    topology: Path = Field(description="PDB or mmCIF file of the molecule.")
+    topology: Path = Field(description="PDB, mmCIF, SDF or MOL file of the molecule.")
     traj: list[Path] = Field(description="The chain's trajectory; once per chain.")
     out: OutputPath = Field(description="Folder for the report.")
     reference: list[Path] | None = Field(

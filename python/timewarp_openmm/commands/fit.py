@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from pydantic import Field
@@ -18,7 +18,7 @@ class FitOptions(Options):
     """What ``timewarp-openmm fit`` is told."""
 
     structure: Annotated[Path, ARGUMENT] = Field(
-        description="PDB or mmCIF file of one molecule with hydrogens."
+        description="PDB, mmCIF, SDF or MOL file of one molecule with hydrogens."
     )
     out: OutputPath = Field(description="The model file to write (.pt).")
     force_field: list[str] | None = Field(
@@ -32,6 +32,11 @@ class FitOptions(Options):
         None,
         description="Atoms that the model moves, and sees the others as context: sidechain (beyond "
         "the beta carbon), indices from 0 (4,7-9), or an MDTraj selection; default: all.",
+    )
+    constraints: Literal["none", "HBonds"] = Field(
+        "none",
+        description="Constraints of the System in which acceptance is measured at the end; the "
+        "model is made without any and serves both.",
     )
     temperature: Temperature = Field(310.0, description="Of the samples.")
     target: Annotated[float, ACCEPTANCE_TARGET] = Field(
@@ -64,11 +69,13 @@ def fit(options: FitOptions) -> None:
         options.seed,
         options.workers or usable_cpus(),
         None if options.moved is None else select_atoms(molecule.topology, options.moved),
+        None if options.constraints == "none" else options.constraints,
     )
     with FitDisplay(options.minutes) as display:
         result = run_fit(molecule, options.out, settings, options.work, display, options.force)
+    where = " with bonds to hydrogen constrained" if settings.constraints else ""
     typer.echo(
-        f"{options.out}: acceptance {result.acceptance:.1%} +- {result.error:.1%} in "
+        f"{options.out}: acceptance{where} {result.acceptance:.1%} +- {result.error:.1%} in "
         f"{result.chains} chains from different basins (lowest {result.lowest:.1%})"
     )
 

@@ -36,7 +36,7 @@ class SimulateOptions(Options):
     preset: str | None = Field(
         None, description="ala2-report (the published protocol) or ala2 (48 ns)."
     )
-    pdb: Path | None = Field(None, description="A molecule of your own.")
+    pdb: Path | None = Field(None, description="A molecule of your own, as PDB, mmCIF, SDF or MOL.")
     force_field: list[str] | None = Field(
         None, description="OpenMM force field file; once per file."
     )

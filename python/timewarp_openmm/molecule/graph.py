@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import networkx as nx
 
 from ..units import DALTON
+from .bond_orders import known_orders
 
 if TYPE_CHECKING:
     import openmm
@@ -32,6 +33,11 @@ class Molecule:
     residue_ids, insertion_codes, chain_ids : tuple of str, length N
         Residue number, insertion code and chain as in the structure file; empty tuples where there
         was none to read them from.
+    bond_orders : tuple of int, as long as `bonds`
+        1, 2 or 3 (aromatic rings in one of their Kekule forms); empty where they are not known.
+        Two molecules are equal whether or not they are.
+    formal_charges : tuple of int, length N
+        That go with the bond orders; empty without them.
     """
 
     atom_names: tuple[str, ...]
@@ -43,6 +49,8 @@ class Molecule:
     residue_ids: tuple[str, ...] = ()
     insertion_codes: tuple[str, ...] = ()
     chain_ids: tuple[str, ...] = ()
+    bond_orders: tuple[int, ...] = field(default=(), compare=False)
+    formal_charges: tuple[int, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         for name in ("residue_ids", "insertion_codes", "chain_ids"):
@@ -50,6 +58,11 @@ class Molecule:
                 raise ValueError(
                     f"{name} names {len(getattr(self, name))} atoms of {self.num_atoms}"
                 )
+        known = (len(self.bonds), self.num_atoms) if self.bond_orders else (0, 0)
+        if (len(self.bond_orders), len(self.formal_charges)) != known:
+            raise ValueError(
+                "bond orders and formal charges are known of all bonds and atoms or none"
+            )
 
     @property
     def num_atoms(self) -> int:
@@ -64,6 +77,10 @@ class Molecule:
             )
         graph.add_edges_from(self.bonds)
         return graph
+
+    def without_bond_orders(self) -> Molecule:
+        """Return the molecule as a file that states no bond orders has it."""
+        return replace(self, bond_orders=(), formal_charges=())
 
     def chain_id(self, index: int) -> str:
         """Return the chain of an atom as in the file; empty where it has none."""
@@ -106,6 +123,8 @@ def molecule_from_topology(
 ) -> Molecule:
     """Make a Molecule from an OpenMM Topology; masses come from `system` where it is given.
 
+    Bond orders are known if the Topology states them, or if all residues are standard ones.
+
     Parameters
     ----------
     topology : openmm.app.Topology
@@ -133,17 +152,21 @@ def molecule_from_topology(
             )
     place = {atom.index: i for i, atom in enumerate(atoms)}
     residues = {index: i for i, index in enumerate(dict.fromkeys(a.residue.index for a in atoms))}
+    bonds = _bonds(topology, place)
+    orders, charges = known_orders(topology, atoms, bonds)
     return Molecule(
         atom_names=tuple(atom.name for atom in atoms),
         residue_names=tuple(atom.residue.name for atom in atoms),
         residue_indices=tuple(residues[atom.residue.index] for atom in atoms),
         elements=tuple(atom.element.symbol for atom in atoms),
         masses=tuple(_mass(atom, system) for atom in atoms),
-        bonds=_bonds(topology, place),
+        bonds=bonds,
         residue_ids=tuple(atom.residue.id for atom in atoms),
         # A blank in a PDB file's column says that there is none.
         insertion_codes=tuple((atom.residue.insertionCode or "").strip() for atom in atoms),
         chain_ids=tuple((atom.residue.chain.id or "").strip() for atom in atoms),
+        bond_orders=orders,
+        formal_charges=charges,
     )
 
 

@@ -96,7 +96,8 @@ def find_isomorphism(
         given and equivalent atoms about a centre or an amide, which names do not tell apart, would
         have to be told apart by them.
     """
-    ours, theirs = Core.of(wanted), Core.of(found)
+    # Bonds of both are perceived alike, though only one may come with bond orders.
+    ours, theirs = Core.of(wanted.without_bond_orders()), Core.of(found.without_bond_orders())
     plain = _colour(ours, theirs, _constitution(ours), _constitution(theirs))
     if plain is None:
         return None

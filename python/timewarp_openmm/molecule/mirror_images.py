@@ -23,9 +23,9 @@ def mirror_images(
     pairs = equivalent_pairs(molecule)
     images = np.asarray(positions, dtype=float) * np.array([1.0, 1.0, -1.0])
     flipped, _ = check.flipped(images)
-    for centre, flips in zip(check.centres, flipped.T, strict=True):
-        if centre.atom in pairs:
-            first, second = pairs[centre.atom]
+    for atom, flips in zip(check.atoms, flipped.T, strict=True):
+        if atom in pairs:
+            first, second = pairs[atom]
             exchanged = images[:, [second, first]]
             images[:, [first, second]] = np.where(
                 flips[:, None, None], exchanged, images[:, [first, second]]

@@ -1,4 +1,4 @@
-"""The rings of a molecule, and which of their bonds flip."""
+"""The rings of a molecule."""
 
 from __future__ import annotations
 
@@ -6,16 +6,7 @@ from functools import lru_cache
 
 import networkx as nx
 
-from .bonding import double_bonds, is_tetrahedral, partial_double_bonds
 from .graph import Molecule
-
-#: Smaller rings have no second shape to pucker to.
-SMALLEST_PUCKERED_RING = 5
-#: In rings from this size on, bonds from a planar to a tetrahedral atom flip in any case.
-WIDE_RING = 7
-#: A five- or six-membered ring with fewer tetrahedral atoms than this is flat.
-TETRAHEDRAL_IF_PUCKERED = 3
-
 
 #: A ring of a smallest set of rings, in order around it.
 Ring = tuple[int, ...]
@@ -44,23 +35,3 @@ def bridged_rings(molecule: Molecule) -> list[Ring]:
         for i, ring in enumerate(rings)
         if any(len(bonds[i] & other) > 1 for j, other in enumerate(bonds) if j != i)
     ]
-
-
-def puckering_bonds(molecule: Molecule, largest: int) -> set[frozenset[int]]:
-    """Return the bonds of rings of at most `largest` atoms that flip, as a cyclohexane's do.
-
-    Rings that share more than one bond (adamantane) hold each other, and flat rings do not flip.
-    """
-    graph = molecule.graph()
-    held = bridged_rings(molecule)
-    rigid = double_bonds(molecule) | partial_double_bonds(molecule)
-    found: set[frozenset[int]] = set()
-    for ring in smallest_rings(molecule):
-        if not SMALLEST_PUCKERED_RING <= len(ring) <= largest or ring in held:
-            continue
-        tetrahedral = {atom for atom in ring if is_tetrahedral(graph, atom)}
-        for bond in ring_bonds(molecule, ring) - rigid:
-            flexible = len(ring) >= WIDE_RING or len(tetrahedral) >= TETRAHEDRAL_IF_PUCKERED
-            if bond <= tetrahedral or (flexible and bond & tetrahedral):
-                found.add(bond)
-    return found

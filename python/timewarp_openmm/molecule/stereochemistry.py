@@ -1,14 +1,16 @@
 """Chirality and cis/trans: what dynamics cannot change, so that a run must not have flipped it.
 
 This is the one definition of it. The chart of a flow, exploring, starting conformations and the
-analysis all take it from here.
+analysis all take it from here; `bonding` says which atoms and bonds they are.
 
 A *centre* is an atom that keeps the arrangement of its neighbours in space: one with four
 neighbours, or one with three that does not turn inside out (sulfoxides, sulfonium, phosphines,
 arsines, and a nitrogen in a three-membered ring or at the head of a bridge). Which of its hydrogens
 is which counts, since dynamics cannot exchange them. The arrangement is the sign of a triple
 product; it does not ask how flat or distorted a centre is. Amines are no centres: they invert.
-Atoms with more than four neighbours are none either: a triple product does not describe them.
+A sulfur with four neighbours and a lone pair (SF4) is none either, nor are atoms with five (PF5):
+they rearrange. Six neighbours in an octahedron (SF5 groups) do not; which of them lie opposite each
+other only positions can tell, so that a reference conformation says what their arrangement is.
 
 A *fixed bond* is a double bond or one like it (amides, thioamides, ureas, amidines, guanidines)
 that no small ring holds; it is cis or trans.
@@ -17,22 +19,15 @@ that no small ring holds; it is cis or trans.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from .bonding import double_bonds, is_tetrahedral, partial_double_bonds
+from .bonding import perceive
 from .graph import Molecule
-from .rings import bridged_rings, ring_bonds, smallest_rings
 from .torsions import TorsionAtoms, measure_torsions
-
-#: Atoms with three neighbours that do not turn inside out at room temperature.
-_STABLE_PYRAMIDS = frozenset({"S", "P", "Se", "As", "Sb", "Te"})
-#: A bridge of larger rings lets a nitrogen at its head turn inside out.
-_LARGEST_HOLDING_RING = 7
-#: A double bond in a ring of at most this many atoms is cis, and cannot be otherwise.
-_LARGEST_CIS_RING = 7
 
 
 @dataclass(frozen=True)
@@ -54,48 +49,45 @@ class Centre:
 def chirality_centres(molecule: Molecule) -> list[Centre]:
     """Return every centre, in the order of the atoms."""
     graph = molecule.graph()
-    held = _held_by_rings(molecule)
     found = []
-    for atom in sorted(graph):
+    for atom in sorted(perceive(molecule).centres):
         around = sorted(graph[atom])
-        pyramid = molecule.elements[atom] in _STABLE_PYRAMIDS or atom in held
-        if len(around) == 4:
-            found.append(Centre(atom, (around[0], around[1], around[2], around[3])))
-        elif len(around) == 3 and pyramid:
-            found.append(Centre(atom, (atom, around[0], around[1], around[2])))
+        corners = around if len(around) == 4 else [atom, *around]
+        found.append(Centre(atom, (corners[0], corners[1], corners[2], corners[3])))
     return found
 
 
-def _held_by_rings(molecule: Molecule) -> set[int]:
-    """Return the nitrogens in three-membered rings and those at the head of a small bridge."""
-    nitrogens = {i for i, element in enumerate(molecule.elements) if element == "N"}
-    rings = smallest_rings(molecule)
-    in_rings = set().union(*(ring_bonds(molecule, ring) for ring in rings))
-    small = [set(ring) for ring in bridged_rings(molecule) if len(ring) <= _LARGEST_HOLDING_RING]
-    graph = molecule.graph()
-    heads = {
-        atom
-        for atom in nitrogens.intersection(set().union(*small))
-        if all(frozenset((atom, n)) in in_rings for n in graph[atom])
-    }
-    return heads | nitrogens.intersection(set().union(*(ring for ring in rings if len(ring) == 3)))
+def octahedron_corners(
+    molecule: Molecule, reference: NDArray[np.floating]
+) -> dict[int, list[tuple[int, int, int, int]]]:
+    """Return the atoms with six neighbours in an octahedron, with its eight corners.
 
+    Parameters
+    ----------
+    reference : array [N, 3]
 
-def inverting_atoms(molecule: Molecule) -> set[int]:
-    """Return the atoms that turn inside out at room temperature: amines, and oxonium.
-
-    A nitrogen that conjugates (amides, anilines) is flat and has one arrangement only.
+    Returns
+    -------
+    corners : dict of int to list of (int, int, int, int)
+        The atom and three neighbours at right angles, of positive triple product.
     """
     graph = molecule.graph()
-    centres = {centre.atom for centre in chirality_centres(molecule)}
-    return {
-        atom
-        for atom in graph
-        if molecule.elements[atom] in ("N", "O")
-        and graph.degree(atom) == 3
-        and is_tetrahedral(graph, atom)
-        and atom not in centres
-    }
+    found = {}
+    for atom in (i for i in sorted(graph) if graph.degree(i) == 6):
+        around = sorted(graph[atom])
+        edges = reference[around] - reference[atom]
+        edges = edges / np.linalg.norm(edges, axis=1, keepdims=True)
+        opposite = [int(i) for i in np.argmin(edges @ edges.T, axis=1)]
+        axes = [(i, j) for i, j in enumerate(opposite) if i < j and opposite[j] == i]
+        if len(axes) != 3:
+            continue
+        corners = []
+        for a, b, c in product(*axes):
+            if np.dot(edges[a], np.cross(edges[b], edges[c])) < 0:
+                b, c = c, b
+            corners.append((atom, around[a], around[b], around[c]))
+        found[atom] = corners
+    return found
 
 
 def fixed_torsions(molecule: Molecule) -> list[TorsionAtoms]:
@@ -104,25 +96,19 @@ def fixed_torsions(molecule: Molecule) -> list[TorsionAtoms]:
     An oxygen or sulfur that ends a chain comes first, so that of an amide it is O-C-N-substituent.
     """
     graph = molecule.graph()
-    small: set[frozenset[int]] = set()
-    for ring in smallest_rings(molecule):
-        if len(ring) <= _LARGEST_CIS_RING:
-            small |= ring_bonds(molecule, ring)
-    fixed = (double_bonds(molecule) | partial_double_bonds(molecule)) - small
     found = []
-    for bond in sorted(fixed, key=sorted):
+    for bond in sorted(perceive(molecule).cis_trans, key=sorted):
         first, second = sorted(bond, key=lambda i: (molecule.elements[i], i))
         before, after = _end(molecule, graph, first, second), _end(molecule, graph, second, first)
-        if before is not None and after is not None:
-            found.append((before, first, second, after))
+        found.append((before, first, second, after))
     return found
 
 
-def _end(molecule: Molecule, graph: nx.Graph, atom: int, other: int) -> int | None:
+def _end(molecule: Molecule, graph: nx.Graph, atom: int, other: int) -> int:
     def rank(i: int) -> tuple[bool, int]:
         return not (molecule.elements[i] in ("O", "S", "Se") and graph.degree(i) == 1), i
 
-    return min((i for i in graph[atom] if i != other), key=rank, default=None)
+    return int(min((i for i in graph[atom] if i != other), key=rank))
 
 
 def amide_torsions(molecule: Molecule) -> list[TorsionAtoms]:
@@ -139,11 +125,33 @@ def amide_torsions(molecule: Molecule) -> list[TorsionAtoms]:
 
 def triple_products(positions: NDArray[np.floating], centres: list[Centre]) -> NDArray[np.float64]:
     """Return the triple products [F, C] of conformations [F, N, 3]; their signs are chiralities."""
-    index = np.array([centre.corners for centre in centres], dtype=int).reshape(-1, 4)
-    corners = np.asarray(positions, dtype=float)[:, index]
-    a, b, c = (corners[:, :, k] - corners[:, :, 0] for k in (1, 2, 3))
+    a, b, c = _edges(positions, [centre.corners for centre in centres])
     products: NDArray[np.float64] = np.einsum("fij,fij->fi", a, np.cross(b, c))
     return products
+
+
+def _edges(
+    positions: NDArray[np.floating], corners: list[tuple[int, int, int, int]]
+) -> list[NDArray[np.float64]]:
+    """Return the three edges [F, C, 3] from the first of each four atoms to the others."""
+    index = np.array(corners, dtype=int).reshape(-1, 4)
+    found = np.asarray(positions, dtype=float)[:, index]
+    return [found[:, :, k] - found[:, :, 0] for k in (1, 2, 3)]
+
+
+def _octahedron_kept(
+    positions: NDArray[np.floating], corners: list[tuple[int, int, int, int]]
+) -> NDArray[np.bool_]:
+    """Return in which conformations [F] all corners of an octahedron are what they were.
+
+    In units of the edges a corner's triple product is 1 for an ideal octahedron, 0 or -1 once
+    neighbours have changed places.
+    """
+    a, b, c = (
+        edge / np.linalg.norm(edge, axis=2, keepdims=True) for edge in _edges(positions, corners)
+    )
+    kept: NDArray[np.bool_] = (np.einsum("fij,fij->fi", a, np.cross(b, c)) > 1 / 3).all(axis=1)
+    return kept
 
 
 def is_trans(positions: NDArray[np.floating], torsions: list[TorsionAtoms]) -> NDArray[np.bool_]:
@@ -159,22 +167,33 @@ class Stereochemistry:
     molecule : Molecule
     reference : array [N, 3]
         Any length unit.
+
+    Attributes
+    ----------
+    atoms : list of int
+        That keep the arrangement of their neighbours: A centres, octahedra among them.
+    fixed : list of TorsionAtoms
+        About the B bonds that stay cis or trans.
     """
 
     def __init__(self, molecule: Molecule, reference: NDArray[np.floating]) -> None:
-        self.centres = chirality_centres(molecule)
+        self._centres = chirality_centres(molecule)
+        self._octahedra = octahedron_corners(molecule, reference)
+        self.atoms = [*(centre.atom for centre in self._centres), *self._octahedra]
         self.fixed = fixed_torsions(molecule)
         self._molecule = molecule
-        self._positive = triple_products(reference[None], self.centres)[0] > 0
+        self._positive = triple_products(reference[None], self._centres)[0] > 0
         self._trans = is_trans(reference[None], self.fixed)[0]
 
     def flipped(
         self, positions: NDArray[np.floating]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which centres [F, C] and fixed bonds [F, B] of conformations [F, N, 3] differ from
+        """Return which atoms [F, A] and fixed bonds [F, B] of conformations [F, N, 3] differ from
         the reference."""
-        chirality = (triple_products(positions, self.centres) > 0) != self._positive
-        return chirality, is_trans(positions, self.fixed) != self._trans
+        chirality = (triple_products(positions, self._centres) > 0) != self._positive
+        octahedra = [~_octahedron_kept(positions, c) for c in self._octahedra.values()]
+        arrangement = np.column_stack([chirality, *octahedra])
+        return arrangement, is_trans(positions, self.fixed) != self._trans
 
     def find_flips(self, positions: NDArray[np.floating]) -> list[str]:
         """Return what differs from the reference, in words; empty if nothing does.
@@ -183,11 +202,11 @@ class Stereochemistry:
         ----------
         positions : array [N, 3]
         """
-        chirality, turned = self.flipped(positions[None])
+        arrangement, turned = self.flipped(positions[None])
         describe = self._molecule.describe_atom
         flips = [
-            f"chirality of {describe(centre.atom)}"
-            for centre, flip in zip(self.centres, chirality[0], strict=True)
+            f"chirality of {describe(atom)}"
+            for atom, flip in zip(self.atoms, arrangement[0], strict=True)
             if flip
         ]
         flips += [

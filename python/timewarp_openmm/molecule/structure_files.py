@@ -1,4 +1,4 @@
-"""Reading structures as people have them: PDB and mmCIF files."""
+"""Reading structures as people have them: PDB, mmCIF, SDF and MOL files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from openmm import app
 
 from ..units import NANOMETER
 
-#: Suffixes of mmCIF files; everything else is read as PDB.
+#: Suffixes of mmCIF files, and of those that RDKit reads; everything else is read as PDB.
 MMCIF_SUFFIXES = (".cif", ".mmcif", ".pdbx")
+MOL_SUFFIXES = (".sdf", ".sd", ".mol")
 #: What OpenMM warns of when a name comes up again in a residue; it then leaves the atom out.
 _REPEATED = "WARNING: duplicate atom"
 #: Residue, what tells residues or locations of one label apart, and atom name.
@@ -21,16 +22,26 @@ AtomKey = tuple[str, str, str]
 
 
 def load_structure(path: str | Path) -> tuple[app.Topology, NDArray[np.float64]]:
-    """Read a PDB or mmCIF file: topology and positions [N, 3] in nm of its first model.
+    """Read topology and positions [N, 3] in nm of a PDB or mmCIF file's first model, or of the one
+    molecule of an SDF or MOL file, which states bond orders.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such file, OpenMM cannot read it, or two atoms of a residue have one name.
+        If there is no such file, it cannot be read, or two atoms of a residue have one name.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no structure file at {path}")
+    if path.suffix.lower() in MOL_SUFFIXES:
+        # Sampling a model with a PDB file does without RDKit.
+        from .mol_files import load_mol_file
+
+        return load_mol_file(path)
+    return _load_by_openmm(path)
+
+
+def _load_by_openmm(path: Path) -> tuple[app.Topology, NDArray[np.float64]]:
     mmcif = path.suffix.lower() in MMCIF_SUFFIXES
     try:
         with warnings.catch_warnings(record=True) as caught:

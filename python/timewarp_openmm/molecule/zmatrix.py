@@ -23,10 +23,10 @@ from enum import Enum
 
 import networkx as nx
 
-from .bonding import double_bonds, partial_double_bonds
+from .bonding import perceive
 from .graph import Molecule
-from .rings import puckering_bonds, ring_bonds, smallest_rings
-from .stereochemistry import chirality_centres, inverting_atoms
+from .puckering import puckering_bonds
+from .rings import ring_bonds, smallest_rings
 from .torsions import TorsionAtoms
 
 #: A bond in a ring of at most this many atoms does not turn freely.
@@ -227,31 +227,23 @@ def _check_connected(molecule: Molecule, graph: nx.Graph) -> None:
     )
 
 
-def _is_linear(graph: nx.Graph, atom: int) -> bool:
-    """Whether an atom with two neighbours has them on a straight line."""
-    if graph.degree(atom) != 2:
-        return False
-    element = graph.nodes[atom]["element"]
-    if element == "C":
-        return True
-    # Azides, diazonium ions, isonitriles: an end atom with a triple or cumulated bond.
-    ends = (n for n in graph[atom] if graph.degree(n) == 1)
-    return element == "N" and any(graph.nodes[n]["element"] in ("C", "N") for n in ends)
-
-
 def _check_not_linear(molecule: Molecule, graph: nx.Graph, atoms: set[int]) -> None:
-    for atom in sorted(atoms):
-        if _is_linear(graph, atom):
-            first, second = sorted(graph[atom])
-            raise ValueError(
-                f"the angle {molecule.describe_atom(first)} - {molecule.describe_atom(atom)} - "
-                f"{molecule.describe_atom(second)} is straight (alkyne, nitrile, azide or the "
-                f"like), and torsions about a straight angle are undefined. {_REMEDY}"
-            )
+    for atom in sorted(atoms & perceive(molecule).linear):
+        first, second = sorted(graph[atom])
+        raise ValueError(
+            f"the angle {molecule.describe_atom(first)} - {molecule.describe_atom(atom)} - "
+            f"{molecule.describe_atom(second)} is straight (alkyne, nitrile, azide or the "
+            f"like), and torsions about a straight angle are undefined. {_REMEDY}"
+        )
 
 
 def _check_not_hypervalent(molecule: Molecule, graph: nx.Graph, atoms: set[int]) -> None:
-    crowded = [i for i in sorted(atoms) if graph.degree(i) > 4 and not _is_octahedron(graph, i)]
+    see_saws = perceive(molecule).see_saws
+    crowded = [
+        i
+        for i in sorted(atoms)
+        if i in see_saws or (graph.degree(i) > 4 and not _is_octahedron(graph, i))
+    ]
     if crowded:
         raise ValueError(
             f"{molecule.describe_atom(crowded[0])} has {graph.degree(crowded[0])} neighbours; two "
@@ -388,7 +380,7 @@ class _Placement:
         self._size = _subtree_sizes(self._parent)
         self._stiff = _stiff_bonds(molecule)
         self._puckering = puckering_bonds(molecule, LARGEST_STIFF_RING)
-        self._inverting = inverting_atoms(molecule)
+        self._inverting = perceive(molecule).inverting
         self._in_rings = set().union(*smallest_rings(molecule))
         self._level = dict.fromkeys(given, 0)
         to_place = [atom for atom in sorted(graph) if atom not in self._level]
@@ -506,7 +498,7 @@ def _subtree_sizes(parent: dict[int, int]) -> dict[int, int]:
 
 def _stiff_bonds(molecule: Molecule) -> set[frozenset[int]]:
     """Return the bonds that do not turn: in small rings, amides and their like, double bonds."""
-    stiff = set(double_bonds(molecule) | partial_double_bonds(molecule))
+    stiff = set(perceive(molecule).rigid)
     for ring in smallest_rings(molecule):
         if len(ring) <= LARGEST_STIFF_RING:
             stiff |= ring_bonds(molecule, ring)
@@ -518,7 +510,7 @@ def _symmetric_torsions(
 ) -> tuple[tuple[int, ...], ...]:
     groups = []
     # Exchanging two atoms at a centre that does not turn inside out mirrors it.
-    centres = {centre.atom for centre in chirality_centres(molecule)}
+    centres = perceive(molecule).centres
     for first in placed:
         if first.kind is not CoordinateKind.ROTATABLE:
             continue

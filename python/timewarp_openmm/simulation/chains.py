@@ -13,6 +13,7 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
+from ..contract import read_metadata
 from ..seeds import shifted_seed
 from .systems import make_platform
 
@@ -93,6 +94,8 @@ def run_chains(
 ) -> ChainRuns:
     """Run a chain of the integrator from each start, in turns.
 
+    Of a model that moves a part, all other particles stay where they are at the start.
+
     Parameters
     ----------
     model : path
@@ -121,11 +124,18 @@ def run_chains(
     # Loads the compiled plugin and torch, which other simulations do without.
     from ..integrator import TimewarpMCMCIntegrator
 
+    # What a part is among stays where each chain starts.
+    context_atoms = read_metadata(str(model)).context_atoms()
     chains = []
     for number, start in enumerate(starts):
         integrator = TimewarpMCMCIntegrator(model)
+        if context_atoms:
+            integrator.setFrozenOthers(True)
         integrator.setParticles(list(particles))
         integrator.setRandomNumberSeed(shifted_seed(seed, number))
+        # Of a model of a part the question is how its own atoms move, and by the energy itself.
+        integrator.setFrozenOthers(True)
+        integrator.setScreening(False)
         if lag_weights is not None:
             integrator.setLagWeights(lag_weights)
         context = openmm.Context(system, integrator, *make_platform(platform))

@@ -29,12 +29,20 @@ def system_digest(system: openmm.System) -> str:
 
 
 def structure_digest(topology: app.Topology, positions: NDArray[np.float64]) -> str:
-    """Return the SHA-256 of atoms, bonds and positions [..., N, 3] / nm."""
+    """Return the SHA-256 of atoms, bonds and positions [..., N, 3] / nm.
+
+    Bond orders, which decide on a flow's coordinates, count where the topology states any.
+    """
     atoms = [
         (atom.name, atom.element.symbol if atom.element else "", atom.residue.name, atom.residue.id)
         for atom in topology.atoms()
     ]
     bonds = sorted(sorted((bond[0].index, bond[1].index)) for bond in topology.bonds())
-    digest = sha256(json.dumps([atoms, bonds]).encode())
+    orders = sorted(
+        (*sorted((bond[0].index, bond[1].index)), str(bond.order or bond.type))
+        for bond in topology.bonds()
+        if bond.order is not None or bond.type is not None
+    )
+    digest = sha256(json.dumps([atoms, bonds, *([orders] if orders else [])]).encode())
     digest.update(np.ascontiguousarray(positions, dtype=np.float64).tobytes())
     return digest.hexdigest()

@@ -89,6 +89,41 @@ def _remedy(message: str) -> str:
     )
 
 
+def with_hydrogen_bonds_constrained(molecule: MolecularSystem) -> openmm.System:
+    """Return a copy of the System in which bonds to hydrogen have the length of least energy.
+
+    As ``createSystem(constraints=HBonds)`` makes it, for Systems of any origin.
+
+    Raises
+    ------
+    ValueError
+        If no HarmonicBondForce says how long a bond is.
+    """
+    system = openmm.XmlSerializer.clone(molecule.system)
+    hydrogens = {atom.index for atom in molecule.topology.atoms() if atom.element.symbol == "H"}
+    missing = {
+        frozenset((first.index, second.index))
+        for first, second in molecule.topology.bonds()
+        if hydrogens & {first.index, second.index}
+    }
+    for force in system.getForces():
+        if not isinstance(force, openmm.HarmonicBondForce):
+            continue
+        for number in range(force.getNumBonds()):
+            i, j, length, _ = force.getBondParameters(number)
+            if frozenset((i, j)) in missing:
+                missing.remove(frozenset((i, j)))
+                system.addConstraint(i, j, length)
+                force.setBondParameters(number, i, j, length, 0.0)
+    if missing:
+        i, j = sorted(min(missing, key=sorted))
+        raise ValueError(
+            f"no HarmonicBondForce of the System says how long the bond between particles {i} and "
+            f"{j} is, so that it cannot be constrained; leave constraints out"
+        )
+    return system
+
+
 def check_movable(system: openmm.System) -> None:
     """Refuse what has no density for a flow: constraints, virtual sites, massless particles.
 
@@ -101,7 +136,8 @@ def check_movable(system: openmm.System) -> None:
         i, j, _ = system.getConstraintParameters(0)
         raise ValueError(
             f"the System has {system.getNumConstraints()} constraints (the first between particles "
-            f"{i} and {j}); make it with constraints=None and rigidWater=False"
+            f"{i} and {j}), without which models are made; make it with constraints=None and "
+            "rigidWater=False. They serve Systems with constraints all the same"
         )
     for i in range(system.getNumParticles()):
         if system.isVirtualSite(i):
@@ -128,7 +164,7 @@ def named_molecule(name: str) -> MolecularSystem:
     if name not in NAMED_MOLECULES:
         raise ValueError(
             f"no molecule named {name!r}; there are: {', '.join(NAMED_MOLECULES)}. "
-            "Give another molecule as a PDB or mmCIF file"
+            "Give another molecule as a PDB, mmCIF, SDF or MOL file"
         )
     with resources.as_file(structure_file(name)) as path:
         topology, positions = load_structure(path)
@@ -148,8 +184,8 @@ def load_molecule(
     force_field: Sequence[str] | None = None,
     system_xml: str | Path | None = None,
 ) -> MolecularSystem:
-    """Make a molecule from a PDB or mmCIF file and a force field (by default DEFAULT_FORCE_FIELD)
-    or a System XML.
+    """Make a molecule from a structure file (see `load_structure`) and a force field (by default
+    DEFAULT_FORCE_FIELD) or a System XML.
 
     Raises
     ------

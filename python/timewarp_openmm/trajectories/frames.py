@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import mdtraj
@@ -161,9 +162,10 @@ def reader_topology(molecule: Molecule) -> mdtraj.Topology:
                 resSeq=int(number) if number.lstrip("-").isdecimal() else residue + 1,
             )
         element = mdtraj.element.get_by_symbol(molecule.elements[i])
-        topology.add_atom(molecule.atom_names[i], element, residues[residue])
-    for a, b in molecule.bonds:
-        topology.add_bond(topology.atom(a), topology.atom(b))
+        charge = molecule.formal_charges[i] if molecule.formal_charges else None
+        topology.add_atom(molecule.atom_names[i], element, residues[residue], formal_charge=charge)
+    for (a, b), order in zip_longest(molecule.bonds, molecule.bond_orders):
+        topology.add_bond(topology.atom(a), topology.atom(b), order=order)
     return topology
 
 

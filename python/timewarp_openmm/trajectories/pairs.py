@@ -143,7 +143,11 @@ def _check_same_atoms(path: Path, molecule: Molecule, first: Path, expected: Mol
                 f"{path} has {molecule.describe_atom(i)} where {first} has "
                 f"{expected.describe_atom(i)}; keep one molecule in one atom order in a folder"
             )
-    if molecule.bonds != expected.bonds:
+    orders = (molecule.bond_orders, molecule.formal_charges)
+    if molecule.bonds != expected.bonds or orders != (
+        expected.bond_orders,
+        expected.formal_charges,
+    ):
         raise ValueError(f"the bonds in {path} differ from those in {first}")
 
 

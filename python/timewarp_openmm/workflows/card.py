@@ -23,10 +23,10 @@ def write_card(path: Path, trained: TrainedFlow, provenance: dict[str, Any]) -> 
             f"Independent draws for {trained.provenance.molecule.num_atoms} atoms at "
             f"{trained.provenance.temperature:g} K, {', '.join(trained.provenance.force_field)}.",
             "",
-            f"- acceptance in the integrator's chain: {measured['acceptance']:.1%} +- "
-            f"{measured['error']:.1%} (mean and standard error of {measured['chains']} chains of "
-            f"{measured['iterations']} iterations from different basins; the lowest "
-            f"{measured['lowest']:.1%})",
+            f"- acceptance in the integrator's chain{_where(made['settings'])}: "
+            f"{measured['acceptance']:.1%} +- {measured['error']:.1%} (mean and standard error of "
+            f"{measured['chains']} chains of {measured['iterations']} iterations from different "
+            f"basins; the lowest {measured['lowest']:.1%})",
             f"- before refining and after each round, on the flow's own draws: {rounds}",
             f"- made in {made['total_minutes']:.1f} min of wall time with {made['threads']} "
             f"threads: {seconds}",
@@ -39,3 +39,13 @@ def write_card(path: Path, trained: TrainedFlow, provenance: dict[str, Any]) -> 
             "",
         ]
     )
+
+
+def _where(settings: dict[str, Any]) -> str:
+    """Return in which System acceptance was measured, where it is another than the data's."""
+    words = []
+    if settings.get("constraints") is not None:
+        words.append("bonds to hydrogen constrained")
+    if settings.get("moved") is not None:
+        words.append(f"{len(settings['moved'])} atoms moved, the others where each chain starts")
+    return f" ({'; '.join(words)})" if words else ""

@@ -34,7 +34,7 @@ from ..simulation.langevin import Langevin, default_platform
 from ..simulation.protocol import Protocol as SimulationProtocol
 from ..simulation.run import run_standing, simulate
 from ..simulation.start_checks import check_start
-from ..simulation.systems import MolecularSystem
+from ..simulation.systems import MolecularSystem, with_hydrogen_bonds_constrained
 from ..stages import Conflict, Done, Missing, refuse
 from ..training.checkpoints import load_trained
 from ..training.config import AugmentationConfig, DataConfig, TrainingConfig
@@ -167,7 +167,10 @@ def fit(
     out = Path(out)
     refuse_existing(out, force)
     work = Path(work) if work is not None else out.with_name(f"{out.stem}.work")
-    # Refused before time is spent: impossible starts; several molecules, straight angles, water.
+    # Refused before time is spent: impossible starts; several molecules, straight angles, water;
+    # bonds that cannot be constrained.
+    if settings.constraints is not None:
+        with_hydrogen_bonds_constrained(molecule)
     check_start(molecule.topology, molecule.system, molecule.positions)
     build_flow(flow_config(settings), molecule_from_topology(molecule.topology, molecule.system))
     identity = {**content_of(molecule), **settings.identity()}
@@ -636,10 +639,13 @@ def validate(
     """
     began = time.monotonic()
     dynamics = Langevin(settings.temperature, timestep=TIMESTEP)
+    system = molecule.system
+    if settings.constraints is not None:
+        system = with_hydrogen_bonds_constrained(molecule)
 
     def relax(chain: int) -> NDArray[np.float64]:
         return dynamics.relaxed(
-            molecule.system,
+            system,
             minima[chain],
             budget.relaxation,
             "Reference",
@@ -650,5 +656,5 @@ def validate(
         starts = list(pool.map(relax, range(len(minima))))
     left = max_seconds - (time.monotonic() - began)
     return Validation.of(
-        run_chains(model, molecule.system, starts, budget.iterations, seed, max_seconds=left)
+        run_chains(model, system, starts, budget.iterations, seed, max_seconds=left)
     )

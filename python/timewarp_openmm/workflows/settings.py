@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ..bounds import ACCEPTANCE_TARGET, MINUTES, SEED, TEMPERATURE, WORKERS
 
@@ -24,6 +25,9 @@ class FitSettings:
         Threads or processes.
     moved : tuple of int, optional
         The atoms that the model moves, and sees the others as context; by default all.
+    constraints : {None, "HBonds"}
+        Of the System in which acceptance is measured at the end. Data are made without any, so that
+        one model serves Systems with constraints and without.
     """
 
     minutes: float = 30.0
@@ -32,6 +36,7 @@ class FitSettings:
     seed: int = 1
     workers: int = 2
     moved: tuple[int, ...] | None = None
+    constraints: Literal["HBonds"] | None = None
 
     def __post_init__(self) -> None:
         MINUTES.check("minutes", self.minutes)
@@ -43,7 +48,7 @@ class FitSettings:
     def identity(self) -> dict[str, object]:
         """Return what makes two fits of one molecule the same.
 
-        More time, another target and other workers go on with what is there.
+        More time, another target, other workers and constraints go on with what is there.
         """
         identity: dict[str, object] = {"temperature": self.temperature, "seed": self.seed}
         return identity if self.moved is None else {**identity, "moved": list(self.moved)}

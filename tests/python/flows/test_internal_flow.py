@@ -191,7 +191,7 @@ def test_chirality_never_flips(name: str) -> None:
     assert torch.equal(torch.isnan(log_q), ~finite)
     molecule, _ = make(name)
     reference = Stereochemistry(molecule, x[0].numpy())
-    assert len(reference.centres) > 0
+    assert len(reference.atoms) > 0
     flips, _ = reference.flipped(y[finite].numpy())
     assert not flips.any()
 

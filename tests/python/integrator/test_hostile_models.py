@@ -368,6 +368,8 @@ PICKLES: dict[str, bytes] = {
     "two values": b"\x80\x02NN.",
     "an unknown instruction": b"\x80\x02N0N.",
     "a type tag that is not one": b"\x80\x02ctorch.jit._pickle\nrestore_type_tag\n(tR.",
+    "room for four billion values": b"\x80\x02}r\xf0\xff\xff\xff.",
+    "a million values and more": b"\x80\x02](" + b"N" * 1_100_000 + b"e.",
     "a list of other things": b"\x80\x02ctorch.jit._pickle\nbuild_intlist\n](Neq\x00\x85R.",
 }
 

@@ -107,6 +107,8 @@ def test_numbers_are_kept_in_the_data_that_models_are_made_from(
 def as_a_model_says(molecule: dict[str, Any]) -> Molecule | None:
     """Return what a model's metadata with this entry are read as."""
     metadata = json.loads(read_metadata(pretrained("alanine-dipeptide")).to_json())
+    orders = ("bond_orders", "formal_charges")
+    molecule = {name: value for name, value in molecule.items() if name not in orders}
     return ModelMetadata.from_json(json.dumps({**metadata, "molecule": molecule})).molecule
 
 

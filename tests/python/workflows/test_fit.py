@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import openmm
 import pytest
 from altered_systems import charges_scaled
 from filelock import FileLock
@@ -18,6 +19,7 @@ from openmm import app
 
 from timewarp_openmm import cli, files
 from timewarp_openmm.contract import read_metadata
+from timewarp_openmm.molecule.selection import select_atoms
 from timewarp_openmm.molecule.structure_files import load_structure
 from timewarp_openmm.simulation.identity import system_digest
 from timewarp_openmm.simulation.record import read_run, write_run
@@ -26,7 +28,9 @@ from timewarp_openmm.simulation.systems import (
     build_system,
     load_molecule,
     load_system_xml,
+    make_platform,
     structure_file,
+    with_hydrogen_bonds_constrained,
 )
 from timewarp_openmm.stored import read_document, write_document
 from timewarp_openmm.training.checkpoints import LastCheckpoint, load_checkpoint, save_checkpoint
@@ -369,6 +373,63 @@ def test_bad_input_is_named(
     (tmp_path / "m.pt").touch()
     assert "m.pt exists" in message(PDB, *out)
     assert not (tmp_path / "m.work").exists()
+
+
+def test_a_part_is_fitted_and_measured_in_a_constrained_system(tmp_path: Path) -> None:
+    """The data have no constraints: the lengths of all bonds are learned."""
+    molecule = load_molecule(PDB)
+    moved = select_atoms(molecule.topology, "sidechain")
+    settings = replace(SETTINGS, moved=moved, constraints="HBonds")
+    result = fit(molecule, tmp_path / "m.pt", settings, budget=QUICK)
+    metadata = read_metadata(tmp_path / "m.pt")
+    assert metadata.moved == list(moved)
+    assert metadata.stretches == [[10, 11], [10, 12], [10, 13]]
+    assert result.acceptance > 0.05
+    card = (tmp_path / "m.md").read_text()
+    assert "bonds to hydrogen constrained; 3 atoms moved" in card
+    assert load_trajectories(tmp_path / "m.work" / "data").run["protocol"]["timestep"] > 0
+    other = replace(settings, moved=moved[:2])
+    with pytest.raises(FileExistsError, match="moved"):
+        fit(molecule, tmp_path / "other.pt", other, tmp_path / "m.work", budget=QUICK)
+
+
+def test_constraints_are_those_of_the_force_field() -> None:
+    topology, positions = load_structure(PDB)
+    force_field = app.ForceField("amber99sbildn.xml")
+    theirs = force_field.createSystem(topology, constraints=app.HBonds, removeCMMotion=False)
+    ours = with_hydrogen_bonds_constrained(load_molecule(PDB, ["amber99sbildn.xml"]))
+    constraints, energies = [], []
+    for system in (ours, theirs):
+        found = [system.getConstraintParameters(i) for i in range(system.getNumConstraints())]
+        constraints.append({(min(i, j), max(i, j), length._value) for i, j, length in found})
+        context = openmm.Context(
+            system, openmm.VerletIntegrator(0.001), *make_platform("Reference")
+        )
+        context.setPositions(positions)
+        context.applyConstraints(1e-8)
+        energies.append(context.getState(energy=True).getPotentialEnergy()._value)
+    assert len(constraints[0]) == 12
+    assert constraints[0] == constraints[1]
+    assert energies[0] == pytest.approx(energies[1], abs=1e-6)
+
+
+def test_bonds_of_no_known_length_cannot_be_constrained(tmp_path: Path) -> None:
+    molecule = load_molecule(PDB)
+    system = openmm.XmlSerializer.clone(molecule.system)
+    bonds = next(
+        i
+        for i, force in enumerate(system.getForces())
+        if isinstance(force, openmm.HarmonicBondForce)
+    )
+    system.removeForce(bonds)
+    with pytest.raises(ValueError, match="no HarmonicBondForce of the System says how long"):
+        fit(
+            replace(molecule, system=system),
+            tmp_path / "m.pt",
+            replace(SETTINGS, constraints="HBonds"),
+            budget=QUICK,
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_constrained_system_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,160 @@
+/*
+ * Latent moves: proposals near the state in the flow's own variables.  Invariance as in
+ * TestTimewarpInvariance.h, with a false-alarm rate of 1e-5 for each comparison.
+ */
+#include "TimewarpTestChain.h"
+#include "TimewarpTestTargets.h"
+
+/** Most steps are small, some are draws. */
+const std::vector<std::pair<double, double>> MIXTURE{{0.0, 0.2}, {0.7, 0.4}, {0.95, 0.4}};
+
+/**
+ * A flow move with correlations from the beginning.
+ */
+class LatentMove : public FlowMove {
+public:
+    LatentMove(std::shared_ptr<ProposalModel> model, const Kernel& kernel,
+               const BlockSurroundings& surroundings)
+            : FlowMove(model, kernel, surroundings) {
+        setLatentCorrelations(MIXTURE);
+    }
+};
+
+/**
+ * The fault: it forgets that the state's own variables belong to the way back, and takes proposals for draws
+ * of a density that is the same everywhere.
+ */
+class ForgetfulMove : public LatentMove {
+public:
+    using LatentMove::LatentMove;
+
+protected:
+    double logAcceptance(TimewarpPlugin::Target& target, std::int64_t entry, double energyChange) override {
+        return -energyChange / target.getKT();
+    }
+};
+
+/**
+ * Apply steps to exact draws and compare with other exact draws.
+ */
+template <class Flow>
+double checkInvariance(const Target& target, const std::string& model, int batchSize, int steps,
+                       Platform& platform) {
+    const int numDraws = 600, numExact = 6000;
+    auto system = target.createSystem();
+    ChainIntegrator<Flow> integrator(modelPath(model, target.numParticles), batchSize, 23);
+    Context context(*system, integrator, platform);
+    startAtZero(context);
+    std::mt19937 random(batchSize);
+    std::vector<std::vector<double>> found(3), exact(3);
+    auto add = [&](std::vector<std::vector<double>>& columns, const std::vector<Vec3>& positions) {
+        columns[0].push_back(target.energy(positions));
+        columns[1].push_back(positions.front()[0]);
+        columns[2].push_back(positions.back()[2]);
+    };
+    for (int i = 0; i < numDraws; i++) {
+        context.setPositions(target.drawPositions(random));
+        integrator.step(steps);
+        add(found, context.getState(State::Positions).getPositions());
+    }
+    for (int i = 0; i < numExact; i++)
+        add(exact, target.drawPositions(random));
+    for (size_t i = 0; i < exact.size(); i++)
+        assertSameDistribution(found[i], exact[i]);
+    ASSERT(integrator.getCounters().numAccepted > numDraws / 10);
+    return integrator.getCounters().numAccepted / (double)integrator.getCounters().numTried;
+}
+
+void testInvariance(Platform& platform) {
+    for (int batchSize : {1, 64})
+        for (const char* model : {"framed", "framed_or_walk"})
+            checkInvariance<LatentMove>(AnharmonicWell(4), model, batchSize, 5, platform);
+}
+
+void testInvarianceCanFail(Platform& platform) {
+    assertThrows([&] { checkInvariance<ForgetfulMove>(AnharmonicWell(4), "framed", 64, 5, platform); },
+                 "distributions differ");
+}
+
+/**
+ * The chain does not depend on how far is computed ahead, and goes on bit for bit from a checkpoint.
+ */
+void testBatchSizesAndResumption(Platform& platform) {
+    AnharmonicWell target(4);
+    for (const char* model : {"framed", "framed_or_walk"}) {
+        auto system = createSystemFor(target, model);
+        std::vector<long long> accepted;
+        std::vector<Vec3> first;
+        for (int batchSize : {1, 7, 64}) {
+            TimewarpMCMCIntegrator integrator(modelPath(model, 4)), other(modelPath(model, 4));
+            for (auto* each : {&integrator, &other}) {
+                each->setLatentCorrelations({0.0, 0.7, 0.95}, {0.2, 0.4, 0.4});
+                each->setBatchSize(batchSize);
+            }
+            integrator.setRandomNumberSeed(9);
+            Context context(*system, integrator, platform), context2(*system, other, platform);
+            std::mt19937 random(6);
+            context.setPositions(target.drawPositions(random));
+            integrator.step(100);
+            std::stringstream checkpoint;
+            context.createCheckpoint(checkpoint);
+            integrator.step(100);
+            context2.loadCheckpoint(checkpoint);
+            other.step(100);
+            std::vector<Vec3> positions = context.getState(State::Positions).getPositions();
+            ASSERT(positions == context2.getState(State::Positions).getPositions());
+            if (first.empty())
+                first = positions;
+            for (int i = 0; i < 4; i++)
+                ASSERT_EQUAL_VEC(first[i], positions[i], toleranceOn(platform, 1e-5, 1e-4));
+            accepted.push_back(integrator.getNumAccepted());
+        }
+        ASSERT(accepted[0] > 20);
+        ASSERT_EQUAL(accepted[0], accepted[1]);
+        ASSERT_EQUAL(accepted[0], accepted[2]);
+    }
+}
+
+/**
+ * Correlations of 0 are the chain without any; the nearer to 1, the more is accepted.
+ */
+void testAcceptanceRises(Platform& platform) {
+    AnharmonicWell target(4);
+    auto system = createSystemFor(target, "framed");
+    std::vector<double> rates;
+    std::vector<std::vector<Vec3>> ends;
+    for (double rho : {-1.0, 0.0, 0.8, 0.99}) {
+        TimewarpMCMCIntegrator integrator(modelPath("framed", 4));
+        if (rho >= 0)
+            integrator.setLatentCorrelations({rho}, {1.0});
+        integrator.setRandomNumberSeed(4);
+        Context context(*system, integrator, platform);
+        std::mt19937 random(6);
+        context.setPositions(target.drawPositions(random));
+        integrator.step(1500);
+        rates.push_back(integrator.getAcceptanceRate());
+        ends.push_back(context.getState(State::Positions).getPositions());
+    }
+    ASSERT(ends[0] == ends[1]);
+    ASSERT(rates[1] + 0.03 < rates[2] && rates[2] < rates[3]);
+}
+
+void testRefusals(Platform& platform) {
+    TimewarpMCMCIntegrator integrator(modelPath("affine", 4));
+    assertThrows([&] { integrator.setLatentCorrelations({0.5}, {}); }, "as many weights");
+    for (double rho : {-0.1, 1.0, std::nan("")})
+        assertThrows([&] { integrator.setLatentCorrelations({rho}, {1.0}); }, "at least 0 and less than 1");
+    assertThrows([&] { integrator.setLatentCorrelations({0.5}, {-1.0}); }, "must not be negative");
+    assertThrows([&] { integrator.setLatentCorrelations({0.5}, {0.0}); }, "must be positive");
+    integrator.setLatentCorrelations({0.5}, {1.0});
+    auto system = AnharmonicWell(4).createSystem();
+    assertThrows([&] { Context context(*system, integrator, platform); }, "draw independently of the state");
+}
+
+void runTests(Platform& platform) {
+    testInvariance(platform);
+    testInvarianceCanFail(platform);
+    testBatchSizesAndResumption(platform);
+    testAcceptanceRises(platform);
+    testRefusals(platform);
+}
