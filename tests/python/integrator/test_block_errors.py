@@ -134,10 +134,6 @@ def test_particles_without_mass(trimers: dict[str, str], atom: int) -> None:
         make_context(frozen, trimers["carbons"], [0, 1, 2])
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="checkMasses compares the masses of context atoms, too, which may be frozen",
-)
 def test_context_atoms_may_be_frozen(trimers: dict[str, str]) -> None:
     frozen = trimer_system(CARBONS)
     frozen.setParticleMass(0, 0.0)
