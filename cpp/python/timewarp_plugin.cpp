@@ -86,6 +86,14 @@ static void bindBlocks(py::module_& module) {
     module.def("set_proposals_per_step", bindSetter(&TimewarpMCMCIntegrator::setProposalsPerStep));
     module.def("get_screening", bindGetter(&TimewarpMCMCIntegrator::getScreening));
     module.def("set_screening", bindSetter(&TimewarpMCMCIntegrator::setScreening));
+    module.def("set_rigid_moves", [](std::uintptr_t address, double maxTranslation, double maxRotation) {
+        integratorAt(address).setRigidMoves(maxTranslation, maxRotation);
+    });
+    module.def("get_rigid_translation", bindGetter(&TimewarpMCMCIntegrator::getRigidTranslation));
+    module.def("get_rigid_rotation", bindGetter(&TimewarpMCMCIntegrator::getRigidRotation));
+    module.def("get_block_num_rigid_tried", bindBlockGetter(&TimewarpMCMCIntegrator::getBlockNumRigidTried));
+    module.def("get_block_num_rigid_accepted",
+               bindBlockGetter(&TimewarpMCMCIntegrator::getBlockNumRigidAccepted));
     module.def("get_frozen_others", bindGetter(&TimewarpMCMCIntegrator::getFrozenOthers));
     module.def("get_latent_correlations", bindGetter(&TimewarpMCMCIntegrator::getLatentCorrelations));
     module.def("get_latent_correlation_weights",

@@ -58,12 +58,6 @@ public:
     LocalDynamics& getDynamics() const {
         return *dynamics;
     }
-    int getNumMoves() const {
-        return moves.size();
-    }
-    Move& getMove(int index) const {
-        return *moves[index];
-    }
     /**
      * Perform steps, or fewer if settings.interrupted returns true.  If an exception leaves this method, the
      * positions are those of the last finished move.

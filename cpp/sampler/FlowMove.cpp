@@ -102,44 +102,63 @@ void FlowMove::guardRigidMotion(Target& target) {
     bool changed = change.byLoading || (!change.byForces && (foundMoved || change.ofEnergy));
     if (!isfinite(target.getEnergy()) || !guard.mustCompare(target.getThermodynamicState(), changed))
         return;
-    ContextImpl& context = target.getContext();
-    vector<Vec3> all;
-    if (!guard.isKnown()) {
-        context.getPositions(all);
-        DeviceLoan loan(positions.getKernel(), context);
-        KeptMotions kept = surroundings.keptByOthers(context, all, loan);
-        if (kept.any())
-            kept.join(model->findKeptMotions(loan, shifted(positions.get()), lagWeights));
-        guard.setKept(kept);
-    }
-    vector<vector<Vec3>> copies = guard.movedCopies(positions.get());
-    if (!copies.empty()) {
-        vector<Vec3> forces;
-        target.computeEnergy(true);
-        context.getForces(all);
-        for (int particle : surroundings.particles)
-            forces.push_back(all[particle]);
-        double threshold =
-                RigidMotionGuard::threshold(target.getEnergy(), target.getKT(), positions.get(), forces);
-        for (double energy : energiesOf(target, copies))
-            if (!(fabs(energy - target.getEnergy()) <= threshold))
-                guard.refuse(energy - target.getEnergy());
+    if (!guard.isKnown())
+        findKeptMotions(target);
+    const vector<RigidMotion> motions = guard.motionsToCompare();
+    if (!motions.empty()) {
+        const double threshold = changeThatCounts(target);
+        const vector<double> energies = energiesAfter(target, motions);
+        RigidMotions felt;
+        double energyChange = 0;
+        for (size_t i = 0; i < motions.size(); i++)
+            if (!(fabs(energies[i] - target.getEnergy()) <= threshold)) {
+                felt.join({motions[i].angle == 0, motions[i].angle != 0});
+                energyChange = energies[i] - target.getEnergy();
+            }
+        const RigidMotions needed = guard.findNeeded(felt);
+        if (!surroundings.rigidMoves.allows(needed))
+            guard.refuse(energyChange);
+        if (needed.any()) {
+            RigidMotions made = guard.getMade();
+            made.join(needed);
+            guard.setMade(made);
+        }
     }
     guard.pass();
 }
 
-vector<double> FlowMove::energiesOf(Target& target, const vector<vector<Vec3>>& states) {
+void FlowMove::findKeptMotions(Target& target) {
+    ContextImpl& context = target.getContext();
+    vector<Vec3> all;
+    context.getPositions(all);
+    DeviceLoan loan(positions.getKernel(), context);
+    KeptMotions kept = surroundings.keptByOthers(context, all, loan);
+    if (kept.any())
+        kept.join(model->findKeptMotions(loan, shifted(positions.get()), lagWeights));
+    guard.setKept(kept);
+}
+
+double FlowMove::changeThatCounts(Target& target) {
+    vector<Vec3> all, forces;
+    target.computeEnergy(true);
+    target.getContext().getForces(all);
+    for (int particle : surroundings.particles)
+        forces.push_back(all[particle]);
+    return RigidMotionGuard::threshold(target.getEnergy(), target.getKT(), positions.get(), forces);
+}
+
+vector<double> FlowMove::energiesAfter(Target& target, const vector<RigidMotion>& motions) {
     // They take the place of the proposals that the platform holds; what is ahead is computed again.
 
     prefetch.mustBeComputedAgain();
     vector<double> proposed, energies;
-    for (const vector<Vec3>& copy : states)
-        for (const Vec3& p : copy)
+    for (const RigidMotion& motion : motions)
+        for (const Vec3& p : motion.apply(positions.get()))
             proposed.insert(proposed.end(), {p[0], p[1], p[2]});
     TimewarpStateKernel& kernel = positions.getKernel();
     kernel.setProposals(target.getContext(), proposed, Vec3());
     try {
-        for (size_t i = 0; i < states.size(); i++) {
+        for (size_t i = 0; i < motions.size(); i++) {
             kernel.applyProposal(target.getContext(), i);
             energies.push_back(target.computeEnergy());
         }
@@ -562,7 +581,7 @@ static FlowMove::Saved savedIn(const Record& record) {
 }
 
 const Record& FlowMove::flowRecord(const Record& record) {
-    return record.kind == "FlowMove" || record.parts.size() != 1 ? record : record.parts[0];
+    return record.kind == "FlowMove" || record.parts.empty() ? record : flowRecord(record.parts[0]);
 }
 
 void FlowMove::check(const Record& full) const {

@@ -34,6 +34,8 @@ struct BlockSurroundings {
     PeriodicImages images;
     BlockVelocities velocities;
     ConstraintMetric metric;
+    /** How far rigid moves go that are made after this one where the energy feels them. */
+    RigidMoveSize rigidMoves;
     /** Which rigid motions of its particles nothing else that acts on the Context makes, given the positions
      * of all particles (nm). */
     std::function<KeptMotions(OpenMM::ContextImpl&, const std::vector<OpenMM::Vec3>&, const DeviceLoan&)>
@@ -159,9 +161,19 @@ public:
         return {state, logDensity, counters.iteration};
     }
     /**
-     * Check that the energy does not depend on where the block lies, if nothing ever moves it as a whole.
+     * Find out whether the energy depends on where the block lies, if nothing moves it as a whole: then rigid
+     * moves must be made from now on (see getRigidMotions()), or an exception is thrown where there are none.
      */
     void guardRigidMotion(Target& target);
+    /**
+     * Get which rigid motions must be made by moves of their own.
+     */
+    const RigidMotions& getRigidMotions() const {
+        return guard.getMade();
+    }
+    void setRigidMotions(const RigidMotions& motions) {
+        guard.setMade(motions);
+    }
     /**
      * Get the entry of the batch that is the proposal of the current iteration.  Computes a batch if there is
      * none that holds.
@@ -264,7 +276,9 @@ private:
     void fetchVelocities(Target& target);
     Saved getSaved(OpenMM::ContextImpl& context) const;
     std::string particlesSha256() const;
-    std::vector<double> energiesOf(Target& target, const std::vector<std::vector<OpenMM::Vec3>>& states);
+    void findKeptMotions(Target& target);
+    double changeThatCounts(Target& target);
+    std::vector<double> energiesAfter(Target& target, const std::vector<RigidMotion>& motions);
     bool isDraw(std::int64_t entry) const;
     bool holds(std::int64_t entry) const;
     double pickCorrelation(double lag, double deviate) const;

@@ -2,6 +2,7 @@
 #include "BatchEnergy.h"
 #include "ProposalModel.h"
 #include "openmm/OpenMMException.h"
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <string>
@@ -26,6 +27,10 @@ PeriodicImages::PeriodicImages(const ContextImpl& context, const vector<int>& pa
     map<int, int> numbers;
     for (int particle : particles)
         molecules.push_back(numbers.emplace(moleculeOf[particle], numbers.size()).first->second);
+}
+
+bool PeriodicImages::areOfSeveralMolecules() const {
+    return any_of(molecules.begin(), molecules.end(), [](int molecule) { return molecule > 0; });
 }
 
 void PeriodicImages::check(const DeviceLoan& loan, ProposalModel& model,

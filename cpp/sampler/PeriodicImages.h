@@ -28,6 +28,8 @@ public:
     bool exist() const {
         return !molecules.empty();
     }
+    /** Get whether the particles are of several molecules, each of which has images of its own. */
+    bool areOfSeveralMolecules() const;
     /**
      * Throw an exception if the model's proposals depend on where molecules lie.
      *

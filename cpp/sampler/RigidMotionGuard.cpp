@@ -27,11 +27,22 @@ double RigidMotionGuard::threshold(double energy, double kT, const vector<Vec3>&
 }
 
 void RigidMotionGuard::reset() {
+    const RigidMotions stillMade = made;
     *this = RigidMotionGuard();
+    made = stillMade;
+}
+
+void RigidMotionGuard::setMade(const RigidMotions& motions) {
+    made = motions;
+    passed = false;
+}
+
+RigidMotions RigidMotionGuard::neverMade() const {
+    return {kept.place && !made.place, kept.orientation && !made.orientation};
 }
 
 bool RigidMotionGuard::mustCompare(uint64_t thermodynamicState, bool changed) {
-    if (known && !kept.any())
+    if (known && !neverMade().any())
         return false;
     bool isNew = (seen.count(thermodynamicState) == 0);
     if (isNew && seen.size() < MAX_STATES) {
@@ -51,31 +62,21 @@ void RigidMotionGuard::setKept(const KeptMotions& motions) {
     known = true;
 }
 
-/**
- * Turn about an axis of length 1 (Rodrigues' formula).
- */
-static Vec3 turned(const Vec3& v, const Vec3& axis, double angle) {
-    return v * cos(angle) + axis.cross(v) * sin(angle) + axis * (axis.dot(v) * (1 - cos(angle)));
+vector<RigidMotion> RigidMotionGuard::motionsToCompare() const {
+    const RigidMotions never = neverMade();
+    vector<RigidMotion> motions;
+    if (never.place)
+        motions.push_back({Vec3(0.23, -0.31, 0.17)});
+    if (never.orientation) {
+        motions.push_back({Vec3(), Vec3(0.36, 0.48, 0.8), 1.1});
+        motions.push_back({Vec3(), Vec3(-0.6, 0.64, 0.48), 2.3});
+    }
+    return motions;
 }
 
-vector<vector<Vec3>> RigidMotionGuard::movedCopies(const vector<Vec3>& positions) const {
-    Vec3 center;
-    for (const Vec3& p : positions)
-        center += p;
-    center /= positions.size();
-    vector<vector<Vec3>> copies;
-    auto add = [&](auto moved) {
-        copies.emplace_back();
-        for (const Vec3& p : positions)
-            copies.back().push_back(moved(p));
-    };
-    if (kept.place)
-        add([](const Vec3& p) { return p + Vec3(0.23, -0.31, 0.17); });
-    if (kept.orientation) {
-        add([&](const Vec3& p) { return center + turned(p - center, Vec3(0.36, 0.48, 0.8), 1.1); });
-        add([&](const Vec3& p) { return center + turned(p - center, Vec3(-0.6, 0.64, 0.48), 2.3); });
-    }
-    return copies;
+RigidMotions RigidMotionGuard::findNeeded(const RigidMotions& felt) const {
+    const RigidMotions never = neverMade();
+    return {never.place && felt.place, never.orientation && felt.any()};
 }
 
 void RigidMotionGuard::refuse(double change) const {
@@ -85,7 +86,8 @@ void RigidMotionGuard::refuse(double change) const {
             << " as a whole), but nothing here ever does that: proposals of this model keep the molecule's "
             << (kept.orientation ? "place and orientation" : "place")
             << ", so the chain would not sample the Boltzmann distribution. The reason may be a restraint, a "
-               "field, other molecules or periodic images. Alternate with a dynamical integrator, such as "
-               "LangevinMiddleIntegrator, in a CompoundIntegrator, or remove what the molecule feels";
+               "field, other molecules or periodic images. Let rigid moves do it (setRigidMoves(); in a "
+               "periodic System they are for blocks of one molecule), alternate with a dynamical integrator, "
+               "such as LangevinMiddleIntegrator, in a CompoundIntegrator, or remove what the molecule feels";
     throw OpenMMException(message.str());
 }

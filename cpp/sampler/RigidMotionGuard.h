@@ -2,6 +2,7 @@
 #define TIMEWARP_RIGID_MOTION_GUARD_H_
 
 #include "KeptMotions.h"
+#include "RigidMotion.h"
 #include "internal/windowsExportTimewarp.h"
 #include "openmm/Vec3.h"
 #include <cstdint>
@@ -14,7 +15,7 @@ namespace TimewarpPlugin {
  * Guards against a chain that is stuck in one place.  A flow of shapes never moves or turns the molecule.
  * That is no loss where the energy does not depend on it; where it does (a restraint, a field, other
  * molecules, a box that periodic images feel), the chain would sample only the states of one place and
- * orientation.
+ * orientation, unless rigid moves are made as well.
  *
  * The energies of rigidly moved copies tell.  They are asked for at the first step, in every thermodynamic
  * state that is new, and after other changes of positions or energy that the chain has not made itself: after
@@ -38,6 +39,13 @@ public:
      */
     void reset();
     /**
+     * Say which rigid motions are made by moves of their own.
+     */
+    void setMade(const RigidMotions& motions);
+    const RigidMotions& getMade() const {
+        return made;
+    }
+    /**
      * Get whether energies must be compared.
      *
      * @param thermodynamicState   the number of the thermodynamic state
@@ -58,9 +66,16 @@ public:
     }
     void setKept(const KeptMotions& motions);
     /**
-     * Get rigidly moved copies of positions (nm): those that proposals never lead to.
+     * Get rigid motions to compare the energies of: of those that nothing makes.
      */
-    std::vector<std::vector<OpenMM::Vec3>> movedCopies(const std::vector<OpenMM::Vec3>& positions) const;
+    std::vector<RigidMotion> motionsToCompare() const;
+    /**
+     * Get which motions must be made if the energy changes with some of them.  Where it depends on the place
+     * it will depend on the orientation, too, in that place or another.
+     *
+     * @param felt   with which it changes
+     */
+    RigidMotions findNeeded(const RigidMotions& felt) const;
     /**
      * Throw an exception which says that the energy changes although nothing moves the molecule.
      *
@@ -69,8 +84,10 @@ public:
     [[noreturn]] void refuse(double change) const;
 
 private:
+    RigidMotions neverMade() const;
     bool known = false, passed = false;
     KeptMotions kept;
+    RigidMotions made;
     std::set<std::uint64_t> seen;
     std::int64_t numChanges = 0;
 };

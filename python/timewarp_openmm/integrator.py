@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import operator
 import os
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from openmm import unit
 from ._libraries import load_plugin
 from .files import check_utf8
 from .molecule.matching import match_atoms
-from .units import KELVIN, PICOSECOND, value_in
+from .units import KELVIN, NANOMETER, PICOSECOND, value_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,12 +48,16 @@ class BlockStatistics:
         Proposals that a cheaper energy has rejected before the System's was asked for.
     nonFinite : int
         Proposals rejected because the model (or the cheaper energy) returned NaN or infinity.
+    rigidTried, rigidAccepted : int
+        Rigid moves of the block, and those that were accepted.
     """
 
     tried: int
     accepted: int
     screened: int
     nonFinite: int
+    rigidTried: int
+    rigidAccepted: int
 
 
 class TimewarpMCMCIntegrator(openmm.Integrator):
@@ -270,6 +275,8 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
             accepted=_plugin.get_block_num_accepted(address, index),
             screened=_plugin.get_block_num_screened(address, index),
             nonFinite=_plugin.get_block_num_non_finite(address, index),
+            rigidTried=_plugin.get_block_num_rigid_tried(address, index),
+            rigidAccepted=_plugin.get_block_num_rigid_accepted(address, index),
         )
 
     def setDynamics(
@@ -381,6 +388,47 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         _plugin.set_latent_correlations(
             self._address(), [rho for rho, _ in pairs], [weight for _, weight in pairs]
         )
+
+    def setRigidMoves(
+        self,
+        maxTranslation: float | unit.Quantity = 0.2,
+        maxRotation: float | unit.Quantity = math.pi,
+    ) -> None:
+        """Set how far rigid moves go, before a Context is made.
+
+        A flow of shapes leaves the molecule where it lies. Where the energy depends on that (a
+        restraint, a field, other molecules, periodic images) and nothing else moves the molecule,
+        there is a small random displacement or turn for each proposal of the block, with a test
+        of its own. They come in rounds of eight, after the first of eight proposals. How far one
+        goes is drawn each time, log-uniformly from two decades. Where the energy does not depend
+        on it nothing is done. Once rigid moves have begun, they go on.
+
+        Parameters
+        ----------
+        maxTranslation : float or Quantity
+            The largest displacement, in nm; 0 for none.
+        maxRotation : float or Quantity
+            The largest turn, in radians, at most pi; 0 for none. ``step`` raises an
+            OpenMMException where moves are needed that there are none of.
+
+        Raises
+        ------
+        openmm.OpenMMException
+            If they are out of range, or there is a Context already.
+        """
+        _plugin.set_rigid_moves(
+            self._address(),
+            float(value_in(maxTranslation, NANOMETER)),
+            float(value_in(maxRotation, unit.radian)),
+        )
+
+    def getRigidTranslation(self) -> unit.Quantity:
+        """Get how far a rigid move displaces a molecule at most, in nm."""
+        return _plugin.get_rigid_translation(self._address()) * unit.nanometer
+
+    def getRigidRotation(self) -> unit.Quantity:
+        """Get by what angle a rigid move turns a molecule at most, in radians."""
+        return _plugin.get_rigid_rotation(self._address()) * unit.radian
 
     def getFrozenOthers(self) -> bool:
         """Get whether particles that nothing moves may stay where they are for ever."""

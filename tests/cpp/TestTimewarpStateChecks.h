@@ -1,7 +1,7 @@
 /*
  * What must hold before a chain goes on from a state, whichever way that came into the Context: a flow and a
  * surrogate that do not tell periodic images apart, an origin near the state, and an energy that does not
- * depend on where the molecule lies if nothing ever moves it.
+ * depend on where the molecule lies if nothing ever moves it, rigid moves being turned off.
  */
 #include "KeptMotions.h"
 #include "TimewarpTestForce.h"
@@ -97,6 +97,10 @@ std::unique_ptr<System> createCluster(bool periodic) {
 }
 
 void nothing(TimewarpMCMCIntegrator&) {
+}
+
+void withoutRigidMoves(TimewarpMCMCIntegrator& integrator) {
+    integrator.setRigidMoves(0, 0);
 }
 
 void testFlowsThatTellImagesApart(Platform& platform) {
@@ -264,11 +268,12 @@ void testShapesInWells(Platform& platform) {
         context.setParameter("strength", 0.0);
         used(context);
     };
-    inEveryWay(*held, *held, "framed", Vec3(), 0, platform, nothing, refused);
+    inEveryWay(*held, *held, "framed", Vec3(), 0, platform, withoutRigidMoves, refused);
     for (int steps : {0, 5})
-        inEveryWay(*free, *free, "framed", Vec3(), steps, platform, nothing, withoutParameters);
+        inEveryWay(*free, *free, "framed", Vec3(), steps, platform, withoutRigidMoves, withoutParameters);
     for (const char* model : {"affine", "lags", "framed_or_walk"})
-        inEveryWay(*held, *held, model, Vec3(), 5, platform, nothing, used);
+        inEveryWay(*held, *held, model, Vec3(), 5, platform, withoutRigidMoves, used);
+    inEveryWay(*held, *held, "framed", Vec3(), 5, platform, nothing, used);
 }
 
 /**
@@ -283,6 +288,7 @@ void testWhatChangesBetweenSteps(Platform& platform) {
     };
     setStrength(0.0);
     TimewarpMCMCIntegrator integrator(modelPath("framed", 4));
+    withoutRigidMoves(integrator);
     Context context(*system, integrator, platform);
     context.setPositions(startAt(Vec3()));
     integrator.step(20);
@@ -297,6 +303,7 @@ void testWhatChangesBetweenSteps(Platform& platform) {
     // Draws of a shape and steps of a walk, and then draws alone.
 
     TimewarpMCMCIntegrator mixed(modelPath("framed_or_walk", 4));
+    withoutRigidMoves(mixed);
     auto heldSystem = createHeldCluster(20.0);
     Context held(*heldSystem, mixed, platform);
     held.setPositions(startAt(Vec3()));
@@ -313,6 +320,7 @@ void testWhatChangesBetweenSteps(Platform& platform) {
     wall->addParticle(0);
     cluster->addForce(wall);
     TimewarpMCMCIntegrator other(modelPath("framed", 4));
+    withoutRigidMoves(other);
     Context walled(*cluster, other, platform);
     walled.setPositions(startAt(Vec3()));
     other.step(20);
@@ -329,6 +337,7 @@ void testWhatElseMoves(Platform& platform) {
         auto* integrator = new TimewarpMCMCIntegrator(modelPath(model, 4));
         integrator->setParticles(particles);
         integrator->setFrozenOthers(true);
+        withoutRigidMoves(*integrator);
         return integrator;
     };
     auto tryWith = [&](Integrator* other, bool nested) {
@@ -377,6 +386,7 @@ void testOtherMolecules(Platform& platform) {
         TimewarpMCMCIntegrator integrator(modelPath("framed", 4));
         integrator.setParticles({0, 1, 2, 3});
         integrator.setFrozenOthers(true);
+        withoutRigidMoves(integrator);
         Context context(*system, integrator, platform);
         std::vector<Vec3> positions = startAt(Vec3());
         positions.push_back(Vec3(0.4, 0.5, 0.1));

@@ -312,6 +312,36 @@ class Framed(torch.nn.Module):
         return torch.stack([z, w.expand_as(z)], 1).flatten(1)
 
 
+class Stretch(torch.nn.Module):
+    """Independent draws of the length of a pair, which stays where and as it lies.
+
+    r = length exp(spread z), with a density per r^2 dr, as flows of shapes have it.
+    """
+
+    def __init__(self, length: float, spread: float) -> None:
+        super().__init__()
+        self.length, self.spread = length, spread
+
+    @torch.jit.export
+    def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r = self.length * torch.exp(self.spread * noise[:, 6])
+        along = (x[1] - x[0]) / (x[1] - x[0]).norm()
+        y = torch.stack([x[0].expand(noise.size(0), 3), x[0] + r[:, None] * along], 1)
+        w = noise[:, :6].view(-1, 2, 3)
+        return y, w, self.log_prob(y, w, x.unsqueeze(0), lag)
+
+    @torch.jit.export
+    def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        r = (y[:, 1] - y[:, 0]).norm(2, 1).to(torch.float64)
+        z = torch.log(r / self.length) / self.spread
+        return -0.5 * z.square() - 3 * torch.log(r) + normal_log_density(w)
+
+    @torch.jit.export
+    def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        z = torch.log((y[:, 1] - y[:, 0]).norm(2, 1) / self.length) / self.spread
+        return torch.cat([w.expand_as(y).flatten(1), z.unsqueeze(1)], 1)
+
+
 class FramedOrWalk(torch.nn.Module):
     """Draws of a shape where x is, or at a finite lag a random walk, which moves that place."""
 
@@ -688,7 +718,7 @@ def reference_models(n: int) -> dict[str, tuple[torch.nn.Module, ModelMetadata]]
 # Which of them are made for other than 4 particles.
 OTHER_SIZES = {
     1: ("badly_scaled", "sided", "torsion", "tilted", "affine", "lags", "nan_forward"),
-    2: ("affine",),
+    2: ("affine", "identity"),
     8: ("affine",),
     22: ("identity",),
 }
@@ -700,6 +730,8 @@ def write_all(folder: Path) -> None:
         for name, (module, metadata) in reference_models(n).items():
             if n == 4 or name in OTHER_SIZES[n]:
                 save_model(module, metadata, folder / f"{name}_{n}.pt")
+    of_a_pair = any_molecule(7, lag_times=[math.inf], auxiliary_velocities=False)
+    save_model(Stretch(0.2, 0.15), of_a_pair, folder / "stretch_2.pt")
     for tree, parents in TREES.items():
         for context in (False, True):
             suffix = f"_{tree}{'_on_context' if context else ''}_{len(parents)}.pt"

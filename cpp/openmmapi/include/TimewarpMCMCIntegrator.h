@@ -14,6 +14,7 @@ namespace TimewarpPlugin {
 class BatchEnergy;
 class Chain;
 class ConstraintMetric;
+class DelayedAcceptance;
 class DeviceLoan;
 class FlowMove;
 class Move;
@@ -151,6 +152,38 @@ public:
      * surrogate takes its place.  This must be called before a Context is created.
      */
     void setScreening(bool use);
+    /**
+     * Get how far the centre of a molecule goes in a rigid move at most (in nm).
+     */
+    double getRigidTranslation() const;
+    /**
+     * Get by what angle a rigid move turns a molecule at most (in radians).
+     */
+    double getRigidRotation() const;
+    /**
+     * Set how far rigid moves go.  A model of a molecule's shape alone leaves it where it lies.  Where the
+     * energy depends on that (a restraint, a field, other molecules, periodic images) and nothing else moves
+     * the molecule, there is a small random displacement or turn of it for each of the block's proposals,
+     * which is accepted or rejected by a test of its own.  They come in rounds of eight, after the first of
+     * eight proposals.  How far it goes is drawn each time,
+     * log-uniformly from two decades up to what is set here.  Where the energy does not depend on it, nothing
+     * is done.  Once rigid moves have begun in a Context, they go on.
+     *
+     * With 0 there are none of the kind, and step() throws an exception where they would be needed.  This
+     * must be called before a Context is created.
+     *
+     * @param maxTranslation   the largest displacement (in nm); the default is 0.2
+     * @param maxRotation      the largest turn (in radians, at most pi, which is the default)
+     */
+    void setRigidMoves(double maxTranslation, double maxRotation);
+    /**
+     * Get the number of rigid moves of a block that were tried so far.
+     */
+    long long getBlockNumRigidTried(int index) const;
+    /**
+     * Get the number of them that were accepted.
+     */
+    long long getBlockNumRigidAccepted(int index) const;
     /**
      * Set molecular dynamics that are done in each step before proposals are tried: those of a
      * LangevinMiddleIntegrator with the same settings.  They have the error of their time step, as all
@@ -450,7 +483,10 @@ private:
     void makeBlock(OpenMM::ContextImpl& context, const BlockAtoms& atoms, const ConstraintMetric& metric,
                    Block& block, int index);
     void chooseDevice(OpenMM::ContextImpl& context, TimewarpStateKernel& kernel, ProposalModel& model);
+    std::unique_ptr<Move> withRigidMoves(std::unique_ptr<Move> shape, const BlockAtoms& atoms,
+                                         const BlockSurroundings& surroundings, Block& block) const;
     MoveCounters countersOf(int block) const;
+    MoveCounters rigidCountersOf(int block) const;
     KeptMotions keptByOthers(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions,
                              const DeviceLoan& loan, const Block& of) const;
     KeptMotions keptBy(const std::vector<OpenMM::Vec3>& positions, const DeviceLoan& loan,
@@ -462,6 +498,7 @@ private:
     int batchSize, randomNumberSeed, subchainLength, proposalsPerStep;
     int dynamicsSteps;
     double dynamicsStepSize, dynamicsFriction;
+    double rigidTranslation, rigidRotation;
     int topologySize;
     /** Whether the first block is the model that the integrator was created with. */
     bool hasModel;

@@ -12,6 +12,7 @@
 #include "SystemTerms.h"
 #include "TimewarpKernels.h"
 #include "TrustedFiles.h"
+#include "WithRigidMoves.h"
 #include "internal/BlockErrors.h"
 #include "openmm/CompoundIntegrator.h"
 #include "openmm/Context.h"
@@ -38,8 +39,10 @@ using namespace OpenMM;
 using namespace std;
 
 static atomic<bool (*)()> interruptionCheck(NULL);
-// A move's place among those of its chain is a number of 16 bits in its random numbers.
-static const size_t MAX_BLOCKS = 60000;
+// A move's place among those of its chain is a number of 16 bits in its random numbers; the upper half is for
+// rigid moves, and for the Schedule.
+static const size_t MAX_BLOCKS = RigidMove::NUMBER - 1;
+static const double PI = 3.14159265358979323846;
 
 /**
  * The nominal lag time: the mean of the finite ones, or 1 ps where all draws are independent, so that
@@ -105,8 +108,11 @@ struct TimewarpMCMCIntegrator::Block {
     Kernel kernel;
     /** The chain's, NULL without a Context. */
     FlowMove* flow = nullptr;
+    /** The moves around it, NULL where there are none. */
+    DelayedAcceptance* delayed = nullptr;
+    WithRigidMoves* rigid = nullptr;
     /** Of the last chain, after its Context is gone. */
-    MoveCounters counters;
+    MoveCounters counters, rigidCounters;
 };
 
 static string readFile(const string& path) {
@@ -225,6 +231,7 @@ void TimewarpMCMCIntegrator::setDefaults() {
     setFrozenOthers(false);
     setScreening(true);
     setDynamics(0, 0.002, 1.0);
+    setRigidMoves(0.2, PI);
 }
 
 TimewarpMCMCIntegrator::~TimewarpMCMCIntegrator() {
@@ -328,6 +335,11 @@ MoveCounters TimewarpMCMCIntegrator::countersOf(int index) const {
     return of.flow == nullptr ? of.counters : of.flow->getCounters();
 }
 
+MoveCounters TimewarpMCMCIntegrator::rigidCountersOf(int index) const {
+    const Block& of = block(index);
+    return of.rigid == nullptr ? of.rigidCounters : of.rigid->getRigidCounters();
+}
+
 long long TimewarpMCMCIntegrator::getBlockNumTried(int index) const {
     return countersOf(index).numTried;
 }
@@ -342,6 +354,34 @@ long long TimewarpMCMCIntegrator::getBlockNumScreened(int index) const {
 
 long long TimewarpMCMCIntegrator::getBlockNumNonFinite(int index) const {
     return countersOf(index).numNonFinite;
+}
+
+long long TimewarpMCMCIntegrator::getBlockNumRigidTried(int index) const {
+    return rigidCountersOf(index).numTried;
+}
+
+long long TimewarpMCMCIntegrator::getBlockNumRigidAccepted(int index) const {
+    return rigidCountersOf(index).numAccepted;
+}
+
+void TimewarpMCMCIntegrator::setRigidMoves(double maxTranslation, double maxRotation) {
+    requireNoContext("setRigidMoves");
+    if (!(isfinite(maxTranslation) && maxTranslation >= 0))
+        throw OpenMMException("The largest displacement of rigid moves must not be negative, nor NaN or "
+                              "infinite");
+    // An angle in single precision, or a decimal one, may be a little more than pi.
+    if (!(maxRotation >= 0 && maxRotation <= PI + 1e-6))
+        throw OpenMMException("The largest turn of rigid moves must be between 0 and pi (in radians)");
+    rigidTranslation = maxTranslation;
+    rigidRotation = min(maxRotation, PI);
+}
+
+double TimewarpMCMCIntegrator::getRigidTranslation() const {
+    return rigidTranslation;
+}
+
+double TimewarpMCMCIntegrator::getRigidRotation() const {
+    return rigidRotation;
 }
 
 void TimewarpMCMCIntegrator::setDynamics(int steps, double stepSize, double frictionCoeff) {
@@ -797,6 +837,8 @@ void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms
                                                 const DeviceLoan& loan) {
         return keptByOthers(context, positions, loan, *current);
     };
+    if (!surroundings.images.areOfSeveralMolecules())
+        surroundings.rigidMoves = {rigidTranslation, rigidRotation};
     if (atoms.moved.size() < atoms.particles.size())
         surroundings.keptByOthers = [](ContextImpl&, const vector<Vec3>&, const DeviceLoan&) {
             // Its place is that of its context, which it is not to move.
@@ -813,11 +855,32 @@ void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms
     shared_ptr<BatchEnergy> first = surrogate;
     if (first == nullptr && screens(contextRef, of))
         first = makeScreening(contextRef, atoms, of);
+    of.delayed = nullptr;
     if (first == nullptr)
         move = std::move(flow);
-    else
-        move = make_unique<DelayedAcceptance>(std::move(flow), first);
-    chain->addMove(std::move(move), of.weight);
+    else {
+        auto delayed = make_unique<DelayedAcceptance>(std::move(flow), first);
+        of.delayed = delayed.get();
+        move = std::move(delayed);
+    }
+    chain->addMove(withRigidMoves(std::move(move), atoms, surroundings, of), of.weight);
+}
+
+unique_ptr<Move> TimewarpMCMCIntegrator::withRigidMoves(unique_ptr<Move> shape, const BlockAtoms& atoms,
+                                                        const BlockSurroundings& surroundings,
+                                                        Block& of) const {
+    const RigidMoveSize& size = surroundings.rigidMoves;
+    if (!(size.translation > 0 || size.rotation > 0) || atoms.moved.size() < atoms.particles.size())
+        return shape;
+    const uint16_t number = RigidMove::NUMBER | surroundings.number;
+    auto make = [=, metric = surroundings.metric](ContextImpl& context) {
+        Kernel kernel = context.getPlatform().createKernel(TimewarpStateKernel::Name(), context);
+        kernel.getAs<TimewarpStateKernel>().initialize(context.getSystem(), atoms);
+        return make_unique<RigidMove>(number, kernel, atoms.particles, metric, size);
+    };
+    auto move = make_unique<WithRigidMoves>(std::move(shape), *of.flow, make);
+    of.rigid = move.get();
+    return move;
 }
 
 KeptMotions TimewarpMCMCIntegrator::keptByOthers(ContextImpl& contextRef, const vector<Vec3>& positions,
@@ -883,7 +946,11 @@ void TimewarpMCMCIntegrator::cleanup() {
             of->model->setGraphRecorder(loan, nullptr);
         }
         of->counters = of->flow->getCounters();
+        if (of->rigid != nullptr)
+            of->rigidCounters = of->rigid->getRigidCounters();
         of->flow = nullptr;
+        of->delayed = nullptr;
+        of->rigid = nullptr;
     }
     chain.reset();
     terms.reset();
@@ -912,11 +979,11 @@ bool TimewarpMCMCIntegrator::kineticEnergyRequiresForce() const {
 
 void TimewarpMCMCIntegrator::step(int steps) {
     requireChain();
-    for (auto& of : blocks)
+    for (auto& of : blocks) {
         of->flow->setBatchSize(batchSize);
-    for (int i = 0; i < chain->getNumMoves(); i++)
-        if (auto* delayed = dynamic_cast<DelayedAcceptance*>(&chain->getMove(i)))
-            delayed->setSubchainLength(subchainLength);
+        if (of->delayed != nullptr)
+            of->delayed->setSubchainLength(subchainLength);
+    }
     try {
         chain->run(*context,
                    {temperature,

@@ -13,7 +13,7 @@ from chains import TEMPERATURE
 
 from timewarp_openmm import BlockReporter, TimewarpMCMCIntegrator
 
-COUNTS = ("tried", "accepted", "screened", "nonFinite")
+COUNTS = ("tried", "accepted", "screened", "nonFinite", "rigidTried", "rigidAccepted")
 
 
 def read(path: Path) -> list[dict[str, int]]:
