@@ -342,12 +342,20 @@ static void checkMasses(const System& system, const vector<int>& particles, cons
         for (auto [hydrogen, heavy] : {bond, make_pair(bond.second, bond.first)})
             if (metadata.masses[hydrogen] < heaviestHydrogen && metadata.masses[heavy] >= heaviestHydrogen)
                 groupOf[hydrogen] = heavy;
+    // Context atoms may be frozen by a mass of 0.
+
+    vector<bool> isCompared(particles.size(), true);
+    for (size_t i = 0; i < particles.size(); i++)
+        if (system.getParticleMass(particles[i]) == 0)
+            isCompared[groupOf[i]] = false;
     vector<double> found(particles.size()), expected(particles.size());
     for (size_t i = 0; i < particles.size(); i++) {
         found[groupOf[i]] += system.getParticleMass(particles[i]);
         expected[groupOf[i]] += metadata.masses[i];
     }
     for (size_t i = 0; i < particles.size(); i++) {
+        if (!isCompared[i])
+            continue;
         if (fabs(found[i] - expected[i]) <=
             MASS_TOLERANCE * (1 + count(groupOf.begin(), groupOf.end(), (int)i)))
             continue;

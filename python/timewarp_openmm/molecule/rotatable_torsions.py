@@ -8,8 +8,8 @@ from .zmatrix import build_zmatrix
 
 
 def rotatable_torsions(molecule: Molecule) -> list[TorsionAtoms]:
-    """Return the torsion of each bond that turns or belongs to a ring that flips, and of each atom
-    that turns inside out.
+    """Return the torsion of each bond that turns, the flaps of rings that flip, and the offset of
+    each atom that turns inside out.
 
     Bonds that only turn equivalent atoms (methyls) are left out.
 

@@ -10,9 +10,11 @@ Where only a part of the atoms is placed, the others are its *context*: the tree
 and the first atom of a tree is placed from the context atom that it is bonded to and two more near
 that.
 
-A ring is a chain of such torsions whose last bond is left out of the tree. What else is bonded to
-an atom at a ring's open end is placed by its offset from the ring's other end, so that a ring of n
-atoms has n - 3 torsions of its own, as many as it has ways to pucker.
+A ring of up to seven atoms whose bonds all flip is placed by triangles (`ring_triangles`). Any
+other ring is a chain of torsions whose last bond is left out of the tree, so that torsions about
+double bonds are coordinates. What else is bonded to an atom at its open end is placed by its
+offset from the ring's other end. Either way a ring of n atoms has n - 3 angles of its own, as many
+as it has ways to pucker.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import networkx as nx
 from .bonding import perceive
 from .graph import Molecule
 from .puckering import puckering_bonds
+from .ring_triangles import ring_triangles
 from .rings import ring_bonds, smallest_rings
 from .torsions import TorsionAtoms
 
@@ -41,7 +44,8 @@ class CoordinateKind(Enum):
 
     #: About a bond that turns: anywhere on the circle.
     ROTATABLE = "rotatable"
-    #: About a bond of a ring that flips between shapes: several peaks on the circle.
+    #: Flap of a ring that flips between shapes, or torsion about a bond of it: several peaks on the
+    #: circle.
     PUCKER = "pucker"
     #: Offset at an atom that turns inside out, such as an amine: two peaks on the circle.
     INVERSION = "inversion"
@@ -63,7 +67,8 @@ class PlacedAtom:
     ----------
     atom : int
     references : (int, int, int)
-        Atoms p, q, r: the bond length is to p, the angle is atom-p-q, the torsion atom-p-q-r.
+        Atoms p, q, r: the bond length is to p, the angle is atom-p-q, the torsion atom-p-q-r. In
+        triangles of rings p need not be bonded to the atom, nor q to p.
     level : int
         Depth in the tree of placements; all references have a lower level (roots: 0).
     kind : CoordinateKind
@@ -382,6 +387,7 @@ class _Placement:
         self._puckering = puckering_bonds(molecule, LARGEST_STIFF_RING)
         self._inverting = perceive(molecule).inverting
         self._in_rings = set().union(*smallest_rings(molecule))
+        self._triangles = ring_triangles(molecule, tree.parent, tree.depth, LARGEST_STIFF_RING)
         self._level = dict.fromkeys(given, 0)
         to_place = [atom for atom in sorted(graph) if atom not in self._level]
         self.octahedra = tuple(
@@ -418,6 +424,10 @@ class _Placement:
         turning: int | None = None
         for atom in self._ordered(p):
             references = self._references[atom]
+            if atom in self._triangles.references:
+                level = self._find_level(atom)
+                entries.append(PlacedAtom(atom, references, level, CoordinateKind.PUCKER, None))
+                continue
             # Bonded to p, r marks the third direction at p: the torsion is an offset from it.
             from_neighbour = self._graph.has_edge(p, references[2])
             sibling = None if from_neighbour else turning
@@ -436,9 +446,13 @@ class _Placement:
 
     def _refer(self, atom: int) -> tuple[int, int, int]:
         p = self._parent[atom]
+        if atom in self._triangles.references:
+            return self._triangles.references[atom]
         start = self._start(p)
         if start is not None:
             return p, *start
+        if p in self._triangles.sides:
+            return p, *self._triangles.sides[p]
         q = self._parent[p]
         if atom in self._opposite:
             return p, self._opposite[atom].around[0], q

@@ -118,7 +118,9 @@ def test_atoms_that_invert_do_so_on_the_circle(kind: str) -> None:
     assert (torch.cos(offset[0] + offset[1]) > 1 - 1e-9).all()
 
 
-@pytest.mark.parametrize("kind", ["methylamine", "aziridine", "pentafluorosulfanyl"])
+@pytest.mark.parametrize(
+    "kind", ["methylamine", "aziridine", "pentafluorosulfanyl", "methylcyclohexane"]
+)
 def test_saved_and_scripted_charts_do_the_same(kind: str) -> None:
     molecule, chart, x = fitted(kind)
     other = ShapeChart(molecule)
@@ -126,6 +128,13 @@ def test_saved_and_scripted_charts_do_the_same(kind: str) -> None:
     scripted = torch.jit.script(Both(other))
     for ours, theirs in zip(Both(chart)(x), scripted(x), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_what_was_learned_of_rings_placed_in_another_way_is_refused() -> None:
+    _, chart, _ = fitted("methylcyclohexane")
+    state = {k: v for k, v in chart.state_dict().items() if "puckers" not in k}
+    with pytest.raises(RuntimeError, match=r"internal\.puckers"):
+        chart.load_state_dict(state)
 
 
 def test_both_chairs_are_two_places_on_the_circle() -> None:

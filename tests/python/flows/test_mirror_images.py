@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from molecules import make, shaken
 from torch import Tensor, nn
 
 from timewarp_openmm.flows.check import Calls, density_by_jacobian
+from timewarp_openmm.flows.internal.chirality import Chirality
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.flows.internal.flow import InternalFlow
+from timewarp_openmm.flows.internal.mirror import MirrorImages
 
 AMINE = "CCN(C)CCO"
 MIRROR = torch.tensor([1.0, 1.0, -1.0])
@@ -42,7 +45,9 @@ def proposals(flow: InternalFlow, x: Tensor, count: int) -> tuple[Tensor, ...]:
     noise, lag = draw(flow, count).double(), torch.full((count,), math.inf).double()
     y, w, log_q = flow.sample(x, noise, lag)
     inside = torch.isfinite(log_q)
-    assert int(inside.sum()) > count // 2
+    if int(inside.sum()) <= count // 2:
+        # No AssertionError: what checks assert is about the others.
+        raise RuntimeError(f"{int(inside.sum())} of {count} proposals lie on the chart")
     return noise[inside], y[inside], w[inside], log_q[inside], lag[inside]
 
 
@@ -77,36 +82,122 @@ def test_a_flat_nitrogen_is_left_as_it_is() -> None:
     assert not chart.mirror.suits(chart.internal, flat, weights)
 
 
-def test_both_images_are_drawn_and_their_density_is_known() -> None:
-    flow, frames = fitted(AMINE, True)
-    x = frames[0]
+def check_sampled_density(flow: InternalFlow, x: Tensor) -> None:
     noise, y, w, log_q, lag = proposals(flow, x, 400)
     torch.testing.assert_close(flow.log_prob(y, w, x[None], lag), log_q, atol=1e-7, rtol=0)
     torch.testing.assert_close(flow.invert(y, w, x[None], lag), noise, atol=1e-6, rtol=0)
-    image = flow.shape.mirror.is_image(y)
+
+
+def check_both_are_drawn(flow: InternalFlow, x: Tensor) -> None:
+    _, y, _, _, _ = proposals(flow, x, 400)
+    positive = torch.gt(_offset_product(flow, y), 0)
     # Five standard deviations of a fair coin.
-    assert abs(float(image.double().mean()) - 0.5) < 2.5 / math.sqrt(len(y))
-    assert (flow.shape.chirality.mirrored(y) == flow.shape.chirality.mirrored(x[None])).all()
+    assert abs(float(positive.double().mean()) - 0.5) < 2.5 / math.sqrt(len(y))
 
 
-def test_mirror_images_have_one_density() -> None:
-    flow, frames = fitted(AMINE, True)
-    x = frames[0]
+def check_labels_are_kept(flow: InternalFlow, x: Tensor) -> None:
+    _, y, _, _, _ = proposals(flow, x, 400)
+    signs = [torch.sign(_products(flow, positions)) for positions in (x[None], y)]
+    assert (signs[0] == signs[1]).all()
+
+
+def check_images_have_one_density(flow: InternalFlow, x: Tensor) -> None:
     _, y, w, log_q, lag = proposals(flow, x, 50)
-    chirality = flow.shape.chirality
-    everywhere = torch.ones(chirality.num_relabelled, dtype=torch.bool)
-    other = chirality.relabel(y * MIRROR.double(), everywhere[None])
-    assert (flow.shape.mirror.is_image(other) != flow.shape.mirror.is_image(y)).all()
+    other = y * MIRROR.double()
+    for first, second in flow.shape.chirality.pair.tolist():
+        other[:, [first, second]] = other[:, [second, first]]
+    assert (torch.sign(_offset_product(flow, other)) != torch.sign(_offset_product(flow, y))).all()
     torch.testing.assert_close(flow.log_prob(other, w, x[None], lag), log_q, atol=1e-7, rtol=0)
 
 
-def test_density_by_jacobian_of_either_image() -> None:
-    flow, frames = fitted(AMINE, True)
-    noise, y, _, _, _ = proposals(flow, frames[0], 12)
-    image = flow.shape.mirror.is_image(y)
-    for chosen in (noise[image][0], noise[~image][0]):
-        log_q, expected = density_by_jacobian(Calls(flow), frames[0], chosen, math.inf)
+def check_jacobian(flow: InternalFlow, x: Tensor) -> None:
+    noise, y, _, _, _ = proposals(flow, x, 12)
+    positive = torch.gt(_offset_product(flow, y), 0)
+    for chosen in (noise[positive][0], noise[~positive][0]):
+        log_q, expected = density_by_jacobian(Calls(flow), x, chosen, math.inf)
         torch.testing.assert_close(log_q, expected, atol=1e-5, rtol=0)
+
+
+def _products(flow: InternalFlow, positions: Tensor) -> Tensor:
+    """Return the triple products [B, G] at the centres with two equivalent atoms."""
+    corners = flow.shape.chirality.corners
+    edges = positions[:, corners[:, 1:]] - positions[:, corners[:, :1]]
+    return torch.linalg.det(edges.double())
+
+
+def _offset_product(flow: InternalFlow, positions: Tensor) -> Tensor:
+    """Return the triple product [B] whose sign tells the images apart."""
+    corners = flow.shape.mirror.corners
+    return torch.linalg.det((positions[:, corners[1:]] - positions[:, corners[:1]]).double())
+
+
+CHECKS = (
+    check_sampled_density,
+    check_both_are_drawn,
+    check_labels_are_kept,
+    check_images_have_one_density,
+    check_jacobian,
+)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_both_images_are_drawn_and_their_density_is_known(
+    check: Callable[[InternalFlow, Tensor], None],
+) -> None:
+    flow, frames = fitted(AMINE, True)
+    check(flow, frames[0])
+
+
+def _sees_no_image(mirror: MirrorImages, positions: Tensor) -> Tensor:
+    return torch.zeros(len(positions), dtype=torch.bool)
+
+
+def _leaves(module: nn.Module, positions: Tensor, which: Tensor) -> Tensor:
+    return positions
+
+
+def _halves_without_volume(mirror: MirrorImages, torsions: Tensor) -> Tensor:
+    return torsions.index_copy(
+        1, torch.tensor([mirror.place]), torsions[:, [mirror.place]].square() / math.pi
+    )
+
+
+FAULTS = {
+    "the density forgets one image": (
+        MirrorImages,
+        "is_image",
+        _sees_no_image,
+        {check_sampled_density, check_images_have_one_density},
+    ),
+    "one image is never drawn": (
+        MirrorImages,
+        "reflect",
+        _leaves,
+        {check_both_are_drawn, check_sampled_density},
+    ),
+    "labels are left as the reflection makes them": (
+        Chirality,
+        "relabel",
+        _leaves,
+        {check_labels_are_kept, check_sampled_density},
+    ),
+    "the angle is stretched unevenly": (
+        MirrorImages,
+        "from_circle",
+        _halves_without_volume,
+        {check_sampled_density, check_jacobian},
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_seen(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow, frames = fitted(AMINE, True)
+    owner, name, planted, seen_by = FAULTS[fault]
+    monkeypatch.setattr(owner, name, planted)
+    for check in seen_by:
+        with pytest.raises(AssertionError):
+            check(flow, frames[0])
 
 
 def test_scripted_and_saved_flows_do_the_same() -> None:

@@ -178,6 +178,13 @@ def test_an_integrator_of_dynamics_alone_is_copied() -> None:
     assert settings_of(copy.deepcopy(integrator)) == settings_of(integrator)
 
 
+def test_latent_correlations_are_copied(models: dict[str, str]) -> None:
+    integrator = two_block_integrator(models)
+    integrator.setLatentCorrelation([(0.0, 0.5), (0.9, 0.25), (0.99, 0.25)])
+    for other in (copy.deepcopy(integrator), through_xml(integrator)):
+        assert other.getLatentCorrelation() == [(0.0, 0.5), (0.9, 0.25), (0.99, 0.25)]
+
+
 def test_each_model_is_embedded_once(models: dict[str, str], tmp_path: Path) -> None:
     """Under whatever path, and none of the files is needed."""
     paths = {}

@@ -38,3 +38,18 @@ def test_collisions_count_linearly_and_infinities_not_at_all() -> None:
     assert density_regression_loss(log_q, log_target).item() == 0.0
     with pytest.raises(ValueError, match="finite energy"):
         density_regression_loss(log_q[:1], log_target[:1])
+
+
+def test_each_context_has_a_constant_of_its_own() -> None:
+    """Of a flow that moves a part: contexts of other energies do not count as misfits."""
+    generator = torch.Generator().manual_seed(1)
+    log_q = torch.randn(40, generator=generator, dtype=torch.float64, requires_grad=True)
+    constants = 100 * torch.randn(5, generator=generator, dtype=torch.float64)
+    log_target = log_q.detach() + constants.repeat_interleave(8)
+    log_target[3] = -math.inf
+    assert density_regression_loss(log_q, log_target, groups=5).item() < 1e-20
+    assert density_regression_loss(log_q, log_target).item() > 10.0
+    density_regression_loss(log_q, log_target + log_q.detach(), groups=5).backward()
+    assert log_q.grad is not None
+    assert log_q.grad[3] == 0
+    assert torch.isfinite(log_q.grad).all()

@@ -129,6 +129,47 @@ def test_chain_on_draws_is_exact_and_its_acceptance_is_known() -> None:
     assert draws.kish_share() == pytest.approx(1 / ((p**2 / q).sum()), abs=0.02)
 
 
+class GaussianAround:
+    """y of atom 1 is x of atom 0, which stays, plus a Gaussian of a width."""
+
+    noise_size = 1
+
+    def sample(self, x, noise, lag):
+        y = x.expand(len(noise), 2, 3).clone()
+        y[:, 1] = y[:, 0]
+        y[:, 1, 0] += 2.0 * noise[:, 0]
+        return y, torch.zeros_like(y), self.log_prob(y, None, x, lag)
+
+    def log_prob(self, y, w, x, lag):
+        z = (y[:, 1, 0] - x.expand_as(y)[:, 0, 0]).double() / 2.0
+        return -0.5 * z**2 - math.log(2.0)
+
+
+class Tethered:
+    """U/kT of atom 1 at atom 0, which has an energy of its own."""
+
+    def energies(self, positions):
+        apart = (positions[:, 1, 0] - positions[:, 0, 0]).double()
+        return 0.5 * apart**2 + 7.0 * positions[:, 0, 0].double()
+
+
+def test_draws_of_a_part_are_made_and_tested_in_their_own_context() -> None:
+    """Acceptance is that of one Gaussian whatever the energies of the contexts are."""
+    starts = torch.zeros(4, 2, 3)
+    starts[:, :, 0] = torch.tensor([0.0, 5.0, -3.0, 50.0]).unsqueeze(1)
+    flow, energy = GaussianAround(), Tethered()
+    draws = draw(flow, energy, starts, 20_000, torch.Generator().manual_seed(1))
+    shares = draws.positions.reshape(4, 5000, 2, 3)
+    assert (shares[:, :, 0, 0] == starts[:, :1, 0].numpy()).all()
+    log_weights = log_weights_of(flow, energy, starts, own_context=True)
+    chains = run_chains(draws, log_weights, np.random.default_rng(2))
+    alone = draw(Gaussian(2.0), Unit(), torch.zeros(1, 3), 20_000, torch.Generator().manual_seed(3))
+    expected = run_chains(alone, np.zeros(4), np.random.default_rng(4))
+    # Each is the mean over 20,000 draws, known to about 0.006: four such errors.
+    assert chains.mean == pytest.approx(expected.mean, abs=0.035)
+    assert draws.kish_share() == pytest.approx(alone.kish_share(), abs=0.02)
+
+
 def test_impossible_draws_are_never_visited() -> None:
     draws = Draws(np.zeros((100, 1, 3), np.float32), np.where(np.arange(100) % 2, 0.0, -np.inf))
     chains = run_chains(draws, np.zeros(2), np.random.default_rng(1))

@@ -55,6 +55,14 @@ def test_pairs_are_one_lag_apart_and_never_cross_trajectories() -> None:
     assert set(x[:, 0, 0].int().tolist()) == expected
 
 
+def test_a_part_is_paired_with_the_context_that_it_is_in() -> None:
+    weights = [np.where(np.arange(50) < 10, 1.0, 0.0).astype(np.float32)]
+    sampler = PairSampler([numbered("a", 50, 0)], [math.inf], None, weights, own_context=True)
+    x, y, _ = sampler.draw(1000, generator())
+    assert torch.equal(x, y)
+    assert set(y[:, 0, 0].int().tolist()) == set(range(10))
+
+
 def test_infinite_lag_pairs_all_frames_independently() -> None:
     sampler = PairSampler([numbered("a", 50, 0)], [math.inf])
     x, y, lag = sampler.draw(4000, generator())

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ...molecule.geometry import angle_between, bend_and_torsion, dot
-from ...molecule.zmatrix import ZMatrix
+from ...molecule.zmatrix import CoordinateKind, ZMatrix
 
 
 def wrap(angle: Tensor) -> Tensor:
@@ -76,6 +76,12 @@ class InternalCoordinates(nn.Module):
         # Which atom is placed where depends on the data in octahedra, so these are kept with them.
         self.register_buffer("order", torch.tensor(order, dtype=torch.long))
         self.register_buffer("rank", torch.tensor(order, dtype=torch.long).argsort())
+        # Kept, too, so that weights that were learned of rings placed in another way do not fit.
+        puckers = [
+            [p.atom, *p.references] for p in zmatrix.placed if p.kind is CoordinateKind.PUCKER
+        ]
+        if puckers:
+            self.register_buffer("puckers", torch.tensor(puckers, dtype=torch.long))
         self._octahedra = zmatrix.octahedra
         is_offset = torch.tensor([p.sibling is not None for p in zmatrix.placed])
         self.register_buffer("is_offset", is_offset, persistent=False)

@@ -40,7 +40,7 @@ _LEAST_EIGENVALUE = 1e-4
 #: Added to the variances of the torsions' features, of order 1, so that a linear guess from a
 #: torsion that hardly moves does not follow noise.
 _RIDGE = 1e-2
-#: How many times farther from each other the peaks of a ring's torsion are put.
+#: How many times farther from each other the peaks of a ring's flap are put.
 _PUCKER_STRETCH = 2.5
 
 
@@ -175,12 +175,12 @@ class SymmetricTorsions(Float64Buffers):
 
 
 class Puckers(Float64Buffers):
-    """Ring torsions with several peaks: where these lie, the circle is stretched.
+    """Flaps of rings, which have several peaks: where these lie, the circle is stretched.
 
     An angle phi from the middle of the data becomes 2 atan(k tan(phi / 2)), which takes the circle
     to itself: the peaks of a ring, which are near each other, move apart, and a flow that has
-    learned nothing puts more of its proposals between them than on the far side, where no ring
-    closes.
+    learned nothing puts more of its proposals between them than on the far side, where a flap lies
+    on the triangle that it belongs to.
 
     Parameters
     ----------
