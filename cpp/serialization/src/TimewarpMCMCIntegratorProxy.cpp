@@ -35,6 +35,8 @@ static void writeSettings(const TimewarpMCMCIntegrator& integrator, Serializatio
     node.setIntProperty("proposalsPerStep", integrator.getProposalsPerStep());
     node.setBoolProperty("frozenOthers", integrator.getFrozenOthers());
     node.setBoolProperty("screening", integrator.getScreening());
+    node.setDoubleProperty("rigidTranslation", integrator.getRigidTranslation());
+    node.setDoubleProperty("rigidRotation", integrator.getRigidRotation());
     SerializationNode& latent = node.createChildNode("LatentCorrelations");
     for (size_t i = 0; i < integrator.getLatentCorrelations().size(); i++)
         latent.createChildNode("Latent")
@@ -76,6 +78,8 @@ static void readSettings(const SerializationNode& node, TimewarpMCMCIntegrator& 
     integrator.setProposalsPerStep(node.getIntProperty("proposalsPerStep", 1));
     integrator.setFrozenOthers(node.getBoolProperty("frozenOthers", false));
     integrator.setScreening(node.getBoolProperty("screening", true));
+    integrator.setRigidMoves(node.getDoubleProperty("rigidTranslation", integrator.getRigidTranslation()),
+                             node.getDoubleProperty("rigidRotation", integrator.getRigidRotation()));
     vector<double> correlations, latentWeights;
     for (const SerializationNode& child : node.getChildren())
         if (child.getName() == "LatentCorrelations")

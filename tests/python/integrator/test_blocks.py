@@ -178,6 +178,14 @@ def test_an_integrator_of_dynamics_alone_is_copied() -> None:
     assert settings_of(copy.deepcopy(integrator)) == settings_of(integrator)
 
 
+def test_rigid_moves_are_copied(models: dict[str, str]) -> None:
+    integrator = two_block_integrator(models)
+    integrator.setRigidMoves(0.05, 0.0)
+    for other in (copy.deepcopy(integrator), through_xml(integrator)):
+        assert other.getRigidTranslation() == 0.05 * unit.nanometer
+        assert other.getRigidRotation() == 0.0 * unit.radian
+
+
 def test_latent_correlations_are_copied(models: dict[str, str]) -> None:
     integrator = two_block_integrator(models)
     integrator.setLatentCorrelation([(0.0, 0.5), (0.9, 0.25), (0.99, 0.25)])
