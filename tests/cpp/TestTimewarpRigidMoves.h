@@ -367,7 +367,12 @@ void testPlantedFaults(Platform& platform) {
     assertSeen([&] { checkChain<Drifting>(platform, square, "identity", false); });
     assertSeen([&] { checkChain<Repeating>(platform, square, "identity", false); });
     assertSeen([&] { checkChain<Leaning>(platform, rigid, "identity", true); });
-    assertSeen([&] { checkChain<Hesitating>(platform, soft, "stretch", true); });
+
+    // In a weak field it points up and down nearly as often, so that the fault has something to change.
+
+    const Dipole free(5.0, 0.0);
+    checkChain<RigidMove>(platform, free, "identity", true);
+    assertSeen([&] { checkChain<Hesitating>(platform, free, "identity", true); });
 }
 
 /**
@@ -588,7 +593,7 @@ void testConstrainedLength(Platform& platform) {
 }
 
 void runTests(Platform& platform) {
-    if (precisionOf(platform) == "double") {
+    if (platform.getName() == "Reference") {
         testExactness(platform);
         testPeriodicImages(platform);
         testPlantedFaults(platform);
