@@ -118,7 +118,7 @@ def test_independent_draws_attend_along_bonds() -> None:
     chart = ShapeChart(molecule)
     places = coordinate_places(chart, molecule, False)
     config = AttentionConfig(length_scales=(0.2,))
-    condition = AttentionContext(config, molecule, places, False).independent(
+    condition = AttentionContext(config, molecule, places, False, 0).independent(
         torch.full((3,), math.inf)
     )
     weights = condition.weights[0]
@@ -129,9 +129,9 @@ def test_independent_draws_attend_along_bonds() -> None:
 
 def test_two_coordinates_of_one_slot_are_refused() -> None:
     molecule, _ = make("ethane")
-    places = CoordinatePlaces((0, 0), ((1, 0),), ())
+    places = CoordinatePlaces((0, 0), ((1, 0),), 0, ())
     with pytest.raises(ValueError, match="conditioner: mlp"):
-        AttentionContext(AttentionConfig(), molecule, places, True)
+        AttentionContext(AttentionConfig(), molecule, places, True, 0)
 
 
 def test_one_step_of_training_changes_every_weight() -> None:

@@ -37,7 +37,7 @@ def test_what_was_set_is_what_is_read(models: dict[str, str]) -> None:
     assert integrator.getBlockModelPath(1) == models["walk"]
     assert integrator.getBlockParticles(1) == [7, 6, 5, 4]
     assert [integrator.getBlockWeight(i) for i in (0, 1)] == [1.0, 0.5]
-    assert statistics_of(integrator) == [BlockStatistics(0, 0, 0, 0)] * 2
+    assert statistics_of(integrator) == [BlockStatistics(0, 0, 0, 0, 0, 0)] * 2
     integrator.setDynamics(np.int64(3), 2 * unit.femtosecond, 5000 / unit.nanosecond)
     assert integrator.getDynamicsSteps() == 3
     assert integrator.getDynamicsStepSize().value_in_unit(unit.femtosecond) == pytest.approx(2)
