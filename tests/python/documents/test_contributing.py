@@ -14,7 +14,7 @@ from timewarp_openmm._libraries import load_plugin
 
 ROOT = Path(__file__).parents[3]
 #: What recipes change or run.
-COPIED = ("python", "tests", "cpp", "kernels", "CMakeLists.txt", "pyproject.toml")
+COPIED = ("python", "tests", "examples", "cpp", "kernels", "CMakeLists.txt", "pyproject.toml")
 #: Runs pytest on the package in this folder rather than on an installed one.
 RUN_PYTEST = """
 import sys
