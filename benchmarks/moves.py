@@ -38,8 +38,8 @@ from typing import Any
 import mdtraj
 import numpy as np
 import openmm
-from openmm import app, unit
-from umbrella_rotamers import MOLECULES, TEMPERATURE, solvated, torsions_of
+from openmm import app
+from umbrella_rotamers import BOX, MOLECULES, TEMPERATURE, solvated, torsions_of
 
 from timewarp_openmm import TimewarpMCMCIntegrator
 
@@ -92,30 +92,14 @@ def cpu(threads: int) -> tuple[openmm.Platform, dict[str, str]]:
 
 
 def simulation_of(
-    name: str, integrator: openmm.Integrator, threads: int, waters_box: float | None = None
+    name: str, integrator: openmm.Integrator, threads: int, box: float = BOX
 ) -> tuple[app.Simulation, tuple[int, ...]]:
     """Return an equilibrated simulation in water, and the atoms of chi1."""
-    topology, system, positions = solvated(name) if waters_box is None else large(name, waters_box)
+    topology, system, positions = solvated(name, box)
     simulation = app.Simulation(topology, system, integrator, *cpu(threads))
     start = equilibrated(topology, system, positions, threads)
     simulation.context.setState(start)
     return simulation, torsions_of(topology)["chi1"]
-
-
-def large(name: str, box: float) -> tuple[app.Topology, openmm.System, Any]:
-    """Return the molecule in a larger box."""
-    pdb = app.PDBFile(str(MOLECULES / f"{name}.pdb"))
-    field_of = app.ForceField("amber99sbildn.xml", "tip3p.xml")
-    modeller = app.Modeller(pdb.topology, pdb.positions)
-    modeller.addSolvent(field_of, boxSize=openmm.Vec3(box, box, box) * unit.nanometer)
-    system = field_of.createSystem(
-        modeller.topology,
-        nonbondedMethod=app.PME,
-        nonbondedCutoff=0.9 * unit.nanometer,
-        constraints=app.HBonds,
-        hydrogenMass=3 * unit.dalton,
-    )
-    return modeller.topology, system, modeller.positions
 
 
 def equilibrated(
@@ -240,7 +224,7 @@ def side_chain_alone(
     integrator.setScreening(screened)
     integrator.setBatchSize(64)
     integrator.setRandomNumberSeed(5)
-    simulation, _ = simulation_of(molecule, integrator, arguments.threads, waters_box=3.0)
+    simulation, _ = simulation_of(molecule, integrator, arguments.threads, box=3.0)
     simulation.step(128)
     return simulation
 

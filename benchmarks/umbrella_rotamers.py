@@ -60,12 +60,12 @@ def umbrella(torsions: dict[str, tuple[int, ...]]) -> openmm.PeriodicTorsionForc
     return force
 
 
-def solvated(name: str) -> tuple[app.Topology, openmm.System, unit.Quantity]:
-    """Return topology, System and positions of the molecule in a box of water."""
+def solvated(name: str, box: float = BOX) -> tuple[app.Topology, openmm.System, unit.Quantity]:
+    """Return topology, System and positions of the molecule in a box of water, of edge / nm."""
     pdb = app.PDBFile(str(MOLECULES / f"{name}.pdb"))
     force_field = app.ForceField(*FORCE_FIELD)
     modeller = app.Modeller(pdb.topology, pdb.positions)
-    modeller.addSolvent(force_field, boxSize=openmm.Vec3(BOX, BOX, BOX) * unit.nanometer)
+    modeller.addSolvent(force_field, boxSize=openmm.Vec3(box, box, box) * unit.nanometer)
     system = force_field.createSystem(
         modeller.topology,
         nonbondedMethod=app.PME,
