@@ -244,7 +244,7 @@ private:
     map<pair<int64_t, bool>, unique_ptr<RecordedFlow>> graphs;
 };
 
-static string readFile(const string& path) {
+string ProposalModel::readFile(const string& path) {
     ifstream file(path, ios::binary);
     ostringstream content;
     if (file.peek() != EOF)

@@ -65,6 +65,10 @@ public:
      */
     ProposalModel(const std::string& name, const std::string& content);
     ~ProposalModel();
+    /**
+     * Read the bytes of a model file.  Throws an exception if it cannot be opened.
+     */
+    static std::string readFile(const std::string& path);
     const ModelMetadata& getMetadata() const;
     /**
      * Run on a CUDA device if this build of torch can, else on the CPU.

@@ -26,9 +26,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <fstream>
 #include <iomanip>
-#include <iterator>
 #include <numeric>
 #include <set>
 #include <sstream>
@@ -114,14 +112,6 @@ struct TimewarpMCMCIntegrator::Block {
     /** Of the last chain, after its Context is gone. */
     MoveCounters counters, rigidCounters;
 };
-
-static string readFile(const string& path) {
-    ifstream file(path, ios::binary);
-    string content{istreambuf_iterator<char>(file), {}};
-    if (!file)
-        throw OpenMMException("Timewarp: cannot open the model file " + path + "; check the path");
-    return content;
-}
 
 /** Get those of some atoms; particles that are not there, which others complain of, are left out. */
 static vector<int> chosen(const vector<int>& particles, const vector<int>& atoms) {
@@ -256,7 +246,7 @@ shared_ptr<ProposalModel> TimewarpMCMCIntegrator::modelOf(const string& path, co
 }
 
 int TimewarpMCMCIntegrator::addBlock(const string& modelPath, const vector<int>& particles, double weight) {
-    return addBlock(modelPath, modelOf(modelPath, readFile(modelPath)), particles, weight);
+    return addBlock(modelPath, modelOf(modelPath, ProposalModel::readFile(modelPath)), particles, weight);
 }
 
 int TimewarpMCMCIntegrator::addBlock(const string& modelPath, const string& modelContent,
