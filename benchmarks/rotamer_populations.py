@@ -32,7 +32,7 @@ from timewarp_openmm import TimewarpMCMCIntegrator
 DATA = Path(__file__).parent.parent / "tests" / "data"
 DYNAMICS = 25  # time steps
 SUBCHAIN = 200  # proposals
-BLOCKS = 16
+BLOCKS = 8  # a rotamer lives some 20 steps
 #: Rotamers that are rarer are pooled.
 LEAST_SHARE = 0.02
 

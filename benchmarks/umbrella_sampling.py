@@ -10,7 +10,7 @@ gave 0.014 +- 0.003, with blocks from 0.005 to 0.034, as psi changed sides a few
 JSON file holds p(0 < phi < 2.4), the free energy of phi > 0 relative to phi < 0, the (phi, psi)
 histogram, the shares of four regions and the mean potential energy, all without restraints. Errors
 are standard errors over blocks, each block being MBAR of one part of every window. Needs pymbar
-(pip install pymbar).
+(pip install pymbar). What --samples has written is read again instead of being made.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ def unrestrained(windows: list[Frames], centres: NDArray[np.float64]) -> Weighte
         bias += 0.5 * stiffness * wrap(frames[:, axis] - centres[:, axis, None]) ** 2
     bias /= thermal_energy(TEMPERATURE)
     sizes = np.array([len(w[::STRIDE]) for w in windows])
-    mbar = MBAR(bias, sizes)
+    # The default solver fails with so many windows, after a long time.
+    mbar = MBAR(bias, sizes, solver_protocol="robust")
     log_weights = -logsumexp(mbar.f_k[:, None] - bias, b=sizes[:, None], axis=0)
     return frames, np.exp(log_weights - logsumexp(log_weights))
 
@@ -246,6 +247,14 @@ def grid(windows: tuple[int, int]) -> NDArray[np.float64]:
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
+def saved_samples(path: Path, script: str) -> list[Frames]:
+    """Return the samples of each window that a run with the same options has written."""
+    with np.load(path) as file:
+        if str(file["script"]) != script:
+            raise SystemExit(f"{path} is of another run ({file['script']}); give another file")
+        return list(file["samples"].astype(np.float64))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--windows", type=int, nargs=2, default=(36, 16), metavar=("PHI", "PSI"))
@@ -253,19 +262,27 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--constraints", choices=list(TIMESTEPS), default="none")
     parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--samples", type=Path, help="file to write with phi, psi and energy")
+    parser.add_argument(
+        "--samples", type=Path, help="file of phi, psi and energy to write, or to read"
+    )
     options = parser.parse_args()
     windows = tuple(options.windows)
     centres = grid(windows)
-    with ProcessPoolExecutor(options.workers) as pool:
-        futures = [
-            pool.submit(run_window, tuple(centre), options.picoseconds, options.constraints, seed)
-            for seed, centre in enumerate(centres.tolist(), 1)
-        ]
-        samples = [future.result() for future in futures]
-    if options.samples:
-        np.savez_compressed(options.samples, samples=np.array(samples, dtype=np.float32))
     result = provenance(windows, options.picoseconds, options.constraints)
+    if options.samples and options.samples.exists():
+        samples = saved_samples(options.samples, str(result["script"]))
+    else:
+        with ProcessPoolExecutor(options.workers) as pool:
+            futures = [
+                pool.submit(
+                    run_window, tuple(centre), options.picoseconds, options.constraints, seed
+                )
+                for seed, centre in enumerate(centres.tolist(), 1)
+            ]
+            samples = [future.result() for future in futures]
+        if options.samples:
+            values = np.array(samples, dtype=np.float32)
+            np.savez_compressed(options.samples, samples=values, script=result["script"])
     result |= summarize(samples, centres)
     result["largest_slide"] = largest_slide(samples, centres)
     print(json.dumps({k: v for k, v in result.items() if "histogram" not in k}, indent=1))

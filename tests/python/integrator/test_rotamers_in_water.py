@@ -15,7 +15,7 @@ DATA = ROOT / "tests" / "data"
 #: Made by benchmarks/make_test_models.py.
 MODEL = DATA / "valine-sidechain-small.pt"
 #: Steps of 25 time steps and 200 proposals; chance that a right chain fails.
-STEPS, FALSE_ALARM = 1500, 1e-3
+STEPS, FALSE_ALARM = 400, 1e-3
 
 
 @pytest.mark.long
@@ -37,9 +37,9 @@ def test_rotamers_are_those_of_umbrella_sampling(monkeypatch: pytest.MonkeyPatch
     found, expected = shares_of(angles, names), reference_shares(reference)
     print(table(found, expected, list(reference["rotamers"])))
     assert integrator.getBlockStatistics(0).accepted > 0.01 * STEPS
-    # Dynamics alone change the rotamer once or twice in this time.
-    assert changes_of(angles, names) > 20
-    assert found.errors.max() < 0.1
+    # The 40 ps of dynamics alone change the rotamer less than once.
+    assert changes_of(angles, names) > 8
+    assert found.errors.max() < 0.15
     assert p_value(found, expected) > FALSE_ALARM
     # It would see a rotamer that is lost.
     lost = np.roll(np.eye(len(found.whole))[int(found.whole.argmax())], 1)
