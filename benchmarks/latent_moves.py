@@ -6,7 +6,7 @@
 The molecule is fenofibrate, 25 heavy atoms and 46 in all, built from its SMILES string with the
 force field of tests/python/generic_force_field.py (MMFF94's bonded terms, Lennard-Jones, no
 charges). A short training leaves a flow whose independent draws are accepted rarely. A mixture is
-given as rho:weight for each correlation (`setLatentCorrelation`).
+given as rho:weight or rho:weight:share for each choice (`setLatentCorrelation`).
 
 All mixtures take turns. Each repeat has a seed of its own and 4 chains of the integrator, which
 start in different basins and take so many seconds of processor time each, the recording of frames
@@ -46,19 +46,27 @@ MIXTURES = (
     "0:1",
     "0:0.5,0.9:0.25,0.99:0.25",
     "0:0.2,0.9:0.4,0.99:0.4",
+    "0:0.5,0:0.5:0.1",
+    "0:0.3,0.98:0.3,0:0.4:0.05",
     "0:0.1,0.8:0.9",
     "0:0.1,0.95:0.9",
     "0.95:1",
 )
 
-#: Pairs of rho and its weight.
-Mixture = list[tuple[float, float]]
+#: Of each choice rho, its weight and the share of the deviates that are drawn.
+Mixture = list[tuple[float, float, float]]
+
+
+INDEPENDENT: Mixture = [(0.0, 1.0, 1.0)]
 
 
 def mixture(text: str) -> Mixture:
-    """Return the pairs of rho and weight of a text such as ``0:0.5,0.9:0.5``."""
-    pairs = (part.split(":") for part in text.split(","))
-    return [(float(rho), float(weight)) for rho, weight in pairs]
+    """Return the choices of a text such as ``0:0.5,0.9:0.3,0:0.2:0.1``; a share is 1 by default."""
+    choices: Mixture = []
+    for part in text.split(","):
+        rho, weight, *share = (float(number) for number in part.split(":"))
+        choices.append((rho, weight, *share) if share else (rho, weight, 1.0))
+    return choices
 
 
 @dataclass
@@ -93,7 +101,7 @@ def run_chain(
     """Return the torsions [F, T] / rad of a chain of so many seconds of processor time."""
     integrator = TimewarpMCMCIntegrator(str(model))
     integrator.setRandomNumberSeed(seed)
-    if choices != [(0.0, 1.0)]:
+    if choices != INDEPENDENT:
         integrator.setLatentCorrelation(choices)
     context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
     context.setPositions(start)
@@ -165,7 +173,7 @@ def main() -> None:
     parser.add_argument("--regression", type=int, default=0, help="steps of training")
     parser.add_argument("--seconds", type=float, default=10.0, help="of processor time, a chain")
     parser.add_argument("--repeats", type=int, default=4)
-    parser.add_argument("--mixtures", nargs="+", default=list(MIXTURES), metavar="RHO:WEIGHT,...")
+    parser.add_argument("--mixtures", nargs="+", default=list(MIXTURES), metavar="CHOICES")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
