@@ -1,7 +1,9 @@
 #include "Chain.h"
 #include "openmm/OpenMMException.h"
 #include <chrono>
+#include <iomanip>
 #include <limits>
+#include <sstream>
 
 using namespace TimewarpPlugin;
 using namespace OpenMM;
@@ -150,11 +152,31 @@ template <class Place, class Function> static void visitPlace(Place&& place, Fun
 Record Chain::save(ContextImpl& context) const {
     Record record("Chain");
     record.set("systemSha256", systemSha256);
+    record.set("weights", schedule.getWeights());
     visitPlace(RandomPlace{seed, seedIsSet, replica, trial},
                [&](const char* name, int64_t value) { record.set(name, value); });
     for (auto& move : moves)
         record.parts.push_back(move->save(context));
     return record;
+}
+
+static string listed(const vector<double>& numbers) {
+    stringstream text;
+    text << setprecision(10);
+    for (size_t i = 0; i < numbers.size(); i++)
+        text << (i > 0 ? ", " : "") << numbers[i];
+    return text.str();
+}
+
+void Chain::checkWeights(const Record& record) const {
+    vector<double> weights;
+    record.get("weights", weights);
+    if (weights.size() != moves.size())
+        refuseRecord();
+    if (weights != schedule.getWeights())
+        throw OpenMMException("Timewarp: the checkpoint is of blocks with the weights " + listed(weights) +
+                              ", and those of this chain are " + listed(schedule.getWeights()) +
+                              "; add the blocks with the same weights as there");
 }
 
 Chain::RandomPlace Chain::check(const Record& record) const {
@@ -168,6 +190,7 @@ Chain::RandomPlace Chain::check(const Record& record) const {
                               "; add the same blocks as there");
     for (size_t i = 0; i < moves.size(); i++)
         moves[i]->check(record.parts[i]);
+    checkWeights(record);
     return place;
 }
 

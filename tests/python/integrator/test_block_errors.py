@@ -299,6 +299,34 @@ def test_numbers_of_proposals_that_cannot_be() -> None:
             empty().setProposalsPerStep(number)
 
 
+def test_steps_that_do_nothing(models: dict[str, str]) -> None:
+    """No proposals without dynamics: refused when the Context is made, and afterwards."""
+    alone, one_of_two = two_block_integrator(models), two_block_integrator(models)
+    of_one_model = TimewarpMCMCIntegrator(models["lags"])
+    for integrator in (alone, one_of_two, of_one_model):
+        integrator.setProposalsPerStep(0)
+    compound = openmm.CompoundIntegrator()
+    compound.addIntegrator(openmm.LangevinMiddleIntegrator(300, 1, 0.001))
+    compound.addIntegrator(one_of_two)
+    for integrator in (alone, of_one_model, compound):
+        with pytest.raises(openmm.OpenMMException, match=r"do nothing; call setProposalsPerStep\(1\)"):
+            wells_simulation(integrator, "Reference")
+    alone.setProposalsPerStep(2)
+    simulation = wells_simulation(alone, "Reference")
+    with pytest.raises(openmm.OpenMMException, match="would do nothing"):
+        alone.setProposalsPerStep(0)
+    simulation.step(3)
+    assert alone.getNumProposed() == 6
+
+
+def test_dynamics_without_proposals(models: dict[str, str]) -> None:
+    integrator = two_block_integrator(models)
+    integrator.setDynamics(1, 0.001, 1.0)
+    integrator.setProposalsPerStep(0)
+    wells_simulation(integrator, "Reference").step(3)
+    assert integrator.getNumProposed() == 0
+
+
 def test_a_surrogate_is_for_one_model(models: dict[str, str]) -> None:
     integrator = two_block_integrator(models)
     integrator.setSurrogate(torch.jit.script(SURROGATES["true"]))
