@@ -27,8 +27,8 @@ public:
     bool feelsSurroundings() const override {
         return true;
     }
-    void lookAtSurroundings(const DeviceLoan& loan, const TimewarpPlugin::Target& target) override {
-        energy->lookAtSurroundings(loan, target);
+    bool lookAtSurroundings(const DeviceLoan& loan, const TimewarpPlugin::Target& target) override {
+        return energy->lookAtSurroundings(loan, target);
     }
     std::string describe() const override {
         return energy->describe();
@@ -88,11 +88,11 @@ public:
     explicit KeepsNeighborsOfProposals(const MakeEnergy& makeLocal)
             : Screening(makeLocal), ofProposals(makeLocal()) {
     }
-    void lookAtSurroundings(const DeviceLoan& loan, const TimewarpPlugin::Target& target) override {
-        energy->lookAtSurroundings(loan, target);
+    bool lookAtSurroundings(const DeviceLoan& loan, const TimewarpPlugin::Target& target) override {
         if (!hasLooked)
             ofProposals->lookAtSurroundings(loan, target);
         hasLooked = true;
+        return energy->lookAtSurroundings(loan, target);
     }
     using Screening::compute;
     void compute(const DeviceLoan& loan, const ProposalBatch& batch, int numAtoms, const Vec3& origin,
@@ -110,10 +110,10 @@ private:
 class LooksOnce : public Screening {
 public:
     using Screening::Screening;
-    void lookAtSurroundings(const DeviceLoan& loan, const TimewarpPlugin::Target& target) override {
-        if (!hasLooked)
-            energy->lookAtSurroundings(loan, target);
+    bool lookAtSurroundings(const DeviceLoan& loan, const TimewarpPlugin::Target& target) override {
+        const bool isFirst = !hasLooked;
         hasLooked = true;
+        return isFirst && energy->lookAtSurroundings(loan, target);
     }
 
 private:
