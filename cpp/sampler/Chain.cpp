@@ -1,6 +1,8 @@
 #include "Chain.h"
 #include "openmm/OpenMMException.h"
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <iomanip>
 #include <limits>
 #include <sstream>
@@ -171,7 +173,8 @@ static string listed(const vector<double>& numbers) {
 void Chain::checkWeights(const Record& record) const {
     vector<double> weights;
     record.get("weights", weights);
-    if (weights.size() != moves.size())
+    auto isWeight = [](double weight) { return isfinite(weight) && weight >= 0; };
+    if (weights.size() != moves.size() || !all_of(weights.begin(), weights.end(), isWeight))
         refuseRecord();
     if (weights != schedule.getWeights())
         throw OpenMMException("Timewarp: the checkpoint is of blocks with the weights " + listed(weights) +
