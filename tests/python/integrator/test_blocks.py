@@ -96,9 +96,6 @@ def test_all_proposals_of_a_step_count(models: dict[str, str]) -> None:
     state = simulation.context.getState()
     assert state.getStepCount() == 40
     assert state.getTime() == 40 * integrator.getStepSize()
-    integrator.setProposalsPerStep(0)
-    simulation.step(10)
-    assert integrator.getNumProposed() == 120
 
 
 def test_statistics_outlive_the_context(models: dict[str, str]) -> None:
