@@ -2,19 +2,11 @@
  * The chain on a device against the chain on the Reference platform: the same random numbers must give the
  * same decisions, whatever order the device keeps its atoms in.
  */
+#include "TimewarpTestAtomOrder.h"
 #include "TimewarpTestForce.h"
 #include "TimewarpTestTargets.h"
 #include <fstream>
 #include <unistd.h>
-
-/**
- * Get the order in which a device keeps its atoms: the particle in each place.
- */
-std::vector<int> atomOrder(ContextImpl& context);
-/**
- * Have the device sort its atoms at the next occasion, which otherwise takes 250 of them.
- */
-void askForReordering(ContextImpl& context);
 
 /**
  * What a chain does: whether each iteration accepts, and where it ends.
