@@ -82,7 +82,8 @@ void testNoPrefetchedProposalsAfterDynamics(Platform& platform) {
         ASSERT(integrator.getCounters(0).numAccepted > 100);
     };
     check(BlockChain<>(star, 8, 5));
-    assertThrows([&] { check(BlockChain<MoveThatDoesNotLook>(star, 8, 5)); }, "distributions differ");
+    if (!isDevice(platform))
+        assertThrows([&] { check(BlockChain<MoveThatDoesNotLook>(star, 8, 5)); }, "distributions differ");
 }
 
 /**
@@ -281,6 +282,8 @@ void runTests(Platform& platform) {
     testForcesAfterProposals(platform);
     testStepsInOneCall(platform);
     testCheckpoints(platform);
+    if (!standsForAllPrecisions(platform))
+        return;
     testCenterOfMass(platform);
     testDistribution(platform);
     testVelocitiesAfterAcceptance(platform);
