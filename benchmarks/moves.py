@@ -11,15 +11,17 @@ steps of 4 fs, 300 K, as in umbrella_rotamers.py.
 transitions
     Changes of the rotamer of chi1 per second of wall-clock time: by LangevinMiddleIntegrator, by a
     block of the whole molecule, and by one of its side chain, both with dynamics between. A rotamer
-    counts when chi1 has come to within 30 degrees of its middle. Where dynamics see none, the 95 %
-    limit (3 events) is given. All molecules and methods take turns of some 20 seconds.
+    counts when chi1 is found within 30 degrees of its middle, by looks after equal times of
+    dynamics. Where dynamics see none, the 95 % limit (3 events) is given. All molecules and methods
+    take turns of some 20 seconds.
 screening
-    The cost of a try with screening, in units of a full energy, in a box of more than 2,000 atoms.
+    The cost of a proposal with screening, in batches of 64, over that of one which asks for the
+    energy of the System, in a box of more than 2,000 atoms.
 dynamics
     LangevinMiddle's steps per second within the integrator, over those of LangevinMiddleIntegrator.
 blocks
-    The cost of a try with a hundred blocks, over that with one, and the memory of a block: the same
-    side chain a hundred times.
+    The cost of a try with a hundred blocks, the side chains of as many molecules in one System,
+    over that with one, and the memory that a hundred take.
 """
 
 from __future__ import annotations
@@ -38,16 +40,18 @@ from typing import Any
 import mdtraj
 import numpy as np
 import openmm
-from openmm import app
-from umbrella_rotamers import BOX, MOLECULES, TEMPERATURE, solvated, torsions_of
+from openmm import app, unit
+from umbrella_rotamers import BOX, FORCE_FIELD, MOLECULES, TEMPERATURE, solvated, torsions_of
 
 from timewarp_openmm import TimewarpMCMCIntegrator
 
 STEP = 0.004  # ps
 FRICTION = 1.0  # /ps
-INTERVAL = 50  # time steps between looks at chi1 in dynamics
-DYNAMICS = 50  # time steps between the tries of a step
-TRIES = 24
+LOOK = 48  # time steps between looks at chi1, for all methods
+DYNAMICS = 4  # time steps between tries
+#: Proposals of a try: those of a whole molecule in water are seldom accepted, so that more pay.
+SUBCHAIN = {"side chain": 32, "molecule": 128}
+BATCH = 64
 TURN = 20.0  # s
 PARTS = ("transitions", "screening", "dynamics", "blocks")
 
@@ -117,13 +121,12 @@ def equilibrated(
     return state
 
 
-def with_block(model: Path, particles: list[int], copies: int = 1) -> TimewarpMCMCIntegrator:
+def with_block(model: Path, particles: list[int], subchain: int) -> TimewarpMCMCIntegrator:
     """Return an integrator with the model as a block, and dynamics between the tries."""
     integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
-    for _ in range(copies):
-        integrator.addBlock(model, particles=particles)
+    integrator.addBlock(model, particles=particles)
     integrator.setDynamics(DYNAMICS, STEP, FRICTION)
-    integrator.setProposalsPerStep(TRIES)
+    integrator.setSubchainLength(subchain)
     integrator.setRandomNumberSeed(5)
     return integrator
 
@@ -151,13 +154,14 @@ def transitions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         methods: dict[str, tuple[openmm.Integrator, int]] = {
             "LangevinMiddle": (
                 openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, STEP),
-                INTERVAL,
+                LOOK,
             ),
         }
         for label, suffix in (("molecule", ""), ("side chain", "-sidechain")):
             model = arguments.models / f"{molecule}{suffix}.pt"
             if model.exists():
-                methods[label] = (with_block(model, molecule_atoms(molecule)), 1)
+                block = with_block(model, molecule_atoms(molecule), SUBCHAIN[label])
+                methods[label] = (block, LOOK // DYNAMICS)
         for label, (integrator, steps) in methods.items():
             simulation, chi1 = simulation_of(molecule, integrator, arguments.threads)
             runs.append((name, label, simulation, steps, chi1, Counter()))
@@ -222,39 +226,32 @@ def side_chain_alone(
     )
     integrator.setFrozenOthers(True)
     integrator.setScreening(screened)
-    integrator.setBatchSize(64)
+    integrator.setBatchSize(BATCH)
+    integrator.setSubchainLength(BATCH if screened else 1)
     integrator.setRandomNumberSeed(5)
     simulation, _ = simulation_of(molecule, integrator, arguments.threads, box=3.0)
-    simulation.step(128)
+    simulation.step(4)
     return simulation
 
 
 def screening_of(molecule: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Compare tries with screening with those without, each of which asks for a full energy.
+    """Compare proposals of a screened batch of 64 with those that each ask for the System's energy.
 
-    A try that passes costs a full energy, too, so that the share of these is taken off.
+    The one energy that decides on a batch's end is part of the cost.
     """
     screened = side_chain_alone(molecule, True, arguments)
     plain = side_chain_alone(molecule, False, arguments)
-    integrator = screened.integrator
-    ratios, asked = [], []
+    first, second = [], []
     for _ in range(12):
-        before = integrator.getBlockStatistics(0)
-        (with_screening,) = seconds_of(lambda: screened.step(640), 1)
-        after = integrator.getBlockStatistics(0)
-        (without,) = seconds_of(lambda: plain.step(64), 1)
-        rejected = after.screened - before.screened + after.nonFinite - before.nonFinite
-        asked.append(1 - rejected / (after.tried - before.tried))
-        ratios.append(with_screening / without / 10)
-    own = np.array(ratios) - np.array(asked)
+        first += seconds_of(lambda: screened.step(8), 1)
+        second += seconds_of(lambda: plain.step(16), 1)
+    ratio, error = ratio_of([t / (8 * BATCH) for t in first], [t / 16 for t in second])
     return {
         "part": "screening",
         "molecule": molecule,
         "atoms": screened.system.getNumParticles(),
-        "share that asks for the energy": float(np.mean(asked)),
-        "try over try without screening": float(np.mean(ratios)),
-        "less those that ask": float(own.mean()),
-        "error": float(own.std(ddof=1) / math.sqrt(len(own))),
+        "proposal over proposal without screening": ratio,
+        "error": error,
     }
 
 
@@ -275,30 +272,51 @@ def dynamics(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return [{"part": "dynamics", "time over LangevinMiddle's": ratio, "error": error}]
 
 
+def many_molecules(name: str, count: int) -> tuple[app.Topology, openmm.System, np.ndarray]:
+    """Return topology, System and positions / nm of copies of a molecule, far apart."""
+    pdb = app.PDBFile(str(MOLECULES / f"{name}.pdb"))
+    modeller = app.Modeller(pdb.topology, pdb.positions)
+    side = math.ceil(count ** (1 / 3))
+    for k in range(1, count):
+        place = openmm.Vec3(k % side, k // side % side, k // side**2) * 2.0
+        modeller.add(pdb.topology, [p + place * unit.nanometer for p in pdb.positions])
+    system = app.ForceField(FORCE_FIELD[0]).createSystem(
+        modeller.topology, nonbondedMethod=app.CutoffNonPeriodic, constraints=app.HBonds
+    )
+    return modeller.topology, system, modeller.getPositions().value_in_unit(unit.nanometer)
+
+
 def blocks(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Compare a hundred blocks with one."""
+    """Compare a hundred blocks with one: the side chains of a hundred molecules."""
     molecule = f"{arguments.molecules[0]}-dipeptide"
     model = arguments.models / f"{molecule}-sidechain.pt"
+    topology, system, positions = many_molecules(molecule, 100)
+    size = len(molecule_atoms(molecule))
     simulations, memory = [], []
-    for copies in (1, 100):
+    for count in (1, 100):
+        integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
+        for k in range(count):
+            integrator.addBlock(model, particles=range(k * size, (k + 1) * size))
+        integrator.setFrozenOthers(True)
+        integrator.setSubchainLength(BATCH)
+        integrator.setRandomNumberSeed(5)
+        simulation = app.Simulation(topology, system, integrator, *cpu(arguments.threads))
+        simulation.context.setPositions(positions)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        integrator = with_block(model, molecule_atoms(molecule), copies)
-        integrator.setProposalsPerStep(800)
-        simulation, _ = simulation_of(molecule, integrator, arguments.threads)
-        simulation.step(1)
-        simulations.append(simulation)
+        simulation.step(300)
         memory.append((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+        simulations.append(simulation)
     one, many = [], []
-    for _ in range(5):
-        one += seconds_of(lambda: simulations[0].step(1), 1)
-        many += seconds_of(lambda: simulations[1].step(1), 1)
+    for _ in range(8):
+        one += seconds_of(lambda: simulations[0].step(40), 1)
+        many += seconds_of(lambda: simulations[1].step(40), 1)
     ratio, error = ratio_of(many, one)
     return [
         {
             "part": "blocks",
             "try with 100 blocks over with 1": ratio,
             "error": error,
-            "MB per block": memory[1] / 100,
+            "MB that 100 blocks take": memory[1],
         }
     ]
 

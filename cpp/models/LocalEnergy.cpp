@@ -20,7 +20,7 @@ static const double FAR_AWAY = 1e9;
 class LocalEnergy::Implementation {
 public:
     Implementation(shared_ptr<const SystemTerms> terms, const vector<int>& particles,
-                   const vector<int>& moved)
+                   const vector<int>& moved, double clashEnergy)
             : terms(terms), moved(moved.begin(), moved.end()), device(torch::kCPU) {
         for (int atom : moved)
             block.moved.push_back(particles.at(atom));
@@ -37,7 +37,7 @@ public:
                 bonded.push_back(part);
         }
         for (const PairForm& form : terms->getPairs())
-            pairs.emplace_back(form, block);
+            pairs.emplace_back(form, block, clashEnergy);
     }
     void setState(shared_ptr<const SystemState> newState) {
         if ((int)newState->positions.size() != terms->getNumParticles())
@@ -107,8 +107,8 @@ private:
 };
 
 LocalEnergy::LocalEnergy(shared_ptr<const SystemTerms> terms, const vector<int>& particles,
-                         const vector<int>& moved)
-        : implementation(make_unique<Implementation>(terms, particles, moved)) {
+                         const vector<int>& moved, double clashEnergy)
+        : implementation(make_unique<Implementation>(terms, particles, moved, clashEnergy)) {
 }
 
 LocalEnergy::~LocalEnergy() {

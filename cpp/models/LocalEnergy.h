@@ -30,9 +30,12 @@ public:
      * @param terms       the System's, which its blocks share
      * @param particles   the particle of the System that each atom of the model corresponds to
      * @param moved       which atoms of the model proposals move
+     * @param clashEnergy   where the pairs within 0.2 nm have more than this (kJ/mol; the default is some 400
+     * kT), atoms stand in each other, and the energy of other pairs is not added: that saves most of the time
+     * where most proposals clash.  Screening accepts none of these either way
      */
     LocalEnergy(std::shared_ptr<const SystemTerms> terms, const std::vector<int>& particles,
-                const std::vector<int>& moved);
+                const std::vector<int>& moved, double clashEnergy = 1000.0);
     ~LocalEnergy();
     /**
      * Run on a CUDA device if this build of torch can, else on the CPU.

@@ -8,6 +8,8 @@ using namespace OpenMM;
 using namespace std;
 using at::Tensor;
 
+/** Pairs that are closer (nm) are looked at first. */
+static const double CLASH_DISTANCE = 0.2;
 /** How many pairs are worked on at a time, so that intermediate results stay in the cache of a CPU. */
 static const int64_t PAIRS_AT_A_TIME_CPU = 1 << 17, PAIRS_AT_A_TIME_GPU = 1 << 23;
 
@@ -32,8 +34,9 @@ MovedRegion::MovedRegion(const Tensor& absolute, const PeriodicBox* box) {
     high = toVec3(positions.amax({0, 1}));
 }
 
-PairTerms::PairTerms(const PairForm& form, const BlockParticles& block)
-        : form(&form), moved(block.moved), notNeighbors(block.following), device(at::kCPU) {
+PairTerms::PairTerms(const PairForm& form, const BlockParticles& block, double clashEnergy)
+        : form(&form), clashEnergy(clashEnergy), moved(block.moved), notNeighbors(block.following),
+          device(at::kCPU) {
     notNeighbors.insert(moved.begin(), moved.end());
     for (auto [p1, p2] : form.exclusions)
         for (auto pair : {make_pair(p1, p2), make_pair(p2, p1)})
@@ -263,24 +266,40 @@ Tensor PairTerms::evaluate(const PairLayout& layout, const PairTable& table, con
 }
 
 /**
- * Add up the energies of the pairs of each row.
+ * Add up the energies of the pairs of each row; where particles clash, those of the closest pairs alone.
  *
  * @param squares   squared distances, [B, pairs] (nm^2)
  */
 Tensor PairTerms::rowEnergies(const PairTable& table, const Tensor& squares) const {
+    const double distance = form->cutoff == 0 ? CLASH_DISTANCE : min(CLASH_DISTANCE, form->cutoff);
+    Tensor sum = energiesWithin(distance, table, squares);
+    Tensor rows = (sum <= clashEnergy).nonzero().squeeze(1);
+    if (rows.numel() == sum.numel())
+        return allEnergies(table, squares);
+    if (rows.numel() == 0)
+        return sum;
+    return sum.index_copy_(0, rows, allEnergies(table, squares.index_select(0, rows)));
+}
+
+Tensor PairTerms::allEnergies(const PairTable& table, const Tensor& squares) const {
+    if (form->cutoff > 0)
+        return energiesWithin(form->cutoff, table, squares);
     Tensor sum = at::zeros({squares.size(0)}, squares.options());
     for (const PairLayout& layout : table.layouts) {
-        if (form->cutoff == 0) {
-            bool takesAll = (layout.columns.numel() == table.numPairs);
-            Tensor taken = takesAll ? squares : squares.index_select(1, layout.columns);
-            sum = sum + evaluate(layout, table, taken, layout.columns).sum(1);
-            continue;
-        }
+        bool takesAll = (layout.columns.numel() == table.numPairs);
+        Tensor taken = takesAll ? squares : squares.index_select(1, layout.columns);
+        sum = sum + evaluate(layout, table, taken, layout.columns).sum(1);
+    }
+    return sum;
+}
 
+Tensor PairTerms::energiesWithin(double distance, const PairTable& table, const Tensor& squares) const {
+    Tensor sum = at::zeros({squares.size(0)}, squares.options());
+    for (const PairLayout& layout : table.layouts) {
         // What costs time is done for the pairs within the cut-off only.  They are sorted by row, so that the
         // sum of each is of consecutive numbers, and the same each time.
 
-        Tensor isWithin = (squares < form->cutoff * form->cutoff) & layout.counts;
+        Tensor isWithin = (squares < distance * distance) & layout.counts;
         Tensor places = isWithin.view({-1}).nonzero().squeeze(1);
         Tensor energies = evaluate(layout, table, squares.view({-1}).index_select(0, places),
                                    at::remainder(places, table.numPairs));

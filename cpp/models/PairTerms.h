@@ -35,7 +35,7 @@ public:
     /**
      * @param form   must outlive this
      */
-    PairTerms(const PairForm& form, const BlockParticles& block);
+    PairTerms(const PairForm& form, const BlockParticles& block, double clashEnergy);
     /**
      * Set where everything else is.
      */
@@ -65,9 +65,12 @@ private:
     at::Tensor evaluate(const PairLayout& layout, const PairTable& table, const at::Tensor& squares,
                         const at::Tensor& columns) const;
     at::Tensor rowEnergies(const PairTable& table, const at::Tensor& squares) const;
+    at::Tensor allEnergies(const PairTable& table, const at::Tensor& squares) const;
+    at::Tensor energiesWithin(double distance, const PairTable& table, const at::Tensor& squares) const;
     double weight(int first, int second) const;
 
     const PairForm* form;
+    double clashEnergy;
     std::vector<int> moved;
     std::set<int> notNeighbors;
     /** Pairs that are excluded, of a moved particle and any other; both ways round if both are moved. */

@@ -141,19 +141,19 @@ public:
     }
 
     void correlateNoise(const vector<double>& correlations) {
-        vector<int64_t> chosen;
-        vector<double> of;
-        for (size_t i = 0; i < correlations.size(); i++)
-            if (correlations[i] != 0) {
-                chosen.push_back(i);
-                of.push_back(correlations[i]);
-            }
-        const int64_t count = chosen.size();
-        Tensor rows = torch::tensor(chosen).to(module.getDevice());
-        Tensor rho = doubleTensor(of, module.getType()).to(module.getDevice()).unsqueeze(1);
+        Tensor rho = doubleTensor(correlations, module.getType()).view({-1, module.getNoiseSize()});
+        Tensor knowing = (rho != 0).any(1).nonzero().squeeze(1);
+        rho = rho.index_select(0, knowing).to(module.getDevice());
+        Tensor rows = knowing.to(module.getDevice());
+
+        // A model of independent draws takes velocities from the end of the noise.  They stay as drawn, so
+        // that one inverse does for all proposals.
+
+        const int64_t numVelocities = 3 * numMoved(inputs.x.size(0));
+        rho.narrow(1, rho.size(1) - numVelocities, numVelocities).zero_();
         Tensor x = inputs.x.unsqueeze(0);
-        Tensor lags = torch::full({count}, numeric_limits<double>::infinity(), rho.options());
-        Tensor latent = module.invert(x.expand({count, -1, -1}), inputs.v.index_select(0, rows), x, lags);
+        Tensor lag = torch::full({1}, numeric_limits<double>::infinity(), rho.options());
+        Tensor latent = module.invert(x, inputs.v.narrow(0, 0, 1), x, lag);
         Tensor fresh = inputs.noise.index_select(0, rows);
         inputs.noise.index_copy_(0, rows, rho * latent + (1 - rho * rho).sqrt() * fresh);
     }

@@ -148,11 +148,11 @@ public:
     void propose(const DeviceLoan& loan, const std::vector<double>& lags, ProposalBatch& batch);
     /**
      * Correlate the noise in the inputs with that of which the model would make the state: it becomes
-     * rho z + sqrt(1 - rho^2) noise, z = f^-1(x).  Auxiliary velocities in the inputs stand for those of the
-     * state, so that those that are proposed are still normal deviates.
+     * rho z + sqrt(1 - rho^2) noise, z = f^-1(x).  What the noise holds of auxiliary velocities stays as
+     * drawn.
      *
-     * @param correlations   rho for each proposal, in [0, 1); independent draws (lag = infinity) alone may
-     * have another one than 0
+     * @param correlations   rho for each number of the noise of each proposal, [proposals, D], in [0, 1];
+     * independent draws (lag = infinity) alone may have others than 0
      */
     void correlateNoise(const DeviceLoan& loan, const std::vector<double>& correlations);
     /**

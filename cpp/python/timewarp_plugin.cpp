@@ -98,10 +98,12 @@ static void bindBlocks(py::module_& module) {
     module.def("get_latent_correlations", bindGetter(&TimewarpMCMCIntegrator::getLatentCorrelations));
     module.def("get_latent_correlation_weights",
                bindGetter(&TimewarpMCMCIntegrator::getLatentCorrelationWeights));
-    module.def("set_latent_correlations", [](std::uintptr_t address, const std::vector<double>& correlations,
-                                             const std::vector<double>& weights) {
-        integratorAt(address).setLatentCorrelations(correlations, weights);
-    });
+    module.def("get_latent_shares", bindGetter(&TimewarpMCMCIntegrator::getLatentShares));
+    module.def("set_latent_correlations",
+               [](std::uintptr_t address, const std::vector<double>& correlations,
+                  const std::vector<double>& weights, const std::vector<double>& shares) {
+                   integratorAt(address).setLatentCorrelations(correlations, weights, shares);
+               });
     module.def("set_frozen_others", bindSetter(&TimewarpMCMCIntegrator::setFrozenOthers));
 }
 

@@ -35,6 +35,8 @@ void Chain::setSeed(int64_t newSeed, bool isSet) {
 void Chain::run(ContextImpl& context, const ChainSettings& settings, int steps) {
     using Clock = chrono::steady_clock;
     Clock::time_point nextCheck = Clock::now() + INTERRUPTION_CHECK_INTERVAL;
+    target.forgetForces();
+    target.setTimeStep(settings.dynamics.steps > 0 ? settings.dynamics.stepSize : 0.0);
     try {
         for (int i = 0; i < steps; i++) {
             step(context, settings, i == 0);

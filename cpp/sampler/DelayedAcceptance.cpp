@@ -1,7 +1,9 @@
 #include "DelayedAcceptance.h"
 #include "TimewarpKernels.h"
 #include "openmm/OpenMMException.h"
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 using namespace TimewarpPlugin;
 using namespace OpenMM;
@@ -66,9 +68,12 @@ void DelayedAcceptance::attempt(Target& target) {
     double start = energyOfState(target);
     Subchain subchain{flow->getPlace(), start, start};
     bool accepted;
+    const int64_t proposals = static_cast<int64_t>(target.getLookAhead()) * subchainLength;
     try {
-        for (int i = 0; i < subchainLength; i++)
+        for (int i = 0; i < subchainLength; i++) {
+            target.setLookAhead(min<int64_t>(proposals - i, numeric_limits<int>::max()));
             grow(target, subchain);
+        }
         accepted = flow->isAway() && accepts(target, subchain);
     }
     catch (...) {

@@ -139,9 +139,8 @@ void FlowMove::findKeptMotions(Target& target) {
 }
 
 double FlowMove::changeThatCounts(Target& target) {
-    vector<Vec3> all, forces;
-    target.computeEnergy(true);
-    target.getContext().getForces(all);
+    const vector<Vec3>& all = target.getForces();
+    vector<Vec3> forces;
     for (int particle : surroundings.particles)
         forces.push_back(all[particle]);
     return RigidMotionGuard::threshold(target.getEnergy(), target.getKT(), positions.get(), forces);
@@ -184,7 +183,8 @@ bool FlowMove::holds(int64_t entry) const {
         return false;
     if (prefetch.madeFrom.revision == state.revision)
         return true;
-    return prefetch.madeFrom.frame == state.frame && isDraw(entry) && prefetch.draws.correlations[entry] == 0;
+    return prefetch.madeFrom.frame == state.frame && isDraw(entry) &&
+           !prefetch.draws.latentSteps[entry].knowsState();
 }
 
 int64_t FlowMove::next(Target& target) {
@@ -231,30 +231,46 @@ void FlowMove::draw(Target& target, int64_t start, const ProposalInputs& inputs,
         draws.logUniform[i] = log(first.uniform());
         draws.lags[i] = model->getMetadata().pickLag(first.uniform(), lagWeights);
         draws.secondLogUniform[i] = log(last.uniform());
-        draws.correlations[i] = pickCorrelation(draws.lags[i], last.uniform());
+        draws.latentSteps[i] = pickLatentStep(draws.lags[i], last.uniform());
     }
+    drawCorrelations(target, start, inputs.noiseSize, draws);
     positions.getKernel().drawNormals(target.getContext(), inputs, key, start);
 }
 
-double FlowMove::pickCorrelation(double lag, double deviate) const {
+LatentStep FlowMove::pickLatentStep(double lag, double deviate) const {
     if (!model->isIndependentDraw(lag))
-        return 0;
+        return {};
     double sum = 0;
-    for (auto& choice : correlations)
+    for (auto& choice : latentSteps)
         sum += choice.second;
     double target = deviate * sum;
-    for (auto& choice : correlations) {
+    for (auto& choice : latentSteps) {
         target -= choice.second;
         if (choice.second > 0 && target <= 0)
             return choice.first;
     }
-    return 0;
+    return {};
 }
 
-void FlowMove::setLatentCorrelations(const vector<pair<double, double>>& choices) {
-    if (choices == correlations)
+void FlowMove::drawCorrelations(Target& target, int64_t start, int noiseSize, Draws& draws) const {
+    auto knowsState = [](const LatentStep& step) { return step.knowsState(); };
+    if (none_of(draws.latentSteps.begin(), draws.latentSteps.end(), knowsState))
         return;
-    correlations = choices;
+    draws.correlations.resize(draws.latentSteps.size() * noiseSize);
+    double* correlation = draws.correlations.data();
+    for (size_t i = 0; i < draws.latentSteps.size(); i++) {
+        const LatentStep& step = draws.latentSteps[i];
+        IterationNoise noise(target.getRandomKey(surroundings.number), start + i,
+                             NoiseLayout::FIRST_LATENT_BLOCK);
+        for (int k = 0; k < noiseSize; k++)
+            *correlation++ = (step.share == 1 || noise.uniform() <= step.share ? step.correlation : 1);
+    }
+}
+
+void FlowMove::setLatentCorrelations(const vector<pair<LatentStep, double>>& choices) {
+    if (choices == latentSteps)
+        return;
+    latentSteps = choices;
     prefetch.discard();
 }
 
@@ -288,9 +304,8 @@ void FlowMove::compute(Target& target, int64_t start, int64_t size, bool fromCon
     ProposalBatch& batch = prefetch.batch;
     {
         DeviceLoan loan(positions.getKernel(), context);
-        const vector<double>& rho = prefetch.draws.correlations;
-        if (any_of(rho.begin(), rho.end(), [](double value) { return value != 0; }))
-            model->correlateNoise(loan, rho);
+        if (!prefetch.draws.correlations.empty())
+            model->correlateNoise(loan, prefetch.draws.correlations);
         model->propose(loan, prefetch.draws.lags, batch);
     }
     TimewarpStateKernel& kernel = positions.getKernel();
@@ -505,6 +520,25 @@ void FlowMove::fetchVelocities(Target& target) {
     lastAccepted = lastRejected = -1;
 }
 
+/**
+ * Dynamics begin with a kick of a whole time step, so that their velocities are behind the positions by half
+ * of one.  Stiff bonds would heat up, and at long time steps without end, if velocities drawn for the time of
+ * the positions were taken for such.
+ */
+void FlowMove::goBackHalfTimeStep(Target& target, vector<float>& velocities) {
+    const vector<Vec3>& forces = target.getForces();
+    const System& system = target.getContext().getSystem();
+    for (size_t i = 0; i < surroundings.particles.size(); i++) {
+        const int particle = surroundings.particles[i];
+        const double mass = system.getParticleMass(particle);
+        if (mass == 0)
+            continue;
+        const Vec3 kick = forces[particle] * (0.5 * target.getTimeStep() / sqrt(mass * target.getKT()));
+        for (int j = 0; j < 3; j++)
+            velocities[3 * i + j] -= kick[j];
+    }
+}
+
 void FlowMove::writeVelocities(Target& target, bool always) {
     if (always)
         fetchVelocities(target);
@@ -514,6 +548,7 @@ void FlowMove::writeVelocities(Target& target, bool always) {
         // with them.
 
         drawVelocities(target, counters.iteration - 1, NoiseLayout::FIRST_REDRAWN_BLOCK, lastVelocities);
+        goBackHalfTimeStep(target, lastVelocities);
     }
     if ((always || hasMoved) && !lastVelocities.empty())
         surroundings.velocities.write(target.getContext(), positions.getKernel(), lastVelocities,

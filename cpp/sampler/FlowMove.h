@@ -83,9 +83,12 @@ public:
      * rho^2) xi) from a state f(z), xi being normal deviates.  That is reversible with respect to the flow's
      * own density, as independent draws (rho = 0) are, so that the acceptance ratio is the same.
      *
-     * @param choices   values of rho in [0, 1), and how often each is picked; none for draws only
+     * Where a step has a share less than 1, each number of z has that chance to be drawn, and else keeps its
+     * value: whichever are drawn, that is reversible, too.
+     *
+     * @param choices   steps, rho in [0, 1), and how often each is picked; none for draws only
      */
-    void setLatentCorrelations(const std::vector<std::pair<double, double>>& choices);
+    void setLatentCorrelations(const std::vector<std::pair<LatentStep, double>>& choices);
     const std::vector<double>& getLagWeights() const {
         return lagWeights;
     }
@@ -268,6 +271,11 @@ protected:
      * Virtual, as logAcceptance() is, so that tests can plant faults and look on.
      */
     virtual void draw(Target& target, std::int64_t start, const ProposalInputs& inputs, Draws& draws);
+    /**
+     * Turn velocities drawn for the time of the positions (dimensionless) into those that dynamics go on
+     * with.
+     */
+    virtual void goBackHalfTimeStep(Target& target, std::vector<float>& velocities);
 
 private:
     void takePositions(Target& target);
@@ -281,7 +289,8 @@ private:
     std::vector<double> energiesAfter(Target& target, const std::vector<RigidMotion>& motions);
     bool isDraw(std::int64_t entry) const;
     bool holds(std::int64_t entry) const;
-    double pickCorrelation(double lag, double deviate) const;
+    LatentStep pickLatentStep(double lag, double deviate) const;
+    void drawCorrelations(Target& target, std::int64_t start, int noiseSize, Draws& draws) const;
     bool drawsOnlyIndependently() const;
     int chooseBatchSize() const;
     void compute(Target& target, std::int64_t start, std::int64_t size, bool fromContext);
@@ -298,7 +307,7 @@ private:
     BlockSurroundings surroundings;
     RigidMotionGuard guard;
     std::vector<double> lagWeights;
-    std::vector<std::pair<double, double>> correlations;
+    std::vector<std::pair<LatentStep, double>> latentSteps;
     int batchSize = 0;
     OpenMM::Vec3 origin;
     bool originIsKnown = false;

@@ -21,10 +21,13 @@ void LocalDynamics::run(Target& target, const DynamicsSettings& settings) {
     parameters.setConstraintTolerance(context.getIntegrator().getConstraintTolerance());
     const long long count = context.getStepCount();
     for (int i = 0; i < settings.steps; i++) {
-        context.updateContextState();
-        context.calcForcesAndEnergy(true, false, target.getForceGroups());
+        const bool changed = context.updateContextState();
+        if (i > 0 || changed || !target.contextHasForces())
+            context.calcForcesAndEnergy(true, false, target.getForceGroups());
         kernel.getAs<IntegrateLangevinMiddleStepKernel>().execute(context, parameters);
     }
+
+    target.forgetForces();
 
     // Reporters count the integrator's steps.
 

@@ -19,20 +19,41 @@ struct BlockState {
     std::int64_t revision = 0, frame = 0;
 };
 
+/**
+ * How an independent draw of a flow is correlated with the state in the flow's latent variables.
+ */
+struct LatentStep {
+    /** Of the variables that are drawn. */
+    double correlation = 0;
+    /** The chance of each variable to be drawn; the others keep their values. */
+    double share = 1;
+
+    /** Get whether the draw knows anything of the state. */
+    bool knowsState() const {
+        return correlation != 0 || share != 1;
+    }
+    bool operator==(const LatentStep& other) const {
+        return correlation == other.correlation && share == other.share;
+    }
+};
+
 /** What is drawn for the iterations of a batch besides the model's inputs, one entry each. */
 struct Draws {
     std::vector<double> logUniform;
     /** For the second test, where two energies decide. */
     std::vector<double> secondLogUniform;
     std::vector<double> lags;
-    /** Correlation of the model's noise with that of the state; 0 for a draw that knows nothing of it. */
+    std::vector<LatentStep> latentSteps;
+    /** Correlation of each of the D numbers of a proposal's noise with that of the state, [entries, D]; 0
+     * where a draw knows nothing of it, and none at all if no draw does. */
     std::vector<double> correlations;
 
     void resize(int size) {
         logUniform.resize(size);
         secondLogUniform.resize(size);
         lags.resize(size);
-        correlations.resize(size);
+        latentSteps.resize(size);
+        correlations.clear();
     }
 };
 

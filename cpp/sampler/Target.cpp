@@ -37,7 +37,9 @@ void Target::noteChange(bool byForces, bool byLoading) {
 
 void Target::lookAtEnergy() {
     double before = energy.value;
-    energy.set(computeEnergy(), getRevision());
+    // Dynamics begin with the forces of this state if no move leads away from it.
+
+    energy.set(computeEnergy(timeStep > 0), getRevision());
     change.ofEnergy = (energy.value != before);
 
     // Positive infinity is all right: any proposal of a finite energy is better.
@@ -48,9 +50,20 @@ void Target::lookAtEnergy() {
                 "positions, for example by minimizing the energy, before stepping");
 }
 
-double Target::computeEnergy(bool withForces) const {
+double Target::computeEnergy(bool withForces) {
+    forgetForces();
     context->computeVirtualSites();
-    return context->calcForcesAndEnergy(withForces, true, forceGroups);
+    const double computed = context->calcForcesAndEnergy(withForces, true, forceGroups);
+    if (withForces)
+        forcesRevision = getRevision();
+    return computed;
+}
+
+const vector<Vec3>& Target::getForces() {
+    if (!contextHasForces())
+        computeEnergy(true);
+    context->getForces(forces);
+    return forces;
 }
 
 void Target::accept(double newEnergy) {

@@ -7,6 +7,7 @@
 #include "openmm/internal/ContextImpl.h"
 #include <cstdint>
 #include <limits>
+#include <vector>
 
 namespace TimewarpPlugin {
 
@@ -46,13 +47,23 @@ public:
      */
     RandomKey getRandomKey(std::uint16_t move) const;
     /**
-     * Say how many tries of the move that comes next the state can last for at most: dynamics end it.
+     * Say how many tries of the move that comes next the state can last for at most: dynamics end it.  A move
+     * around another says how many of its.
      */
     void setLookAhead(int numTries) {
         lookAhead = numTries;
     }
     int getLookAhead() const {
         return lookAhead;
+    }
+    /**
+     * Say how long the time steps of dynamics between tries are (ps); 0 if there are none.
+     */
+    void setTimeStep(double newTimeStep) {
+        timeStep = newTimeStep;
+    }
+    double getTimeStep() const {
+        return timeStep;
     }
     OpenMM::ContextImpl& getContext() const {
         return *context;
@@ -102,7 +113,24 @@ public:
     /**
      * Compute the energy of the positions that are in the Context now, a state's or a proposal's (kJ/mol).
      */
-    double computeEnergy(bool withForces = false) const;
+    double computeEnergy(bool withForces = false);
+    /**
+     * Get the forces on all particles in the current state (kJ/mol/nm), whose positions must be in the
+     * Context.
+     */
+    const std::vector<OpenMM::Vec3>& getForces();
+    /**
+     * Get whether the forces that the Context holds are those of the current state.
+     */
+    bool contextHasForces() const {
+        return forcesRevision == getRevision();
+    }
+    /**
+     * Note that others may have used the Context.
+     */
+    void forgetForces() {
+        forcesRevision = -1;
+    }
     /**
      * The positions in the Context are the state now.
      *
@@ -112,11 +140,14 @@ public:
 
 private:
     OpenMM::ContextImpl* context = nullptr;
-    double temperature = 0, kT = 0;
+    double temperature = 0, kT = 0, timeStep = 0;
     int forceGroups = 0, lookAhead = std::numeric_limits<int>::max();
     RandomKeyParts random;
     Revisions revisions;
     Known<double> energy;
+    /** The state whose forces the Context holds, or -1. */
+    std::int64_t forcesRevision = -1;
+    std::vector<OpenMM::Vec3> forces;
     Change change;
 };
 

@@ -353,25 +353,31 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         """
         _plugin.set_screening(self._address(), use)
 
-    def getLatentCorrelation(self) -> list[tuple[float, float]]:
-        """Get the correlations of proposals with the state, and their weights."""
+    def getLatentCorrelation(self) -> list[tuple[float, float, float]]:
+        """Get the correlations of proposals with the state, their weights and their shares."""
         correlations = _plugin.get_latent_correlations(self._address())
         weights = _plugin.get_latent_correlation_weights(self._address())
-        return list(zip(correlations, weights, strict=True))
+        shares = _plugin.get_latent_shares(self._address())
+        return list(zip(correlations, weights, shares, strict=True))
 
-    def setLatentCorrelation(self, choices: Sequence[tuple[float, float]]) -> None:
+    def setLatentCorrelation(
+        self, choices: Sequence[tuple[float, float] | tuple[float, float, float]]
+    ) -> None:
         """Set how independent draws are correlated with the state, before a Context is made.
 
         A flow f that has made the state of normal deviates z proposes
         ``f(rho z + sqrt(1 - rho^2) xi)``, xi being fresh ones. With rho = 0 (the default) that is
-        an independent draw; the small steps of a rho near 1 are accepted more often. The sampled
+        an independent draw. Where few of these are accepted, the small steps of a rho near 1 are
+        accepted more often, and so are those that draw a few of the numbers in z only: these change
+        a few coordinates of the molecule and leave the others nearly as they are. The sampled
         distribution is the same whatever is chosen.
 
         Parameters
         ----------
-        choices : sequence of (float, float)
-            Values of rho, at least 0 and less than 1, and how often each is picked (weights, of any
-            sum). None for independent draws only.
+        choices : sequence of (float, float) or (float, float, float)
+            Values of rho, at least 0 and less than 1, how often each is picked (weights, of any
+            sum), and the share of the numbers in z that are drawn: the chance of each, above 0 and
+            at most 1 (the default). None for independent draws only.
 
         Raises
         ------
@@ -383,11 +389,11 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         --------
         >>> choices = [(0.0, 0.5), (0.9, 0.25), (0.99, 0.25)]
         >>> integrator.setLatentCorrelation(choices)  # doctest: +SKIP
+        >>> integrator.setLatentCorrelation([(0.0, 1.0, 0.1)])  # doctest: +SKIP
         """
-        pairs = [(float(rho), float(weight)) for rho, weight in choices]
-        _plugin.set_latent_correlations(
-            self._address(), [rho for rho, _ in pairs], [weight for _, weight in pairs]
-        )
+        steps = [tuple(float(value) for value in (*choice, 1.0)[:3]) for choice in choices]
+        correlations, weights, shares = ([step[k] for step in steps] for k in range(3))
+        _plugin.set_latent_correlations(self._address(), correlations, weights, shares)
 
     def setRigidMoves(
         self,

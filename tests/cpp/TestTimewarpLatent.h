@@ -5,8 +5,11 @@
 #include "TimewarpTestChain.h"
 #include "TimewarpTestTargets.h"
 
-/** Most steps are small, some are draws. */
-const std::vector<std::pair<double, double>> MIXTURE{{0.0, 0.2}, {0.7, 0.4}, {0.95, 0.4}};
+using TimewarpPlugin::LatentStep;
+
+/** Most steps are small, in all latent variables or in some; some are draws. */
+const std::vector<std::pair<LatentStep, double>> MIXTURE{
+        {{0.0, 1.0}, 0.2}, {{0.7, 1.0}, 0.2}, {{0.95, 1.0}, 0.2}, {{0.0, 0.3}, 0.2}, {{0.5, 0.5}, 0.2}};
 
 /**
  * A flow move with correlations from the beginning.
@@ -88,7 +91,7 @@ void testBatchSizesAndResumption(Platform& platform) {
         for (int batchSize : {1, 7, 64}) {
             TimewarpMCMCIntegrator integrator(modelPath(model, 4)), other(modelPath(model, 4));
             for (auto* each : {&integrator, &other}) {
-                each->setLatentCorrelations({0.0, 0.7, 0.95}, {0.2, 0.4, 0.4});
+                each->setLatentCorrelations({0.0, 0.7, 0.95, 0.0}, {0.2, 0.4, 0.2, 0.2}, {1, 1, 1, 0.3});
                 each->setBatchSize(batchSize);
             }
             integrator.setRandomNumberSeed(9);
@@ -139,6 +142,27 @@ void testAcceptanceRises(Platform& platform) {
     ASSERT(rates[1] + 0.03 < rates[2] && rates[2] < rates[3]);
 }
 
+/**
+ * The fewer latent variables are drawn, the more is accepted, and the others keep their values.
+ */
+void testShares(Platform& platform) {
+    AnharmonicWell target(4);
+    auto system = target.createSystem();
+    std::vector<double> rates;
+    for (double share : {1.0, 0.5, 0.1}) {
+        TimewarpMCMCIntegrator integrator(modelPath("framed", 4));
+        integrator.setLatentCorrelations({0.0}, {1.0}, {share});
+        integrator.setRandomNumberSeed(4);
+        Context context(*system, integrator, platform);
+        std::mt19937 random(6);
+        context.setPositions(target.drawPositions(random));
+        integrator.step(1500);
+        rates.push_back(integrator.getAcceptanceRate());
+    }
+    ASSERT(rates[0] + 0.03 < rates[1] && rates[1] + 0.03 < rates[2]);
+    ASSERT(rates[2] < 1);
+}
+
 void testRefusals(Platform& platform) {
     TimewarpMCMCIntegrator integrator(modelPath("affine", 4));
     assertThrows([&] { integrator.setLatentCorrelations({0.5}, {}); }, "as many weights");
@@ -146,6 +170,10 @@ void testRefusals(Platform& platform) {
         assertThrows([&] { integrator.setLatentCorrelations({rho}, {1.0}); }, "at least 0 and less than 1");
     assertThrows([&] { integrator.setLatentCorrelations({0.5}, {-1.0}); }, "must not be negative");
     assertThrows([&] { integrator.setLatentCorrelations({0.5}, {0.0}); }, "must be positive");
+    assertThrows([&] { integrator.setLatentCorrelations({0.5}, {1.0}, {0.5, 0.5}); }, "as many shares");
+    for (double share : {0.0, 1.1, std::nan("")})
+        assertThrows([&] { integrator.setLatentCorrelations({0.5}, {1.0}, {share}); },
+                     "above 0, and 1 at most");
     integrator.setLatentCorrelations({0.5}, {1.0});
     auto system = AnharmonicWell(4).createSystem();
     assertThrows([&] { Context context(*system, integrator, platform); }, "draw independently of the state");
@@ -155,6 +183,7 @@ void runTests(Platform& platform) {
     if (standsForAllPrecisions(platform)) {
         testInvariance(platform);
         testAcceptanceRises(platform);
+        testShares(platform);
         testRefusals(platform);
     }
     if (!isDevice(platform))

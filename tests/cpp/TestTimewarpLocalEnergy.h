@@ -23,13 +23,13 @@ const int ALL_GROUPS = -1;
 class Block {
 public:
     Block(Platform& platform, const System& system, const Positions& positions, const std::vector<int>& moved,
-          int groups = ALL_GROUPS, const System* described = NULL)
+          int groups = ALL_GROUPS, const System* described = NULL, double clashEnergy = INFINITY)
             : lender(platform), groups(groups), integrator(0.001),
               context(system, integrator, Platform::getPlatformByName("Reference")) {
         auto terms = std::make_shared<SystemTerms>(described == NULL ? system : *described, groups);
         std::vector<int> particles(system.getNumParticles());
         std::iota(particles.begin(), particles.end(), 0);
-        local = std::make_unique<LocalEnergy>(terms, particles, moved);
+        local = std::make_unique<LocalEnergy>(terms, particles, moved, clashEnergy);
         local->useDevice(lender.lend(), lender.integrator.getModelDevice());
         context.setPositions(positions);
         update();
@@ -197,6 +197,30 @@ void testEwald(Platform& platform) {
                 other.force<NonbondedForce>().setUseSwitchingFunction(false);
             assertAgrees(platform, other, ALL_GROUPS, peptide.system.get());
         }
+}
+
+/**
+ * Where atoms stand in each other the energy is that of the closest pairs, still far too high; elsewhere it
+ * is the same to the last bit.
+ */
+void testClashes(Platform& platform) {
+    Peptide peptide = wet(NonbondedForce::PME);
+    auto proposals = proposalsFor(peptide, peptide.sideChain, 40);
+    proposals.push_back(peptide.positions);
+    std::vector<std::vector<double>> energies;
+    for (double clashEnergy : {(double)INFINITY, 1000.0})
+        energies.push_back(Block(platform, *peptide.system, peptide.positions, peptide.sideChain, ALL_GROUPS,
+                                 NULL, clashEnergy)
+                                   .localEnergies(proposals));
+    int numSame = 0;
+    for (size_t i = 0; i < proposals.size(); i++) {
+        const bool same = (energies[0][i] == energies[1][i]);
+        numSame += same;
+        if (!same)
+            ASSERT(energies[0][i] - energies[0].back() > 400 && energies[1][i] - energies[1].back() > 400);
+    }
+    ASSERT(energies[0].back() == energies[1].back());
+    ASSERT(numSame > 3 && numSame < (int)proposals.size() - 3);
 }
 
 /**
@@ -699,6 +723,7 @@ void runTests(Platform& platform) {
     testWithoutCutoff(platform);
     testCutoffs(platform);
     testEwald(platform);
+    testClashes(platform);
     testReciprocalRemainder(platform);
     testFaultsAreSeen(platform);
     testOneFunction(platform);

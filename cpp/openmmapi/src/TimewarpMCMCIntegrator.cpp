@@ -508,11 +508,20 @@ const vector<double>& TimewarpMCMCIntegrator::getLatentCorrelationWeights() cons
     return latentWeights;
 }
 
+const vector<double>& TimewarpMCMCIntegrator::getLatentShares() const {
+    return latentShares;
+}
+
 void TimewarpMCMCIntegrator::setLatentCorrelations(const vector<double>& correlations,
-                                                   const vector<double>& weights) {
+                                                   const vector<double>& weights,
+                                                   const vector<double>& shares) {
     requireNoContext("setLatentCorrelations");
     if (correlations.size() != weights.size())
         throw OpenMMException("There must be as many weights as latent correlations");
+    if (!shares.empty() && correlations.size() != shares.size())
+        throw OpenMMException("There must be as many shares as latent correlations");
+    if (!all_of(shares.begin(), shares.end(), [](double share) { return share > 0 && share <= 1; }))
+        throw OpenMMException("The shares of latent variables that are drawn must be above 0, and 1 at most");
     if (!all_of(correlations.begin(), correlations.end(), [](double rho) { return rho >= 0 && rho < 1; }))
         throw OpenMMException("Latent correlations must be at least 0 and less than 1");
     if (!all_of(weights.begin(), weights.end(), [](double w) { return isfinite(w) && w >= 0; }))
@@ -521,6 +530,7 @@ void TimewarpMCMCIntegrator::setLatentCorrelations(const vector<double>& correla
         throw OpenMMException("At least one of the weights of latent correlations must be positive");
     latentCorrelations = correlations;
     latentWeights = weights;
+    latentShares = shares.empty() ? vector<double>(weights.size(), 1.0) : shares;
 }
 
 int TimewarpMCMCIntegrator::getBatchSize() const {
@@ -837,10 +847,10 @@ void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms
         };
     auto flow = make_unique<FlowMove>(of.model, of.kernel, surroundings);
     of.flow = flow.get();
-    vector<pair<double, double>> correlations;
+    vector<pair<LatentStep, double>> latentSteps;
     for (size_t i = 0; i < latentCorrelations.size(); i++)
-        correlations.emplace_back(latentCorrelations[i], latentWeights[i]);
-    flow->setLatentCorrelations(correlations);
+        latentSteps.emplace_back(LatentStep{latentCorrelations[i], latentShares[i]}, latentWeights[i]);
+    flow->setLatentCorrelations(latentSteps);
     unique_ptr<Move> move;
     shared_ptr<BatchEnergy> first = surrogate;
     if (first == nullptr && screens(contextRef, of))

@@ -41,7 +41,8 @@ static void writeSettings(const TimewarpMCMCIntegrator& integrator, Serializatio
     for (size_t i = 0; i < integrator.getLatentCorrelations().size(); i++)
         latent.createChildNode("Latent")
                 .setDoubleProperty("correlation", integrator.getLatentCorrelations()[i])
-                .setDoubleProperty("weight", integrator.getLatentCorrelationWeights()[i]);
+                .setDoubleProperty("weight", integrator.getLatentCorrelationWeights()[i])
+                .setDoubleProperty("share", integrator.getLatentShares()[i]);
     SerializationNode& dynamics = node.createChildNode("Dynamics");
     dynamics.setIntProperty("steps", integrator.getDynamicsSteps());
     dynamics.setDoubleProperty("stepSize", integrator.getDynamicsStepSize());
@@ -80,14 +81,15 @@ static void readSettings(const SerializationNode& node, TimewarpMCMCIntegrator& 
     integrator.setScreening(node.getBoolProperty("screening", true));
     integrator.setRigidMoves(node.getDoubleProperty("rigidTranslation", integrator.getRigidTranslation()),
                              node.getDoubleProperty("rigidRotation", integrator.getRigidRotation()));
-    vector<double> correlations, latentWeights;
+    vector<double> correlations, latentWeights, latentShares;
     for (const SerializationNode& child : node.getChildren())
         if (child.getName() == "LatentCorrelations")
             for (const SerializationNode& latent : child.getChildren()) {
                 correlations.push_back(latent.getDoubleProperty("correlation"));
                 latentWeights.push_back(latent.getDoubleProperty("weight"));
+                latentShares.push_back(latent.getDoubleProperty("share", 1.0));
             }
-    integrator.setLatentCorrelations(correlations, latentWeights);
+    integrator.setLatentCorrelations(correlations, latentWeights, latentShares);
     if (const SerializationNode* dynamics = findChild(node, "Dynamics"))
         integrator.setDynamics(dynamics->getIntProperty("steps"), dynamics->getDoubleProperty("stepSize"),
                                dynamics->getDoubleProperty("frictionCoeff"));
