@@ -33,7 +33,8 @@ test-cpp: $(INSTALLED)
 	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure --parallel $(JOBS)
 
 test-python: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not long" --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m "not long" --numprocesses $(JOBS) --dist loadfile \
+		--no-loadscope-reorder
 
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -m long

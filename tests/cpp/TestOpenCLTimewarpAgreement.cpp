@@ -1,7 +1,8 @@
-#include "TestTimewarpAgreement.h"
-#include "TimewarpTestMain.h"
+#include "TimewarpTestAtomOrder.h"
 #include "openmm/common/ComputeContext.h"
 #include "openmm/opencl/OpenCLPlatform.h"
+
+using namespace OpenMM;
 
 /**
  * Its own header needs those of the device's vendor; see OpenCLTimewarpKernelFactory.cpp.

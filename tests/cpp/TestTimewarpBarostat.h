@@ -56,13 +56,19 @@ struct WellInABox {
     void draw(std::mt19937& random, double& length, std::vector<Vec3>& positions) const {
         std::gamma_distribution<double> volume(numParticles + numBystanders + 1, KT / mdPressure());
         std::uniform_real_distribution<double> uniform;
+        auto place = [&](Vec3& position) {
+            for (int j = 0; j < 3; j++)
+                position[j] = length * uniform(random);
+        };
         positions.resize(numParticles + numBystanders);
         do {
             length = std::cbrt(volume(random));
-            for (Vec3& p : positions)
-                for (int j = 0; j < 3; j++)
-                    p[j] = length * uniform(random);
+            std::for_each(positions.begin(), positions.begin() + numParticles, place);
         } while (uniform(random) > std::exp(-energy(positions, length) / KT));
+
+        // Bystanders have no energy, so nothing is decided by where they are.
+
+        std::for_each(positions.begin() + numParticles, positions.end(), place);
     }
 };
 
@@ -111,8 +117,8 @@ void checkBarostat(int batchSize, Platform& platform, double barostatPressure, b
 }
 
 void testBarostat(Platform& platform) {
-    checkBarostat(1, platform, 8000.0);
-    checkBarostat(64, platform, 8000.0);
+    for (int batchSize : batchSizesOn(platform))
+        checkBarostat(batchSize, platform, 8000.0);
 }
 
 void testBarostatWithDynamics(Platform& platform) {
@@ -194,12 +200,13 @@ void testModelMustBeInvariantToTranslation(Platform& platform) {
 }
 
 void runTests(Platform& platform) {
-    testBarostat(platform);
-    // OpenCL has the same chain and OpenMM's own dynamics, and takes minutes for it.
-
-    if (platform.getName() != "OpenCL")
+    if (standsForAllPrecisions(platform)) {
+        testBarostat(platform);
+        testModelMustBeInvariantToTranslation(platform);
+    }
+    if (!isDevice(platform)) {
         testBarostatWithDynamics(platform);
-    testBarostatCanFail(platform);
+        testBarostatCanFail(platform);
+    }
     testPeriodicImages(platform);
-    testModelMustBeInvariantToTranslation(platform);
 }

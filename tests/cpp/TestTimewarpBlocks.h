@@ -10,12 +10,14 @@
 void testCoupledBlocks(Platform& platform) {
     CoupledOscillators target(4);
     auto system = target.createSystem();
-    const std::vector<std::vector<TestBlock>> cases = {
-            {{"affine", {0, 1}}, {"affine", {2, 3}}},
-            {{"affine", {0, 1}}, {"affine", {1, 2}}, {"affine", {3, 2}}},
+    std::vector<std::vector<TestBlock>> cases = {
             {{"lags", {0}}, {"random", {0, 1, 2, 3}}, {"lags", {3}, 2.0}, {"tilted", {1}}}};
+    if (!isDevice(platform)) {
+        cases.push_back({{"affine", {0, 1}}, {"affine", {2, 3}}});
+        cases.push_back({{"affine", {0, 1}}, {"affine", {1, 2}}, {"affine", {3, 2}}});
+    }
     for (auto& blocks : cases)
-        for (int batchSize : {1, 16}) {
+        for (int batchSize : batchSizesOn(platform, 16)) {
             TimewarpMCMCIntegrator integrator(TEMPERATURE);
             addBlocks(integrator, blocks);
             integrator.setBatchSize(batchSize);
@@ -50,9 +52,11 @@ template <class Flow> void checkContextThatMoves(int batchSize, Platform& platfo
 }
 
 void testContextThatMoves(Platform& platform) {
-    for (int batchSize : {1, 16})
+    for (int batchSize : batchSizesOn(platform, 16))
         checkContextThatMoves<FlowMove>(batchSize, platform);
-    assertThrows([&] { checkContextThatMoves<MoveThatDoesNotLook>(16, platform); }, "distributions differ");
+    if (!isDevice(platform))
+        assertThrows([&] { checkContextThatMoves<MoveThatDoesNotLook>(16, platform); },
+                     "distributions differ");
 }
 
 /**
@@ -142,6 +146,8 @@ void testOneBlockInTwoChains(Platform& platform) {
     second->setBatchSize(32);
     second->setRandomNumberSeed(5);
     checkOneBlockInTwoChains(second, platform);
+    if (isDevice(platform))
+        return;
     auto* stale = new BlockChain<MoveThatDoesNotLook>(star, 32, 5);
     assertThrows([&] { checkOneBlockInTwoChains(stale, platform); }, "distributions differ");
 }
@@ -320,10 +326,12 @@ void testCheckpointOfOtherBlocks(Platform& platform) {
 }
 
 void runTests(Platform& platform) {
+    testResuming(platform);
+    if (!standsForAllPrecisions(platform))
+        return;
     testWeights(platform);
     testWeightsOfZero(platform);
     testBatchSizes(platform);
-    testResuming(platform);
     testCheckpointOfOtherBlocks(platform);
     testOneModelForTwoMolecules(platform);
     testCoupledBlocks(platform);

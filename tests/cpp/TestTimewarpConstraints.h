@@ -383,7 +383,9 @@ void testTorsion(Platform& platform) {
  * of the coordinates and in single precision too.
  */
 void testLengthsStay(Platform& platform) {
-    const int numAccepted = 10000;
+    // Rounding adds up in single precision.
+
+    const int numAccepted = (precisionOf(platform) == "single" ? 10000 : 2000);
     Hydrides molecule("star");
     auto system = molecule.createSystem();
     std::mt19937 random(1);
@@ -419,7 +421,8 @@ void checkVelocities(const Hydrides& molecule, Integrator& integrator, Platform&
     std::mt19937 random(1);
     context.setPositions(molecule.drawUniformly(random));
     std::vector<double> energies;
-    for (int i = 0; i < 1000; i++) {
+    const int numSamples = (standsForAllPrecisions(platform) ? 1000 : 200);
+    for (int i = 0; i < numSamples; i++) {
         integrator.step(1);
         State state = context.getState(State::Positions | State::Velocities);
         auto &p = state.getPositions(), &v = state.getVelocities();
@@ -577,12 +580,15 @@ void testMetricTermOfTheState(Platform& platform) {
 }
 
 void runTests(Platform& platform) {
-    testMetricIsTheDeterminant();
-    testRefusedConstraints();
-    testImposingLengths();
+    if (standsForAllPrecisions(platform)) {
+        testMetricIsTheDeterminant();
+        testRefusedConstraints();
+        testImposingLengths();
+    }
+
     // The measure is computed on the host, whatever the platform.
 
-    if (platform.getName() != "OpenCL") {
+    if (!isDevice(platform)) {
         testTrimer(platform);
         testStar(platform);
         testTorsion(platform);

@@ -82,7 +82,8 @@ void testNoPrefetchedProposalsAfterDynamics(Platform& platform) {
         ASSERT(integrator.getCounters(0).numAccepted > 100);
     };
     check(BlockChain<>(star, 8, 5));
-    assertThrows([&] { check(BlockChain<MoveThatDoesNotLook>(star, 8, 5)); }, "distributions differ");
+    if (!isDevice(platform))
+        assertThrows([&] { check(BlockChain<MoveThatDoesNotLook>(star, 8, 5)); }, "distributions differ");
 }
 
 /**
@@ -225,7 +226,8 @@ void testStiffOscillators(Platform& platform) {
     const double phase = 1.5, most = 1 / (1 - phase * phase / 4);
     const double mean = meanOscillatorEnergy<FlowMove>(platform, phase);
     ASSERT(mean > 0.9 && mean < most);
-    ASSERT(meanOscillatorEnergy<MoveOfLateVelocities>(platform, phase) > 1.3 * most);
+    if (!isDevice(platform))
+        ASSERT(meanOscillatorEnergy<MoveOfLateVelocities>(platform, phase) > 1.3 * most);
 }
 
 /**
@@ -330,9 +332,11 @@ void testCheckpoints(Platform& platform) {
 void runTests(Platform& platform) {
     testSameTrajectoryAsLangevin(platform);
     testForcesAfterProposals(platform);
-    testStiffOscillators(platform);
     testStepsInOneCall(platform);
     testCheckpoints(platform);
+    if (!standsForAllPrecisions(platform))
+        return;
+    testStiffOscillators(platform);
     testCenterOfMass(platform);
     testDistribution(platform);
     testVelocitiesAfterAcceptance(platform);

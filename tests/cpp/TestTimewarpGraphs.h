@@ -195,6 +195,8 @@ bool runsModelOnGpu(Platform& platform) {
 
 void runTests(Platform& platform) {
     if (platform.getName() != "CUDA") {
+        if (!standsForAllPrecisions(platform))
+            return;
         assertRefused(platform, "platform is not CUDA");
         testHostGraphs(platform);
         testWrongGraphs(platform);

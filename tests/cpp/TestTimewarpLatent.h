@@ -133,7 +133,7 @@ double checkInvariance(const Target& target, const std::string& model, int batch
 }
 
 void testInvariance(Platform& platform) {
-    for (int batchSize : {1, 64})
+    for (int batchSize : batchSizesOn(platform))
         for (const char* model : {"framed", "framed_or_walk"})
             checkInvariance<LatentMove>(AnharmonicWell(4), model, batchSize, 5, platform);
 }
@@ -282,12 +282,20 @@ void testRefusals(Platform& platform) {
 }
 
 void runTests(Platform& platform) {
+<<<<<<< HEAD
     testInvariance(platform);
     testInvarianceCanFail(platform);
     testBlocks(platform);
     testBlocksCanFail(platform);
+=======
+    if (standsForAllPrecisions(platform)) {
+        testInvariance(platform);
+        testAcceptanceRises(platform);
+        testShares(platform);
+        testRefusals(platform);
+    }
+    if (!isDevice(platform))
+        testInvarianceCanFail(platform);
+>>>>>>> tests
     testBatchSizesAndResumption(platform);
-    testAcceptanceRises(platform);
-    testShares(platform);
-    testRefusals(platform);
 }

@@ -224,6 +224,8 @@ void testReplicasFromOneState(Platform& platform) {
 }
 
 void runTests(Platform& platform) {
+    if (!standsForAllPrecisions(platform))
+        return;
     testKeysHaveNothingInCommon(platform);
     testMembersOfCompoundAreIndependent(platform);
     testMembersThatShareAParticle(platform);

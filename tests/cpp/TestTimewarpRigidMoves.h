@@ -142,14 +142,35 @@ struct DipoleAmongImages : public Dipole {
         context->setPositions(p);
         return context->getState(State::Energy).getPotentialEnergy();
     }
+    /** Where cells of equal area are that the directions of the dipole are divided into. */
+    static const int ROWS = 32, COLUMNS = 64;
+    mutable std::vector<double> energies;
+    mutable std::discrete_distribution<int> cells;
+    std::vector<Vec3> pointing(int cell, double row, double column) const {
+        double cosine = 2 * (cell / COLUMNS + row) / ROWS - 1, sine = std::sqrt(1 - cosine * cosine);
+        double angle = 2 * M_PI * (cell % COLUMNS + column) / COLUMNS;
+        Vec3 place(0.1, -0.2, 0.3);
+        return {place, place + Vec3(sine * std::cos(angle), sine * std::sin(angle), cosine) * length};
+    }
     std::vector<Vec3> drawPositions(std::mt19937& random) const override {
-        // Along the shortest edge of the box the images attract the most.
+        // Energies by PME take long, so the cell is drawn by that of its centre, and rejection corrects for
+        // where in the cell it is.
 
+        if (energies.empty()) {
+            for (int i = 0; i < ROWS * COLUMNS; i++)
+                energies.push_back(energy(pointing(i, 0.5, 0.5)));
+            const double lowest = *std::min_element(energies.begin(), energies.end());
+            std::vector<double> weights;
+            for (double e : energies)
+                weights.push_back(std::exp((lowest - e) / KT));
+            cells = std::discrete_distribution<int>(weights.begin(), weights.end());
+        }
         std::uniform_real_distribution<double> uniform;
-        double lowest = energy({Vec3(), Vec3(length, 0, 0)}) - KT;
         while (true) {
-            std::vector<Vec3> positions = Dipole::drawPositions(random);
-            double above = energy(positions) - lowest;
+            int cell = cells(random);
+            double row = uniform(random), column = uniform(random);
+            std::vector<Vec3> positions = pointing(cell, row, column);
+            double above = energy(positions) - (energies[cell] - KT);
             ASSERT(above > 0);
             if (uniform(random) < std::exp(-above / KT))
                 return positions;
@@ -171,6 +192,14 @@ struct Observed {
 };
 
 /**
+ * Whether values differ by more than rounding does.
+ */
+bool varies(const std::vector<double>& values) {
+    auto ends = std::minmax_element(values.begin(), values.end());
+    return *ends.second - *ends.first > 1e-9;
+}
+
+/**
  * Apply steps to exact draws and compare with other exact draws.
  *
  * @param isFree        whether the place does not matter, and is not compared
@@ -188,7 +217,7 @@ void checkInvariance(const Target& target, Context& context, int steps, bool isF
     for (int i = 0; i < numCompared; i++)
         exact.add(target, target.drawPositions(random));
     for (int i = 0; i < 5; i++)
-        if (!(isFree && (i == 1 || i == 2)) && exact.columns[i].front() != exact.columns[i].back())
+        if (!(isFree && (i == 1 || i == 2)) && varies(exact.columns[i]))
             assertSameDistribution(found.columns[i], exact.columns[i]);
 }
 
@@ -603,6 +632,8 @@ void testConstrainedLength(Platform& platform) {
 }
 
 void runTests(Platform& platform) {
+    // Rigid moves are made on the host, whatever the platform.
+
     if (platform.getName() == "Reference") {
         testExactness(platform);
         testLatentShapes(platform);
@@ -610,11 +641,13 @@ void runTests(Platform& platform) {
         testPlantedFaults(platform);
         testTwoBlocks(platform);
     }
-    testBeginning(platform);
-    testNotNeeded(platform);
+    if (standsForAllPrecisions(platform)) {
+        testBeginning(platform);
+        testNotNeeded(platform);
+        testBatchSizes(platform);
+        testSettings(platform);
+        testSeveralMolecules(platform);
+    }
     testResumption(platform);
-    testBatchSizes(platform);
-    testSettings(platform);
-    testSeveralMolecules(platform);
     testConstrainedLength(platform);
 }

@@ -136,10 +136,12 @@ void checkMomentum(int numOthers, bool massless, int frequency, Platform& platfo
 }
 
 void testMomentum(Platform& platform) {
-    for (int frequency : {1, 1000}) {
-        checkMomentum(0, false, frequency, platform);
-        checkMomentum(3, false, frequency, platform);
-    }
+    checkMomentum(3, false, 1, platform);
+    if (!standsForAllPrecisions(platform))
+        return;
+    checkMomentum(0, false, 1, platform);
+    for (int numOthers : {0, 3})
+        checkMomentum(numOthers, false, 1000, platform);
     checkMomentum(2, true, 1, platform);
 }
 
@@ -284,10 +286,13 @@ void testUpdateContextState(Platform& platform) {
 
 void runTests(Platform& platform) {
     testMomentum(platform);
+    if (!standsForAllPrecisions(platform))
+        return;
     testTemperature(platform);
     testRandomSeed(platform);
     testInitialTemperature(platform);
     testForceGroups(platform);
-    testBoltzmannHistogram(platform);
     testUpdateContextState(platform);
+    if (!isDevice(platform))
+        testBoltzmannHistogram(platform);
 }

@@ -62,6 +62,8 @@ void testFreshVelocities(Platform& platform) {
 }
 
 void runTests(Platform& platform) {
+    if (!standsForAllPrecisions(platform))
+        return;
     testStaleVelocitiesAreSeen(platform);
     testFreshVelocities(platform);
 }

@@ -422,19 +422,25 @@ void testCost(Platform& platform) {
 }
 
 void runTests(Platform& platform) {
-    // What does not depend on the precision makes hundreds of Contexts, so once is enough.
+    // These make hundreds of Contexts. On a device the origin is looked at in all ways into a state, and what
+    // is refused in one of them.
 
-    if (precisionOf(platform) == "double") {
+    if (!isDevice(platform)) {
         testFlowsThatTellImagesApart(platform);
-        testFlowsThatTellImagesApartAmongOthers(platform);
         testSurrogatesThatTellImagesApart(platform);
-        testOrigin(platform);
-        testKeptMotions(platform);
         testShapesInWells(platform);
     }
-    testPositionsThatAreNotFinite(platform);
+    if (standsForAllPrecisions(platform)) {
+        testFlowsThatTellImagesApartAmongOthers(platform);
+        testOrigin(platform);
+        testKeptMotions(platform);
+        testPositionsThatAreNotFinite(platform);
+        testWhatElseMoves(platform);
+        testCost(platform);
+    }
+
+    // Whether energies are the same depends on their rounding.
+
     testWhatChangesBetweenSteps(platform);
-    testWhatElseMoves(platform);
     testOtherMolecules(platform);
-    testCost(platform);
 }

@@ -78,12 +78,42 @@ inline void assertSameDistribution(std::vector<double> a, std::vector<double> b)
 }
 
 /**
+ * Whether a platform is one of OpenMM's common compute framework, with precisions to choose from.  A step
+ * costs many launches there, and a Context a tenth of a second, so that what tests hold of it is chosen:
+ *
+ * - What reads and writes the device's state (positions, velocities, checkpoints, agreement with Reference)
+ * is tested in each precision.
+ * - What is the same code on the host in each (distributions, bookkeeping, refusals) is tested in one; see
+ *   standsForAllPrecisions().
+ * - A distribution is compared for some of the Systems and with one batch size, since it is tested of each
+ *   chain that it does not depend on that, and that it takes the decisions that Reference takes.
+ * - That a test sees a planted fault depends on its numbers of samples, which are the same on all platforms,
+ *   so it is shown on Reference.
+ */
+inline bool isDevice(const Platform& platform) {
+    const std::vector<std::string>& names = platform.getPropertyNames();
+    return std::find(names.begin(), names.end(), "Precision") != names.end();
+}
+
+/**
  * Get the precision that Contexts of a platform have by default: "single", "mixed" or "double".
  */
 inline std::string precisionOf(const Platform& platform) {
-    const std::vector<std::string>& names = platform.getPropertyNames();
-    bool hasPrecision = std::find(names.begin(), names.end(), "Precision") != names.end();
-    return hasPrecision ? platform.getPropertyDefaultValue("Precision") : "double";
+    return isDevice(platform) ? platform.getPropertyDefaultValue("Precision") : "double";
+}
+
+/**
+ * Whether to run the tests for which one precision is enough: mixed, in which positions come in two parts.
+ */
+inline bool standsForAllPrecisions(const Platform& platform) {
+    return !isDevice(platform) || precisionOf(platform) == "mixed";
+}
+
+/**
+ * Get the batch sizes with which distributions are compared.
+ */
+inline std::vector<int> batchSizesOn(const Platform& platform, int large = 64) {
+    return isDevice(platform) ? std::vector<int>{large} : std::vector<int>{1, large};
 }
 
 /**

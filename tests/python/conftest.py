@@ -37,6 +37,26 @@ def platforms_to_test() -> tuple[str, ...]:
     return ("Reference", "CPU", "OpenCL") if has_platform("OpenCL") else ("Reference", "CPU")
 
 
+#: Files that take half a minute and more. They begin, so that none is left to run alone at the end.
+LONGEST = (
+    "workflows/test_fit.py",
+    "integrator/test_golden_chains.py",
+    "report/test_report.py",
+    "flows/test_every_flow.py",
+    "integrator/test_faults.py",
+    "benchmark/test_benchmark.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    first = {here / file: place for place, file in enumerate(LONGEST)}
+    missing = [str(file) for file in first if not file.is_file()]
+    if missing:
+        raise pytest.UsageError(f"LONGEST names files that are not there: {', '.join(missing)}")
+    items.sort(key=lambda item: first.get(item.path, len(LONGEST)))
+
+
 keep_compiled_kernels()
 #: The platforms that the integrator has kernels for; its tests run on each of them.
 PLATFORMS = platforms_to_test()

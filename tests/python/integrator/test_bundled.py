@@ -47,7 +47,7 @@ def run_chain(
 
 @pytest.mark.parametrize("model", MODELS)
 def test_batches_do_not_change_the_chain(alanine: MolecularSystem, model: str) -> None:
-    results = [run_chain(alanine, model, batch_size, 1000) for batch_size in (1, 7, 64)]
+    results = [run_chain(alanine, model, batch_size, 400) for batch_size in (1, 7, 64)]
     accepted = {count for _, count in results}
     assert len(accepted) == 1
     assert accepted.pop() > 0
@@ -61,11 +61,12 @@ def test_card_says_what_is_measured(alanine: MolecularSystem, model: str) -> Non
     assert path.stat().st_size < 8 * 2**20
     assert path.with_suffix(".md").is_file()
     card = json.loads(path.with_suffix(".json").read_text())
-    _, accepted = run_chain(alanine, model, 64, 4000)
+    steps = 1600
+    _, accepted = run_chain(alanine, model, 64, steps)
     # Five standard deviations of one chain this long, as the card's own chains scatter.
     iterations = card["iterations"] / card["chains"]
-    scatter = card["acceptance_error"] * np.sqrt(card["chains"] * iterations / 4000)
-    assert accepted / 4000 == pytest.approx(card["acceptance"], abs=5 * scatter)
+    scatter = card["acceptance_error"] * np.sqrt(card["chains"] * iterations / steps)
+    assert accepted / steps == pytest.approx(card["acceptance"], abs=5 * scatter)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -51,6 +51,8 @@ def test_forces_are_those_of_the_current_positions(
     compound = simulation.integrator
     timewarp = 0 if timewarp_first else 2
     others = [i for i in range(3) if i != timewarp]
+    # These Contexts never see the chain.
+    alone = [chain.simulation(maker(size)) for size in step_sizes]
     moved = 0
     for block in range(12):
         which = block % 2
@@ -59,8 +61,8 @@ def test_forces_are_those_of_the_current_positions(
         simulation.step(3)
         moved += not np.array_equal(positions_of(simulation.context), before)
 
-        # Two steps of the other integrator are those of a Context that never saw the chain.
-        fresh = chain.simulation(maker(step_sizes[which]))
+        # Two steps of the other integrator are those of one that is alone.
+        fresh = alone[which]
         fresh.context.setPositions(positions_of(simulation.context))
         fresh.context.setVelocities(velocities_of(simulation.context))
         compound.setCurrentIntegrator(others[which])

@@ -1,6 +1,6 @@
 /*
- * The main function of a test: it loads the platform under test and runs what runTests() of the feature's
- * header lists, in each of the platform's precisions.
+ * The main function of the tests of a platform: it loads the platform and runs what runTests() of the
+ * feature's header lists, in each of the platform's precisions.
  */
 #include "TimewarpTestUtilities.h"
 #include <cstdlib>
