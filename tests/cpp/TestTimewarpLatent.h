@@ -282,20 +282,16 @@ void testRefusals(Platform& platform) {
 }
 
 void runTests(Platform& platform) {
-<<<<<<< HEAD
-    testInvariance(platform);
-    testInvarianceCanFail(platform);
-    testBlocks(platform);
-    testBlocksCanFail(platform);
-=======
     if (standsForAllPrecisions(platform)) {
         testInvariance(platform);
+        testBlocks(platform);
         testAcceptanceRises(platform);
         testShares(platform);
         testRefusals(platform);
     }
-    if (!isDevice(platform))
+    if (!isDevice(platform)) {
         testInvarianceCanFail(platform);
->>>>>>> tests
+        testBlocksCanFail(platform);
+    }
     testBatchSizesAndResumption(platform);
 }
