@@ -56,7 +56,7 @@ protected:
 
         // The model has nothing left to do.
 
-        draws.correlations.assign(inputs.size, 0.0);
+        draws.correlations.clear();
     }
     /** Get what it takes for the state's variables. */
     virtual double assumed(double ofLastProposal) const = 0;
@@ -66,7 +66,8 @@ private:
         last.resize(inputs.noiseSize);
         for (int i = 0; i < inputs.size; i++)
             for (int k = 0; k < inputs.noiseSize; k++) {
-                const double rho = draws.correlations[i];
+                const double rho =
+                        draws.correlations.empty() ? 0.0 : draws.correlations[i * inputs.noiseSize + k];
                 double value =
                         rho * assumed(last[k]) + std::sqrt(1 - rho * rho) * noise[i * inputs.noiseSize + k];
                 noise[i * inputs.noiseSize + k] = last[k] = value;
@@ -92,7 +93,7 @@ public:
     MoveFromTheLastProposal(std::shared_ptr<ProposalModel> model, const Kernel& kernel,
                             const BlockSurroundings& surroundings)
             : NotInvertingMove(model, kernel, surroundings) {
-        setLatentCorrelations({{0.97, 1.0}});
+        setLatentCorrelations({{LatentStep{0.97, 1.0}, 1.0}});
     }
 
 protected:
