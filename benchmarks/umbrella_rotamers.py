@@ -1,11 +1,11 @@
 """Rotamers of a capped residue in water by umbrella sampling, made with OpenMM alone: a reference.
 
-    python benchmarks/umbrella_rotamers.py valine-dipeptide [--nanoseconds 2] [--out F.json]
+    python benchmarks/umbrella_rotamers.py valine-dipeptide [--nanoseconds 2] [--trajectories 4]
+        [--out F.json]
 
 An umbrella (Torrie and Valleau 1977) takes most of the threefold barrier from chi1, and chi2 where
 there is one, so that molecular dynamics crosses it every few tens of picoseconds; the frames are
-then reweighted by the exponential of the umbrella. Each of four trajectories leaves its first 50 ps
-out.
+then reweighted by the exponential of the umbrella. Each trajectory leaves its first 50 ps out.
 The JSON file holds the share of each rotamer (chi1: g+ 0 to 120, t 120 to 240, g- 240 to 360
 degrees; likewise chi2) and of phi > 0; errors are standard errors over blocks of the trajectories.
 Box of TIP3P water, PME with a cut-off of 0.9 nm, HBonds, hydrogens of 3 dalton, 4 fs, 300 K. An
@@ -34,7 +34,6 @@ BOX = 1.9  # nm
 HEIGHT = 11.0  # kJ/mol; the barriers are some 12
 INTERVAL = 100  # steps of 4 fs between frames
 PIECE = 250  # frames between files
-TRAJECTORIES = 4
 EQUILIBRATION = 12_500  # steps
 BLOCKS = 4  # of each trajectory
 
@@ -118,14 +117,22 @@ def weights_of(angles: NDArray[np.floating], chis: list[int]) -> NDArray[np.floa
     return weights / weights.sum()
 
 
+def rotamer_labels(chis: int) -> list[str]:
+    """Return a label of each rotamer of so many chis: a letter each, p (g+), t or m (g-)."""
+    return ["".join(letters) for letters in itertools.product("ptm", repeat=chis)]
+
+
+def rotamers_of(angles: NDArray[np.floating], chis: list[int]) -> NDArray[np.int_]:
+    """Return the place of each frame's rotamer [F] among `rotamer_labels`; angles are in rad."""
+    wells = np.floor(np.degrees(angles[:, chis]) / 120).astype(int) % 3
+    places: NDArray[np.int_] = wells @ 3 ** np.arange(len(chis))[::-1]
+    return places
+
+
 def shares(angles: NDArray[np.floating], chis: list[int], phi: int) -> NDArray[np.float64]:
-    """Return the share of each rotamer, chi1 the slowest index, and last that of phi > 0."""
+    """Return the share of each rotamer, and last that of phi > 0."""
     weights = weights_of(angles, chis)
-    wells = (np.degrees(angles[:, chis]) % 360 // 120).astype(int)
-    values = [
-        weights[(wells == rotamer).all(1)].sum()
-        for rotamer in itertools.product(range(3), repeat=len(chis))
-    ]
+    values = np.bincount(rotamers_of(angles, chis), weights, 3 ** len(chis))
     return np.array([*values, weights[angles[:, phi] > 0].sum()])
 
 
@@ -139,14 +146,12 @@ def summarize(runs: list[NDArray[np.floating]], names: list[str]) -> dict[str, o
     whole = shares(np.concatenate(runs), chis, phi)
     error = parts.std(axis=0, ddof=1) / math.sqrt(len(parts))
     weights = weights_of(np.concatenate(runs), chis)
-    changes = sum(
-        int((np.diff(np.degrees(angles[:, chis]) % 360 // 120, axis=0) != 0).any(1).sum())
-        for angles in runs
-    )
-    labels = ["".join(r) for r in itertools.product(("p", "t", "m"), repeat=len(chis))]
+    changes = sum(int(np.count_nonzero(np.diff(rotamers_of(angles, chis)))) for angles in runs)
+    labels = rotamer_labels(len(chis))
     return {
         "rotamers": dict(zip(labels, whole[:-1].round(5).tolist(), strict=True)),
         "rotamers_error": dict(zip(labels, error[:-1].round(5).tolist(), strict=True)),
+        "rotamers_blocks": parts[:, :-1].round(5).tolist(),
         "phi_positive": round(float(whole[-1]), 5),
         "phi_positive_error": round(float(error[-1]), 5),
         "changes_of_rotamer": changes,
@@ -158,20 +163,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("molecule", choices=["valine-dipeptide", "leucine-dipeptide"])
     parser.add_argument("--nanoseconds", type=float, default=2.0, help="of each trajectory")
+    parser.add_argument("--trajectories", type=int, default=4)
     parser.add_argument("--work", type=Path, default=Path("runs/umbrella-rotamers"))
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     frames = round(options.nanoseconds * 1000 / (INTERVAL * 0.004))
-    runs = [run(options.molecule, n, frames, options.work) for n in range(TRAJECTORIES)]
+    runs = [run(options.molecule, n, frames, options.work) for n in range(options.trajectories)]
     topology = app.PDBFile(str(MOLECULES / f"{options.molecule}.pdb")).topology
     result: dict[str, object] = {
         "script": f"benchmarks/umbrella_rotamers.py {options.molecule} "
-        f"--nanoseconds {options.nanoseconds:g}",
+        f"--nanoseconds {options.nanoseconds:g} --trajectories {options.trajectories}",
         "method": "umbrella sampling, reweighted",
         "force_field": list(FORCE_FIELD),
         "temperature_K": TEMPERATURE,
-        "trajectories": TRAJECTORIES,
+        "trajectories": options.trajectories,
         "umbrella_kJ_mol": HEIGHT,
         "openmm": openmm.version.version,
         "python": platform.python_version(),

@@ -1,14 +1,16 @@
 """Alanine dipeptide by umbrella sampling and MBAR, the independent reference: no flow takes part.
 
     python benchmarks/umbrella_sampling.py [--windows 36 16] [--picoseconds 25] [--workers 2] \
-        [--out F.json] [--samples F.npz]
+        [--constraints HBonds] [--out F.json] [--samples F.npz]
 
-Windows over phi and psi, harmonic restraints, Langevin dynamics at 310 K and 1 fs (amber99sbildn +
-OBC, no constraints). Both are restrained because both are slow: windows of 1 ns along phi alone
+Windows over phi and psi, harmonic restraints, Langevin dynamics at 310 K (amber99sbildn + OBC): at
+1 fs without constraints, at 2 fs with bonds to hydrogen constrained. Both torsions are restrained
+because both are slow: windows of 1 ns along phi alone
 gave 0.014 +- 0.003, with blocks from 0.005 to 0.034, as psi changed sides a few times in each. The
 JSON file holds p(0 < phi < 2.4), the free energy of phi > 0 relative to phi < 0, the (phi, psi)
-histogram and the mean potential energy, all without restraints. Errors are standard errors over
-blocks, each block being MBAR of one part of every window. Needs pymbar (pip install pymbar).
+histogram, the shares of four regions and the mean potential energy, all without restraints. Errors
+are standard errors over blocks, each block being MBAR of one part of every window. Needs pymbar
+(pip install pymbar). What --samples has written is read again instead of being made.
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ from numpy.typing import NDArray
 from pymbar import MBAR
 from scipy.special import logsumexp
 
-from timewarp_openmm.simulation.systems import DEFAULT_FORCE_FIELD, named_molecule
+from timewarp_openmm.simulation.systems import (
+    DEFAULT_FORCE_FIELD,
+    named_molecule,
+    with_hydrogen_bonds_constrained,
+)
 from timewarp_openmm.units import thermal_energy
 
 Frames = NDArray[np.float64]  # [frames, 3]: phi / rad, psi / rad, potential energy / kJ/mol
@@ -39,11 +45,20 @@ TEMPERATURE = 310.0
 #: off to both sides, which leaves a gap on top of the barrier.
 STIFFNESS = (200.0, 70.0)
 EQUILIBRATION = 12  # ps
-INTERVAL = 200  # steps of 1 fs between frames
+INTERVAL = 0.2  # ps between frames
+#: ps. Without the stretches of bonds to hydrogen the fastest motion is half as fast.
+TIMESTEPS = {"none": 0.001, "HBonds": 0.002}
 STRIDE = 5  # frames between those given to MBAR
 BLOCKS = 5
 BINS = 24  # of phi and of psi, from -pi to pi
 RESTRAINT_GROUP = 1
+#: Bounds of phi and of psi / degrees; an upper one may be above 180. Each conformation is in one.
+REGIONS = {
+    "alpha_R": ((-180, 0), (-120, 45)),
+    "beta": ((-180, -105), (45, 240)),
+    "P_II": ((-105, 0), (45, 240)),
+    "phi_positive": ((0, 180), (-180, 180)),
+}
 OMEGAS = ((1, 4, 6, 8), (8, 14, 16, 18))
 CHIRAL = (6, 14, 10, 9)  # N, C, CB clockwise about CA, seen from HA, in the L form
 
@@ -76,35 +91,41 @@ def positions(context: openmm.Context) -> NDArray[np.float64]:
     return np.array(context.getState(positions=True).getPositions(asNumpy=True)._value)
 
 
-def equilibrated_window(centre: tuple[float, float], seed: int) -> openmm.Context:
+def equilibrated_window(centre: tuple[float, float], constraints: str, seed: int) -> openmm.Context:
     """Return a Context restrained to (phi, psi) = centre, of the right isomer."""
     molecule = named_molecule("alanine-dipeptide")
+    system = molecule.system
+    if constraints == "HBonds":
+        system = with_hydrogen_bonds_constrained(molecule)
     for name, atoms, angle in zip(("phi", "psi"), (PHI_ATOMS, PSI_ATOMS), centre, strict=True):
         force = restraint(name, atoms)
         force.addTorsion(*atoms, [angle])
-        molecule.system.addForce(force)
-    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, 0.001)
+        system.addForce(force)
+    timestep = TIMESTEPS[constraints]
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, timestep)
     integrator.setRandomNumberSeed(seed)
     reference = openmm.Platform.getPlatformByName("Reference")
-    context = openmm.Context(molecule.system, integrator, reference)
+    context = openmm.Context(system, integrator, reference)
     while True:
         context.setPositions(molecule.positions)
         for stiffness, picoseconds in (((20.0, 20.0), 3), (STIFFNESS, EQUILIBRATION)):
             context.setParameter("k_phi", stiffness[0])
             context.setParameter("k_psi", stiffness[1])
             openmm.LocalEnergyMinimizer.minimize(context)
-            integrator.step(1000 * picoseconds)
+            integrator.step(round(picoseconds / timestep))
         if is_isomer(positions(context)):
             return context
         print(f"window {centre[0]:.2f} {centre[1]:.2f}: another isomer, again", flush=True)
 
 
-def run_window(centre: tuple[float, float], picoseconds: float, seed: int) -> Frames:
+def run_window(
+    centre: tuple[float, float], picoseconds: float, constraints: str, seed: int
+) -> Frames:
     """Return the frames, one every 0.2 ps, of one trajectory restrained to (phi, psi) = centre."""
-    context = equilibrated_window(centre, seed)
-    frames = np.empty((round(1000 * picoseconds / INTERVAL), 3))
+    context = equilibrated_window(centre, constraints, seed)
+    frames = np.empty((round(picoseconds / INTERVAL), 3))
     for frame in frames:
-        context.getIntegrator().step(INTERVAL)
+        context.getIntegrator().step(round(INTERVAL / TIMESTEPS[constraints]))
         x = positions(context)
         energy = context.getState(energy=True, groups=~(1 << RESTRAINT_GROUP)).getPotentialEnergy()
         frame[:] = torsion(x, PHI_ATOMS), torsion(x, PSI_ATOMS), energy._value
@@ -124,7 +145,8 @@ def unrestrained(windows: list[Frames], centres: NDArray[np.float64]) -> Weighte
         bias += 0.5 * stiffness * wrap(frames[:, axis] - centres[:, axis, None]) ** 2
     bias /= thermal_energy(TEMPERATURE)
     sizes = np.array([len(w[::STRIDE]) for w in windows])
-    mbar = MBAR(bias, sizes)
+    # The default solver fails with so many windows, after a long time.
+    mbar = MBAR(bias, sizes, solver_protocol="robust")
     log_weights = -logsumexp(mbar.f_k[:, None] - bias, b=sizes[:, None], axis=0)
     return frames, np.exp(log_weights - logsumexp(log_weights))
 
@@ -133,6 +155,18 @@ def population(weighted: Weighted) -> NDArray[np.float64]:
     """Return p(0 < phi < 2.4)."""
     phi = weighted[0][:, 0]
     return np.sum(weighted[1][(phi > 0) & (phi < 2.4)])
+
+
+def region_shares(weighted: Weighted) -> NDArray[np.float64]:
+    """Return the share of each of REGIONS."""
+    frames, weights = weighted
+    shares = []
+    for bounds in REGIONS.values():
+        inside = np.full(len(frames), True)
+        for axis, (low, high) in enumerate(bounds):
+            inside &= np.mod(np.degrees(frames[:, axis]) - low, 360) < high - low
+        shares.append(np.sum(weights[inside]))
+    return np.array(shares)
 
 
 def free_energy(weighted: Weighted) -> NDArray[np.float64]:
@@ -170,6 +204,7 @@ def summarize(samples: list[Frames], centres: NDArray[np.float64]) -> dict[str, 
         "p_phi_positive": population,
         "free_energy_phi_positive": free_energy,
         "potential_energy": mean_energy,
+        "region_shares": region_shares,
         "histogram": histogram,
     }
     result: dict[str, object] = {}
@@ -178,24 +213,29 @@ def summarize(samples: list[Frames], centres: NDArray[np.float64]) -> dict[str, 
         error = blocks.std(axis=0, ddof=1) / math.sqrt(len(blocks))
         result[name] = np.round(figure(whole), 8).tolist()
         result[f"{name}_error"] = np.round(error, 8).tolist()
-        if blocks.ndim == 1:
+        if name != "histogram":
             result[f"{name}_blocks"] = np.round(blocks, 8).tolist()
     return result
 
 
-def provenance(windows: tuple[int, int], picoseconds: float) -> dict[str, object]:
+def provenance(windows: tuple[int, int], picoseconds: float, constraints: str) -> dict[str, object]:
     """Return what is needed to make the reference again."""
     options = f"--windows {windows[0]} {windows[1]} --picoseconds {picoseconds:g}"
+    if constraints != "none":
+        options += f" --constraints {constraints}"
     return {
         "script": f"benchmarks/umbrella_sampling.py {options}",
         "method": "umbrella sampling over phi and psi, MBAR",
         "molecule": "alanine-dipeptide",
         "force_field": list(DEFAULT_FORCE_FIELD),
+        "constraints": constraints,
+        "timestep_ps": TIMESTEPS[constraints],
         "temperature_K": TEMPERATURE,
         "stiffness_kJ_mol_rad2": STIFFNESS,
         "windows": windows,
         "picoseconds": picoseconds,
         "bins": BINS,
+        "regions_degrees": REGIONS,
         "openmm": openmm.version.version,
         "python": platform.python_version(),
     }
@@ -207,25 +247,43 @@ def grid(windows: tuple[int, int]) -> NDArray[np.float64]:
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
+def saved_samples(path: Path, script: str) -> list[Frames]:
+    """Return the samples of each window that a run with the same options has written."""
+    with np.load(path) as file:
+        if str(file["script"]) != script:
+            raise SystemExit(f"{path} is of another run ({file['script']}); give another file")
+        return list(file["samples"].astype(np.float64))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--windows", type=int, nargs=2, default=(36, 16), metavar=("PHI", "PSI"))
     parser.add_argument("--picoseconds", type=float, default=25, help="of each window")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--constraints", choices=list(TIMESTEPS), default="none")
     parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--samples", type=Path, help="file to write with phi, psi and energy")
+    parser.add_argument(
+        "--samples", type=Path, help="file of phi, psi and energy to write, or to read"
+    )
     options = parser.parse_args()
     windows = tuple(options.windows)
     centres = grid(windows)
-    with ProcessPoolExecutor(options.workers) as pool:
-        futures = [
-            pool.submit(run_window, tuple(centre), options.picoseconds, seed)
-            for seed, centre in enumerate(centres.tolist(), 1)
-        ]
-        samples = [future.result() for future in futures]
-    if options.samples:
-        np.savez_compressed(options.samples, samples=np.array(samples, dtype=np.float32))
-    result = provenance(windows, options.picoseconds) | summarize(samples, centres)
+    result = provenance(windows, options.picoseconds, options.constraints)
+    if options.samples and options.samples.exists():
+        samples = saved_samples(options.samples, str(result["script"]))
+    else:
+        with ProcessPoolExecutor(options.workers) as pool:
+            futures = [
+                pool.submit(
+                    run_window, tuple(centre), options.picoseconds, options.constraints, seed
+                )
+                for seed, centre in enumerate(centres.tolist(), 1)
+            ]
+            samples = [future.result() for future in futures]
+        if options.samples:
+            values = np.array(samples, dtype=np.float32)
+            np.savez_compressed(options.samples, samples=values, script=result["script"])
+    result |= summarize(samples, centres)
     result["largest_slide"] = largest_slide(samples, centres)
     print(json.dumps({k: v for k, v in result.items() if "histogram" not in k}, indent=1))
     if options.out:

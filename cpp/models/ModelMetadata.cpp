@@ -389,7 +389,7 @@ void ModelMetadata::checkSystem(const System& system, const vector<int>& particl
                                   to_string(system.getNumParticles()) + ", numbered from 0 on");
         if (!seen.insert(particle).second)
             throw OpenMMException("Timewarp: setParticles() names particle " + to_string(particle) +
-                                  " twice");
+                                  " twice; give another particle for each of the model's atoms");
         if (!anyMolecule && !binary_search(moved.begin(), moved.end(), (int)i))
             continue;
         checkParticle(system, particle);

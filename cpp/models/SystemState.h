@@ -19,6 +19,10 @@ struct SystemState {
     std::array<OpenMM::Vec3, 3> box;
     /** Global parameters of the Context. */
     std::map<std::string, double> parameters;
+
+    bool operator==(const SystemState& other) const {
+        return positions == other.positions && box == other.box && parameters == other.parameters;
+    }
 };
 
 } // namespace TimewarpPlugin

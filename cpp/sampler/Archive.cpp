@@ -10,9 +10,9 @@ using namespace OpenMM;
 using namespace std;
 
 // Marks this integrator's part of a checkpoint, and its version.
-static const string CHECKPOINT_MAGIC = "TWMCMC05";
+static const string CHECKPOINT_MAGIC = "TWMCMC06";
 static const size_t DIGEST_SIZE = 64;
-static const int NODE_VERSION = 4;
+static const int NODE_VERSION = 5;
 static const char* const VERSION_NAME = "timewarpVersion";
 
 void TimewarpPlugin::refuseRecord() {

@@ -32,8 +32,11 @@ public:
     }
     /**
      * Look at those, which may have moved.
+     *
+     * @return whether energies that were computed before hold no more
      */
-    virtual void lookAtSurroundings(const DeviceLoan& loan, const Target& target) {
+    virtual bool lookAtSurroundings(const DeviceLoan& loan, const Target& target) {
+        return false;
     }
     /**
      * Get what to call it in messages, and how to do without it.

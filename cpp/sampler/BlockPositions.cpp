@@ -25,6 +25,7 @@ void BlockPositions::refuse(const string& atom) {
 
 void BlockPositions::load(ContextImpl& context) {
     getKernel().getPositions(context, current);
+    revision++;
     if (firstNotFinite(current) == current.size())
         getKernel().savePositions(context);
 }
@@ -34,6 +35,7 @@ bool BlockPositions::settle(ContextImpl& context) {
     getKernel().savePositions(context);
     current.swap(previous);
     getKernel().getPositions(context, current);
+    revision++;
     return current != previous;
 }
 

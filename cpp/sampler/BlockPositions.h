@@ -6,6 +6,7 @@
 #include "openmm/Kernel.h"
 #include "openmm/Vec3.h"
 #include "openmm/internal/ContextImpl.h"
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,12 @@ public:
         return current;
     }
     /**
+     * Get the number of the state's positions, by which others can say what they have computed of them.
+     */
+    std::int64_t getRevision() const {
+        return revision;
+    }
+    /**
      * Get whether the Context's are bitwise the same.
      */
     bool areTheContexts(OpenMM::ContextImpl& context) const {
@@ -47,6 +54,7 @@ public:
         if (bad < previous.size())
             refuse(describe(bad));
         current.swap(previous);
+        revision++;
         getKernel().savePositions(context);
     }
     /**
@@ -75,6 +83,7 @@ private:
     mutable OpenMM::Kernel kernel;
     /** Of the state, and what was there before; both are kept so that a step need not allocate any. */
     std::vector<OpenMM::Vec3> current, previous;
+    std::int64_t revision = 0;
 };
 
 /**

@@ -1,7 +1,11 @@
 #include "Chain.h"
 #include "openmm/OpenMMException.h"
+#include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <iomanip>
 #include <limits>
+#include <sstream>
 
 using namespace TimewarpPlugin;
 using namespace OpenMM;
@@ -152,11 +156,32 @@ template <class Place, class Function> static void visitPlace(Place&& place, Fun
 Record Chain::save(ContextImpl& context) const {
     Record record("Chain");
     record.set("systemSha256", systemSha256);
+    record.set("weights", schedule.getWeights());
     visitPlace(RandomPlace{seed, seedIsSet, replica, trial},
                [&](const char* name, int64_t value) { record.set(name, value); });
     for (auto& move : moves)
         record.parts.push_back(move->save(context));
     return record;
+}
+
+static string listed(const vector<double>& numbers) {
+    stringstream text;
+    text << setprecision(10);
+    for (size_t i = 0; i < numbers.size(); i++)
+        text << (i > 0 ? ", " : "") << numbers[i];
+    return text.str();
+}
+
+void Chain::checkWeights(const Record& record) const {
+    vector<double> weights;
+    record.get("weights", weights);
+    auto isWeight = [](double weight) { return isfinite(weight) && weight >= 0; };
+    if (weights.size() != moves.size() || !all_of(weights.begin(), weights.end(), isWeight))
+        refuseRecord();
+    if (weights != schedule.getWeights())
+        throw OpenMMException("Timewarp: the checkpoint is of blocks with the weights " + listed(weights) +
+                              ", and those of this chain are " + listed(schedule.getWeights()) +
+                              "; add the blocks with the same weights as there");
 }
 
 Chain::RandomPlace Chain::check(const Record& record) const {
@@ -170,6 +195,7 @@ Chain::RandomPlace Chain::check(const Record& record) const {
                               "; add the same blocks as there");
     for (size_t i = 0; i < moves.size(); i++)
         moves[i]->check(record.parts[i]);
+    checkWeights(record);
     return place;
 }
 

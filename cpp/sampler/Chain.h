@@ -114,6 +114,7 @@ private:
     void tryMoves(const ChainSettings& settings);
     void finishRun(OpenMM::ContextImpl& context, const ChainSettings& settings);
     void useRandomNumbers();
+    void checkWeights(const Record& record) const;
 
     std::uint16_t number;
     std::string systemSha256;

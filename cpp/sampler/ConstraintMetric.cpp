@@ -181,3 +181,15 @@ void ConstraintMetric::imposeLengths(vector<double>& proposals) const {
                     hydrogen[j] = heavy[j] + bond[j];
             }
 }
+
+double ConstraintMetric::lengthError(const vector<Vec3>& positions) const {
+    double largest = 0;
+    for (const Cluster& cluster : clusters)
+        for (size_t k = 0; k < cluster.hydrogens.size(); k++) {
+            if (!cluster.isMoved[k])
+                continue;
+            Vec3 bond = positions[cluster.hydrogens[k]] - positions[cluster.heavy];
+            largest = max(largest, fabs(sqrt(bond.dot(bond)) / cluster.lengths[k] - 1));
+        }
+    return largest;
+}

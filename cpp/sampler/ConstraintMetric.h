@@ -60,6 +60,13 @@ public:
      */
     void imposeLengths(std::vector<double>& proposals) const;
 
+    /**
+     * Get the relative error of that of these lengths which is farthest off.
+     *
+     * @param positions   of the block's atoms (nm)
+     */
+    double lengthError(const std::vector<OpenMM::Vec3>& positions) const;
+
 private:
     struct Cluster {
         int heavy;

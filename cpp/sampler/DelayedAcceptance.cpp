@@ -30,8 +30,9 @@ void DelayedAcceptance::lookAtSurroundings(Target& target) {
     if (!energy->feelsSurroundings() || surroundingsSeen == target.getRevision())
         return;
     DeviceLoan loan(flow->getPositions().getKernel(), target.getContext());
-    energy->lookAtSurroundings(loan, target);
     surroundingsSeen = target.getRevision();
+    if (!energy->lookAtSurroundings(loan, target))
+        return;
     stateEnergy.forget();
     batchNumber = -1;
 }

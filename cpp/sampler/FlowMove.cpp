@@ -20,6 +20,9 @@ static const double CALL_COST = 8.0;
 // How far a block may be carried from the origin before that is chosen anew (nm).  Single precision is finer
 // than 1e-6 nm up to 8 nm.
 static const double FARTHEST_ORIGIN = 4.0;
+// How far constrained lengths may be off in a state, in units of the constraint tolerance: other integrators
+// have tolerances of their own, and single precision adds its rounding.
+static const double LARGEST_LENGTH_ERROR = 10.0;
 
 FlowMove::FlowMove(shared_ptr<ProposalModel> model, const Kernel& kernel,
                    const BlockSurroundings& surroundings)
@@ -53,10 +56,11 @@ void FlowMove::look(Target& target) {
         prefetch.discard();
         prefetch.mustBeComputedAgain();
     }
-    seen = target.getRevision();
     foundMoved = !positions.areTheContexts(target.getContext());
     if (foundMoved)
         takePositions(target);
+    imposeLengths(target);
+    seen = target.getRevision();
     if (!originIsKnown)
         chooseOrigin();
     if (!imagesAreChecked) {
@@ -76,6 +80,23 @@ void FlowMove::takePositions(Target& target) {
     Vec3 distance = positions.getCentroid() - origin;
     if (distance.dot(distance) > FARTHEST_ORIGIN * FARTHEST_ORIGIN)
         chooseOrigin();
+}
+
+void FlowMove::imposeLengths(Target& target) {
+    // Dynamics would do it in their first step.
+
+    ContextImpl& context = target.getContext();
+    const double tolerance = context.getIntegrator().getConstraintTolerance();
+    if (!(surroundings.metric.lengthError(positions.get()) > LARGEST_LENGTH_ERROR * tolerance))
+        return;
+    vector<double> corrected;
+    for (const Vec3& p : positions.get())
+        corrected.insert(corrected.end(), {p[0], p[1], p[2]});
+    surroundings.metric.imposeLengths(corrected);
+    positions.getKernel().setProposals(context, corrected, Vec3());
+    positions.getKernel().applyProposal(context, 0);
+    takePositions(target);
+    target.noteCorrection();
 }
 
 void FlowMove::chooseOrigin() {
@@ -379,8 +400,10 @@ double FlowMove::logAcceptance(Target& target, int64_t entry, double energyChang
 double FlowMove::metricChange(Target& target) {
     if (!surroundings.metric.matters())
         return 0;
+    if (!metricTerm.isOf(positions.getRevision()))
+        metricTerm.set(surroundings.metric.compute(positions.get()), positions.getRevision());
     positions.getKernel().getPositions(target.getContext(), proposedPositions);
-    return surroundings.metric.compute(proposedPositions) - surroundings.metric.compute(positions.get());
+    return surroundings.metric.compute(proposedPositions) - metricTerm.value;
 }
 
 void FlowMove::attempt(Target& target) {

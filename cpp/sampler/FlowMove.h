@@ -199,6 +199,12 @@ public:
      */
     double metricChange(Target& target);
     /**
+     * Get the metric term of the state, if it is known.
+     */
+    const Known<double>& getMetricTerm() const {
+        return metricTerm;
+    }
+    /**
      * Finish an iteration.
      */
     void endIteration(std::int64_t entry, bool accepted);
@@ -279,6 +285,7 @@ protected:
 
 private:
     void takePositions(Target& target);
+    void imposeLengths(Target& target);
     void chooseOrigin();
     void drawVelocities(Target& target, std::int64_t iteration, int block, std::vector<float>& velocities);
     void fetchVelocities(Target& target);
@@ -318,6 +325,8 @@ private:
     std::int64_t lastRevision = 0;
     /** Of the state as an independent draw. */
     Known<double> logDensity;
+    /** The metric term of the state's positions, by the number of these. */
+    Known<double> metricTerm;
     /** The number of the Target's state that was looked at last, whether the block's positions were found to
      * be others then, and the last change that the guard has been asked about. */
     std::int64_t seen = -1;

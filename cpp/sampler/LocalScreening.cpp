@@ -6,14 +6,14 @@ using namespace OpenMM;
 using namespace std;
 
 shared_ptr<const SystemState> SharedSystemState::get(const Target& target) {
-    if (!state.isOf(target.getRevision())) {
-        ContextImpl& context = target.getContext();
-        auto current = make_shared<SystemState>();
-        context.getPositions(current->positions);
-        context.getPeriodicBoxVectors(current->box[0], current->box[1], current->box[2]);
-        current->parameters = context.getParameters();
-        state.set(current, target.getRevision());
-    }
+    if (state.isOf(target.getRevision()))
+        return state.value;
+    ContextImpl& context = target.getContext();
+    context.getPositions(found.positions);
+    context.getPeriodicBoxVectors(found.box[0], found.box[1], found.box[2]);
+    found.parameters = context.getParameters();
+    const bool isTheSame = (state.value != nullptr && *state.value == found);
+    state.set(isTheSame ? state.value : make_shared<SystemState>(found), target.getRevision());
     return state.value;
 }
 
@@ -25,8 +25,13 @@ string LocalScreening::getDigest() const {
     return energy->getDigest();
 }
 
-void LocalScreening::lookAtSurroundings(const DeviceLoan& loan, const Target& target) {
-    energy->setState(loan, state->get(target));
+bool LocalScreening::lookAtSurroundings(const DeviceLoan& loan, const Target& target) {
+    auto current = state->get(target);
+    if (current == seen)
+        return false;
+    energy->setState(loan, current);
+    seen = current;
+    return true;
 }
 
 void LocalScreening::compute(const DeviceLoan& loan, const ProposalBatch& batch, int numAtoms,

@@ -17,10 +17,15 @@ namespace TimewarpPlugin {
  */
 class EXPORT_TIMEWARP SharedSystemState {
 public:
+    /**
+     * Get it.  It is the same object as before if nothing is elsewhere.
+     */
     std::shared_ptr<const SystemState> get(const Target& target);
 
 private:
     Known<std::shared_ptr<const SystemState>> state;
+    /** Kept so that a look need not allocate any. */
+    SystemState found;
 };
 
 /**
@@ -33,7 +38,7 @@ public:
     bool feelsSurroundings() const override {
         return true;
     }
-    void lookAtSurroundings(const DeviceLoan& loan, const Target& target) override;
+    bool lookAtSurroundings(const DeviceLoan& loan, const Target& target) override;
     void compute(const DeviceLoan& loan, const ProposalBatch& batch, int numAtoms, const OpenMM::Vec3& origin,
                  std::vector<double>& energies) override;
     double compute(const DeviceLoan& loan, const std::vector<OpenMM::Vec3>& positions) override;
@@ -47,6 +52,7 @@ public:
 private:
     std::unique_ptr<LocalEnergy> energy;
     std::shared_ptr<SharedSystemState> state;
+    std::shared_ptr<const SystemState> seen;
 };
 
 } // namespace TimewarpPlugin

@@ -6,6 +6,7 @@ using namespace TimewarpPlugin;
 using namespace std;
 
 void Schedule::add(double weight) {
+    weights.push_back(weight);
     sums.push_back((sums.empty() ? 0 : sums.back()) + weight);
 }
 

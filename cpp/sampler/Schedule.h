@@ -17,6 +17,10 @@ public:
     /** The place among the moves of a chain whose random numbers it draws. */
     static const std::uint16_t MOVE = 0xFFFF;
     void add(double weight);
+    /** Get the weight of each move. */
+    const std::vector<double>& getWeights() const {
+        return weights;
+    }
     /**
      * Get which move is tried.
      *
@@ -26,7 +30,8 @@ public:
     int pick(const RandomKey& key, std::int64_t trial) const;
 
 private:
-    /** Sums of the weights up to each move. */
+    std::vector<double> weights;
+    /** Up to each move. */
     std::vector<double> sums;
 };
 

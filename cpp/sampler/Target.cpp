@@ -35,6 +35,13 @@ void Target::noteChange(bool byForces, bool byLoading) {
     change.byLoading = byLoading;
 }
 
+void Target::noteCorrection() {
+    const bool energyIsKnown = energy.isOf(getRevision());
+    noteChange(change.byForces, change.byLoading);
+    if (energyIsKnown)
+        lookAtEnergy();
+}
+
 void Target::lookAtEnergy() {
     double before = energy.value;
     // Dynamics begin with the forces of this state if no move leads away from it.

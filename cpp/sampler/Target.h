@@ -97,6 +97,10 @@ public:
      */
     void noteChange(bool byForces, bool byLoading);
     /**
+     * Note that a move has corrected positions that others have left where no state can be.
+     */
+    void noteCorrection();
+    /**
      * Compute the energy of the state after such a change.  Throws an exception if no move could be decided
      * from it.
      */

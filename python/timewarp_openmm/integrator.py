@@ -334,7 +334,8 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
     def setProposalsPerStep(self, proposals: int) -> None:
         """Set the number of proposals that are tried in one step (default 1).
 
-        Each is of a block that is picked by the blocks' weights.
+        Each is of a block that is picked by the blocks' weights. There can be none where steps do
+        dynamics.
         """
         number = _as_int("the number of proposals in a step", proposals)
         _plugin.set_proposals_per_step(self._address(), number)

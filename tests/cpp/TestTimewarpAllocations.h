@@ -5,8 +5,8 @@
  */
 #include "AllocationCounter.h"
 #include "Base64.h"
-#include "TimewarpTestChain.h"
-#include "TimewarpTestTargets.h"
+#include "TimewarpTestBlocks.h"
+#include <malloc.h>
 
 const int BATCH = 64;
 // TorchScript takes over the list of arguments of each call; a prefetched batch is one of sample and one of
@@ -175,6 +175,86 @@ void testPrefetchingReusesMemory(Platform& platform) {
     }
 }
 
+/**
+ * Two blocks whose proposals are screened: nothing is allocated but for a new batch of one of them.
+ */
+void testScreeningDoesNotAllocate(Platform& platform) {
+    CoupledOscillators target(4);
+    auto system = target.createSystem();
+    TimewarpMCMCIntegrator integrator(1e-6); // nothing leaves the lowest energy
+    addBlocks(integrator, {{"affine", {0, 1}}, {"affine", {2, 3}}});
+    integrator.setBatchSize(BATCH);
+    integrator.setRandomNumberSeed(5);
+    Context context(*system, integrator, platform);
+    context.setPositions(std::vector<Vec3>(4));
+    long found = 0, ofBatches = 0;
+    for (int i = 0; i < 4 * BATCH; i++) {
+        const long long before[2] = {integrator.getBlockNumTried(0), integrator.getBlockNumTried(1)};
+        AllocationCounter counter;
+        integrator.step(1);
+        const int block = (integrator.getBlockNumTried(1) > before[1]);
+        (before[block] % BATCH == 0 ? ofBatches : found) += counter.get();
+    }
+    ASSERT_EQUAL(4 * BATCH, integrator.getBlockNumScreened(0) + integrator.getBlockNumScreened(1));
+    ASSERT_EQUAL(0, found);
+    ASSERT(ofBatches > 0);
+}
+
+/**
+ * A move with a planted fault: it never gives its memory back.
+ */
+class LeakingMove : public FlowMove {
+public:
+    using FlowMove::FlowMove;
+
+protected:
+    double logAcceptance(TimewarpPlugin::Target& target, std::int64_t entry, double energyChange) override {
+        leaked.push_back(std::make_unique<double>(energyChange));
+        return FlowMove::logAcceptance(target, entry, *leaked.back());
+    }
+
+private:
+    std::vector<std::unique_ptr<double>> leaked;
+};
+
+size_t memoryInUse() {
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+}
+
+/**
+ * However many steps are done, memory does not grow.
+ */
+void checkMemoryStaysFlat(System& system, Integrator& integrator, Platform& platform, int steps) {
+    Context context(system, integrator, platform);
+    context.setPositions(std::vector<Vec3>(4));
+    integrator.step(500);
+    const size_t before = memoryInUse();
+    integrator.step(steps);
+    const size_t after = memoryInUse();
+    if (after > before + 10000)
+        throw OpenMMException("memory has grown by " + std::to_string(after - before) + " bytes");
+}
+
+void testMemoryStaysFlat(Platform& platform) {
+    // What a driver's threads allocate is not to be told from what is ours.
+
+    if (platform.getName() != "Reference")
+        return;
+    CoupledOscillators target(4);
+    auto system = target.createSystem();
+    const std::vector<TestBlock> blocks = {{"affine", {0, 1}}, {"affine", {2, 3}}};
+    TimewarpMCMCIntegrator integrator(TEMPERATURE);
+    addBlocks(integrator, blocks);
+    integrator.setRandomNumberSeed(5);
+    integrator.setDynamics(1, 0.002, 1.0);
+    integrator.setProposalsPerStep(1);
+    checkMemoryStaysFlat(*system, integrator, platform, 10000);
+    ASSERT(integrator.getNumAccepted() > 1000);
+    BlockChain<LeakingMove> leaking(blocks, 16, 5);
+    assertThrows([&] { checkMemoryStaysFlat(*system, leaking, platform, 1000); }, "memory has grown");
+}
+
 void runTests(Platform& platform) {
     testRejectionsDoNotAllocate(platform);
     testAcceptancesDoNotAllocate(platform);
@@ -182,4 +262,6 @@ void runTests(Platform& platform) {
         return;
     testAllocationsAreCounted(platform);
     testPrefetchingReusesMemory(platform);
+    testScreeningDoesNotAllocate(platform);
+    testMemoryStaysFlat(platform);
 }

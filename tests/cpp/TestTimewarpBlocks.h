@@ -295,7 +295,7 @@ void testResuming(Platform& platform) {
 }
 
 /**
- * A checkpoint of other blocks is refused.
+ * A checkpoint of other blocks, or of the same with other weights, is refused.
  */
 void testCheckpointOfOtherBlocks(Platform& platform) {
     auto system = AnharmonicWell(4).createSystem();
@@ -318,6 +318,8 @@ void testCheckpointOfOtherBlocks(Platform& platform) {
         checkpointOf(blocks, stream, true);
     };
     load({{"lags", {0}}, {"affine", {2, 1}}});
+    assertThrows([&] { load({{"lags", {0}}, {"affine", {2, 1}, 0.25}}); },
+                 "of blocks with the weights 1, 1, and those of this chain are 1, 0.25; add");
     assertThrows([&] { load({{"lags", {0}}}); }, "chain of 2 moves");
     assertThrows([&] { load({{"affine", {2, 1}}, {"lags", {0}}}); }, "another model");
     assertThrows([&] { load({{"lags", {0}}, {"affine", {1, 2}}}); }, "other particles");

@@ -465,23 +465,118 @@ void testVelocities(Platform& platform) {
     assertThrows([&] { checkVelocities(molecule, *breaking, platform, false); }, "breaks a constraint");
 }
 
+/** Two of them, in a field that acts on the hydrogens. */
+std::unique_ptr<System> createTwo(const Hydrides& molecule) {
+    auto system = molecule.createSystem();
+    auto& well = dynamic_cast<CustomExternalForce&>(system->getForce(0));
+    auto* field = new CustomExternalForce("10*z");
+    const int size = molecule.size();
+    for (int i = 0; i < size; i++) {
+        system->addParticle(molecule.mass(i));
+        if (i == 0) {
+            well.addParticle(size);
+            continue;
+        }
+        system->addConstraint(size, size + i, molecule.lengths[i]);
+        field->addParticle(i);
+        field->addParticle(size + i);
+    }
+    system->addForce(field);
+    return system;
+}
+
 /**
- * Of positions that are off the constraints, those that are proposed are on them.
+ * From positions that are off the constraints a chain goes on as if they had been put on them before, which
+ * ever way they have come into the Context, and each of two molecules.
  */
 void testStartsOffTheConstraints(Platform& platform) {
-    Hydrides molecule("star");
-    auto system = molecule.createSystem();
+    const Hydrides molecule("star");
+    const int size = molecule.size();
+    auto system = createTwo(molecule);
     std::mt19937 random(1);
-    auto integrator = integratorFor(molecule, "star");
-    Context context(*system, *integrator, platform);
-    auto positions = molecule.drawUniformly(random);
-    for (int i = 1; i < molecule.size(); i++)
-        positions[i] += (positions[i] - positions[0]) * 0.05;
-    context.setPositions(positions);
-    while (integrator->getNumAccepted() == 0)
-        integrator->step(1);
-    ASSERT(molecule.lengthError(context.getState(State::Positions).getPositions()) <
-           integrator->getConstraintTolerance());
+    std::vector<Vec3> on, off;
+    for (int i : {0, 1})
+        for (const Vec3& p : molecule.drawUniformly(random)) {
+            on.push_back(p);
+            off.push_back(p + (p - on[i * size]) * (0.05 - 0.07 * i));
+        }
+    auto create = [&] {
+        auto integrator = std::make_unique<TimewarpMCMCIntegrator>(TEMPERATURE);
+        for (int i : {0, 1})
+            integrator->addBlock(modelPath("hydrogens_star", size),
+                                 {size * i, size * i + 1, size * i + 2, size * i + 3});
+        integrator->setRandomNumberSeed(8);
+        integrator->setProposalsPerStep(20); // so that both are tried in each
+        return integrator;
+    };
+    std::vector<std::vector<Vec3>> expected;
+    auto advance = [&](Context& context) {
+        for (int i = 0; i < 40; i++) {
+            context.getIntegrator().step(1);
+            auto p = context.getState(State::Positions).getPositions();
+            if (expected.size() < 40)
+                expected.push_back(p);
+            ASSERT(maxDifference(expected[i], p) < toleranceOn(platform, 1e-9, 1e-4));
+        }
+    };
+    auto first = create(), second = create(), third = create();
+    Context context(*system, *first, platform), other(*system, *second, platform);
+    context.setPositions(on);
+    advance(context);
+    for (int i : {0, 1})
+        ASSERT(first->getBlockNumAccepted(i) > 10);
+    other.setPositions(off);
+    State before = other.getState(State::Positions | State::IntegratorParameters);
+    advance(other);
+
+    // A State that was saved before the first step, and positions that are set between steps.
+
+    Context last(*system, *third, platform);
+    last.setState(before);
+    advance(last);
+    for (int i = 0; i < 2 * size; i++)
+        off[i] = on[i] + (off[i] - on[i]) * 0.3;
+    last.setPositions(off);
+    third->step(1);
+    auto p = last.getState(State::Positions).getPositions();
+    for (int i : {0, 1})
+        ASSERT(molecule.lengthError({p.begin() + i * size, p.begin() + (i + 1) * size}) <
+               toleranceOn(platform, 1e-9, 1e-5));
+}
+
+/**
+ * The metric term of the state is not computed again at every try, and is that of the state.
+ */
+void testMetricTermOfTheState(Platform& platform) {
+    for (bool setsPositions : {false, true}) {
+        Hydrides molecule("star");
+        auto system = molecule.createSystem();
+        BlockChain<FlowMove> integrator({{"hydrogens_star", molecule.all()}}, 16, 8);
+        FlowMove* move = nullptr;
+        integrator.around = [&](ContextImpl&, const BlockAtoms&, std::unique_ptr<FlowMove> flow) {
+            move = flow.get();
+            return flow;
+        };
+        Context context(*system, integrator, platform);
+        std::mt19937 random(1);
+        context.setPositions(molecule.drawUniformly(random));
+        ConstraintMetric metric(*system, molecule.all(), molecule.all());
+        int numKnown = 0;
+        for (int i = 0; i < 200; i++) {
+            integrator.step(1);
+            const auto& term = move->getMetricTerm();
+            const auto& positions = move->getPositions();
+            if (term.isOf(positions.getRevision())) {
+                numKnown++;
+                ASSERT_EQUAL(metric.compute(positions.get()), term.value);
+            }
+            if (setsPositions && i % 10 == 0)
+                context.setPositions(molecule.drawUniformly(random));
+        }
+        auto& counters = integrator.getCounters(0);
+        ASSERT(counters.numAccepted > 20 && counters.numAccepted < 180);
+        ASSERT_EQUAL(200 - counters.numAccepted, numKnown);
+    }
 }
 
 void runTests(Platform& platform) {
@@ -501,4 +596,5 @@ void runTests(Platform& platform) {
     testLengthsStay(platform);
     testVelocities(platform);
     testStartsOffTheConstraints(platform);
+    testMetricTermOfTheState(platform);
 }

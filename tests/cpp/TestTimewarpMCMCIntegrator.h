@@ -178,7 +178,7 @@ void testBadInput(Platform& platform) {
                  "particle 2 is a virtual site");
     auto system = well.createSystem();
     integrator.setParticles({0, 1, 1, 2});
-    assertThrows([&] { Context context(*system, integrator, platform); }, "particle 1 twice");
+    assertThrows([&] { Context context(*system, integrator, platform); }, "particle 1 twice; give another");
     integrator.setParticles({0, 1, 9, 2});
     assertThrows([&] { Context context(*system, integrator, platform); }, "particle 9");
     integrator.setParticles({});

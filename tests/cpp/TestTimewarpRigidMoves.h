@@ -238,10 +238,11 @@ double acceptance(const TimewarpMCMCIntegrator& integrator, int block = 0) {
 }
 
 void checkExact(Platform& platform, const Target& target, const std::string& model, int steps, bool isFree,
-                int numCompared = NUM_COMPARED) {
+                int numCompared = NUM_COMPARED, const std::vector<double>& latentCorrelations = {}) {
     auto system = target.createSystem();
     TimewarpMCMCIntegrator integrator(modelPath(model, target.numParticles));
     integrator.setRandomNumberSeed(5);
+    integrator.setLatentCorrelations(latentCorrelations, std::vector<double>(latentCorrelations.size(), 1.0));
     Context context(*system, integrator, platform);
     checkInvariance(target, context, steps, isFree, numCompared);
     ASSERT_EQUAL(inRounds(NUM_STARTS * steps), integrator.getBlockNumRigidTried(0));
@@ -257,6 +258,15 @@ void testExactness(Platform& platform) {
     checkExact(platform, Dipole(40.0, 0.0), "identity", 10, true);
     checkExact(platform, CoupledOscillators(4), "framed", 10, false);
     checkExact(platform, Dipole(40.0, 800.0), "stretch", 10, true);
+}
+
+/**
+ * Latent moves of the shape: the state's own variables are asked for wherever rigid moves have put it.
+ */
+void testLatentShapes(Platform& platform) {
+    const std::vector<double> correlations = {0.0, 0.6, 0.95};
+    checkExact(platform, CoupledOscillators(4), "framed", 10, false, NUM_COMPARED, correlations);
+    checkExact(platform, Dipole(40.0, 800.0), "stretch", 10, true, NUM_COMPARED, correlations);
 }
 
 void testPeriodicImages(Platform& platform) {
@@ -626,6 +636,7 @@ void runTests(Platform& platform) {
 
     if (platform.getName() == "Reference") {
         testExactness(platform);
+        testLatentShapes(platform);
         testPeriodicImages(platform);
         testPlantedFaults(platform);
         testTwoBlocks(platform);

@@ -30,6 +30,10 @@ public:
     /** Plants a fault in what a block knows of its System. */
     std::function<void(ContextImpl&, const BlockAtoms&, BlockSurroundings&)> plant =
             [](ContextImpl&, const BlockAtoms&, BlockSurroundings&) {};
+    /** Makes the move of a block from that of its flow. */
+    std::function<std::unique_ptr<TimewarpPlugin::Move>(ContextImpl&, const BlockAtoms&,
+                                                        std::unique_ptr<FlowMove>)>
+            around = [](ContextImpl&, const BlockAtoms&, std::unique_ptr<FlowMove> flow) { return flow; };
 
     BlockChain(const std::vector<TestBlock>& blocks, int batchSize, int seed)
             : blocks(blocks), batchSize(batchSize), seed(seed) {
@@ -117,7 +121,7 @@ private:
         kernel.getAs<TimewarpStateKernel>().initialize(system, atoms);
         auto flow = std::make_unique<Flow>(model, kernel, surroundings);
         flows.push_back(flow.get());
-        chain->addMove(std::move(flow), block.weight);
+        chain->addMove(around(contextRef, atoms, std::move(flow)), block.weight);
     }
 
     std::vector<TestBlock> blocks;

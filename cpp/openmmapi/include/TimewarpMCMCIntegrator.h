@@ -212,7 +212,7 @@ public:
     int getProposalsPerStep() const;
     /**
      * Set the number of proposals that are tried in one step (the default is 1), each of a block that is
-     * picked by the blocks' weights.
+     * picked by the blocks' weights.  It can be 0 where steps do dynamics.
      */
     void setProposalsPerStep(int proposals);
     /**
@@ -486,6 +486,7 @@ private:
     void requireNoContext(const char* method) const;
     std::vector<int> particlesOf(const Block& block, const OpenMM::System& system) const;
     BlockAtoms checkBlock(OpenMM::ContextImpl& context, const Block& block) const;
+    void checkStepsDoSomething(int proposals) const;
     void checkWeights() const;
     void checkNothingIsFrozen(OpenMM::ContextImpl& context) const;
     void makeBlock(OpenMM::ContextImpl& context, const BlockAtoms& atoms, const ConstraintMetric& metric,

@@ -406,6 +406,8 @@ int TimewarpMCMCIntegrator::getProposalsPerStep() const {
 void TimewarpMCMCIntegrator::setProposalsPerStep(int proposals) {
     if (proposals < 0)
         throw OpenMMException("The number of proposals in a step must not be negative");
+    if (chain != nullptr)
+        checkStepsDoSomething(proposals);
     proposalsPerStep = proposals;
 }
 
@@ -690,6 +692,14 @@ BlockAtoms TimewarpMCMCIntegrator::checkBlock(ContextImpl& contextRef, const Blo
     return atoms;
 }
 
+void TimewarpMCMCIntegrator::checkStepsDoSomething(int proposals) const {
+    if (blocks.empty() && dynamicsSteps == 0)
+        throw OpenMMException("Timewarp: the Integrator has nothing to do; call addBlock() or setDynamics()");
+    if (proposals == 0 && dynamicsSteps == 0)
+        throw OpenMMException("Timewarp: a step of no proposals and no dynamics would do nothing; call "
+                              "setProposalsPerStep(1), or setDynamics() before the Context is made");
+}
+
 void TimewarpMCMCIntegrator::checkWeights() const {
     double sum = 0;
     for (auto& of : blocks)
@@ -743,8 +753,7 @@ void TimewarpMCMCIntegrator::initialize(ContextImpl& contextRef) {
     // Check the System before binding to the Context, so that a refused integrator can be used with another.
 
     const System& system = contextRef.getSystem();
-    if (blocks.empty() && dynamicsSteps == 0)
-        throw OpenMMException("Timewarp: the Integrator has nothing to do; call addBlock() or setDynamics()");
+    checkStepsDoSomething(proposalsPerStep);
     if (surrogate != nullptr && blocks.size() != 1)
         throw OpenMMException("Timewarp: a surrogate is for an integrator with one model, and this one has " +
                               to_string(blocks.size()) + "; call setSurrogate(None)");

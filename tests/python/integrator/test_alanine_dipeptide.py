@@ -6,17 +6,15 @@ benchmarks/umbrella_sampling.py), energies and local geometry from molecular dyn
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import chains
 import mdtraj
 import numpy as np
 import openmm
 import pytest
+from alanine_samples import Frames, record, umbrella_reference, with_error
 from chains import Chain
 from numpy.typing import NDArray
 from scipy import stats
@@ -24,25 +22,8 @@ from scipy import stats
 from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule
 from timewarp_openmm.units import GAS_CONSTANT
 
-REFERENCE = Path(__file__).parents[2] / "data" / "alanine-dipeptide-umbrella.json"
 TEMPERATURES = (310.0, 345.0)  # K
-BURN_IN, STRIDE, BLOCKS = 400, 4, 24
-PHI, PSI = (4, 6, 8, 14), (6, 8, 14, 16)
-
-
-@dataclass(frozen=True)
-class Frames:
-    """What a run recorded: positions [T, N, 3] / nm and potential energies [T] / kJ/mol."""
-
-    positions: NDArray[np.float32]
-    energies: NDArray[np.float64]
-
-    def trajectory(self, molecule: MolecularSystem) -> mdtraj.Trajectory:
-        return mdtraj.Trajectory(self.positions, mdtraj.Topology.from_openmm(molecule.topology))
-
-    def torsions(self, molecule: MolecularSystem) -> NDArray[np.float64]:
-        """Return phi and psi / rad, [T, 2]."""
-        return mdtraj.compute_dihedrals(self.trajectory(molecule), [PHI, PSI], periodic=False)
+BURN_IN, STRIDE = 400, 4
 
 
 @dataclass(frozen=True)
@@ -67,17 +48,6 @@ def length(request: pytest.FixtureRequest) -> Length:
 @pytest.fixture(scope="module")
 def alanine() -> MolecularSystem:
     return named_molecule("alanine-dipeptide")
-
-
-def record(context: openmm.Context, frames: int, steps: int) -> Frames:
-    """Record a frame after each of so many steps."""
-    positions, energies = [], []
-    for _ in range(frames):
-        context.getIntegrator().step(steps)
-        state = context.getState(positions=True, energy=True)
-        positions.append(np.float32(state.getPositions(asNumpy=True)._value))
-        energies.append(state.getPotentialEnergy()._value)
-    return Frames(np.array(positions), np.array(energies))
 
 
 @pytest.fixture(scope="module")
@@ -109,15 +79,7 @@ def dynamics(length: Length, alanine: MolecularSystem) -> Frames:
 
 @pytest.fixture(scope="module")
 def reference() -> dict[str, object]:
-    return json.loads(REFERENCE.read_text())  # type: ignore[no-any-return]
-
-
-def with_error(
-    figure: Callable[[NDArray[np.float64]], NDArray[np.float64]], values: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return a figure of all frames, and its standard error over blocks."""
-    blocks = np.array([figure(block) for block in np.array_split(values, BLOCKS)])
-    return figure(values), blocks.std(axis=0, ddof=1) / math.sqrt(BLOCKS)
+    return umbrella_reference("alanine-dipeptide-umbrella")
 
 
 def independent(values: NDArray[np.float64]) -> NDArray[np.float64]:

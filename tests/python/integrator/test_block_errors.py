@@ -109,6 +109,26 @@ def test_particles_that_the_system_does_not_have(trimers: dict[str, str]) -> Non
         make_context(system, trimers["carbons"], [0, 1, 3])
 
 
+def test_a_model_of_a_whole_molecule_among_others(trimers: dict[str, str]) -> None:
+    """Without particles it would be one of all of them; what says which they are is named."""
+    integrator = TimewarpMCMCIntegrator(trimers["carbons"])
+    with pytest.raises(
+        openmm.OpenMMException,
+        match=r"has 3 atoms but the System has 6 .*pass topology= of the whole System",
+    ):
+        openmm.Context(
+            trimer_system(CARBONS, 2), integrator, openmm.Platform.getPlatformByName("Reference")
+        )
+    context = make_context(trimer_system(CARBONS, 2), trimers["carbons"], [3, 4, 5])
+    context.setPositions(trimer_positions(2))
+    context.getIntegrator().step(2)
+
+
+def test_a_model_of_another_molecule(trimers: dict[str, str]) -> None:
+    with pytest.raises(openmm.OpenMMException, match=r"block 0 .*mass"):
+        make_context(trimer_system(CARBONS), trimers["water"], [0, 1, 2])
+
+
 def test_the_block_at_fault_is_named(trimers: dict[str, str]) -> None:
     integrator = empty()
     integrator.addBlock(trimers["carbons"], [0, 1, 2])
@@ -297,6 +317,34 @@ def test_numbers_of_proposals_that_cannot_be() -> None:
     for number in (0.5, 2**31, None):
         with pytest.raises(ValueError, match="number of proposals in a step must be"):
             empty().setProposalsPerStep(number)
+
+
+def test_steps_that_do_nothing(models: dict[str, str]) -> None:
+    """No proposals without dynamics: refused when the Context is made, and afterwards."""
+    alone, one_of_two = two_block_integrator(models), two_block_integrator(models)
+    of_one_model = TimewarpMCMCIntegrator(models["lags"])
+    for integrator in (alone, one_of_two, of_one_model):
+        integrator.setProposalsPerStep(0)
+    compound = openmm.CompoundIntegrator()
+    compound.addIntegrator(openmm.LangevinMiddleIntegrator(300, 1, 0.001))
+    compound.addIntegrator(one_of_two)
+    for integrator in (alone, of_one_model, compound):
+        with pytest.raises(openmm.OpenMMException, match=r"nothing; call setProposalsPerStep\(1\)"):
+            wells_simulation(integrator, "Reference")
+    alone.setProposalsPerStep(2)
+    simulation = wells_simulation(alone, "Reference")
+    with pytest.raises(openmm.OpenMMException, match="would do nothing"):
+        alone.setProposalsPerStep(0)
+    simulation.step(3)
+    assert alone.getNumProposed() == 6
+
+
+def test_dynamics_without_proposals(models: dict[str, str]) -> None:
+    integrator = two_block_integrator(models)
+    integrator.setDynamics(1, 0.001, 1.0)
+    integrator.setProposalsPerStep(0)
+    wells_simulation(integrator, "Reference").step(3)
+    assert integrator.getNumProposed() == 0
 
 
 def test_a_surrogate_is_for_one_model(models: dict[str, str]) -> None:

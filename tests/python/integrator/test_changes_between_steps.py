@@ -70,6 +70,16 @@ def start_again(simulation: app.Simulation) -> None:
     simulation.context.setPositions(well_positions())
 
 
+def edit_the_system(simulation: app.Simulation) -> None:
+    """Without telling the Context, which goes on with what it was made of."""
+    simulation.system.setParticleMass(0, 200.0)
+    bonds = simulation.system.getForce(1)
+    for i in range(bonds.getNumBonds()):
+        first, second, _ = bonds.getBondParameters(i)
+        bonds.setBondParameters(i, first, second, [1.0])
+    simulation.system.addForce(openmm.HarmonicBondForce())
+
+
 def nothing(simulation: app.Simulation) -> None:
     pass
 
@@ -115,6 +125,7 @@ def unchanged_chain(molecule: str, model: str, platform: str) -> np.ndarray:
         (start_again, True),
         (set_velocities, False),
         (reinitialize, False),
+        (edit_the_system, False),
     ],
 )
 def test_the_chain_is_that_of_single_proposals(
