@@ -395,9 +395,11 @@ void read(const NonbondedForce& force, Forms& forms) {
 
 FunctionTable readFunction(const TabulatedFunction& function) {
     FunctionTable table;
-    table.periodic = function.getPeriodic();
     if (auto* spline = dynamic_cast<const Continuous1DFunction*>(&function)) {
         spline->getFunctionParameters(table.values, table.low, table.high);
+        // OpenMM sets this of functions of continuous arguments only.
+
+        table.periodic = spline->getPeriodic();
         int count = table.values.size();
         vector<double> x(count);
         for (int i = 0; i < count; i++)
