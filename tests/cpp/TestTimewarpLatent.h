@@ -56,7 +56,8 @@ protected:
 
         // The model has nothing left to do.
 
-        draws.correlations.assign(inputs.size, 0.0);
+        draws.correlations.clear();
+        draws.latentSteps.assign(inputs.size, {});
     }
     /** Get what it takes for the state's variables. */
     virtual double assumed(double ofLastProposal) const = 0;
@@ -66,7 +67,8 @@ private:
         last.resize(inputs.noiseSize);
         for (int i = 0; i < inputs.size; i++)
             for (int k = 0; k < inputs.noiseSize; k++) {
-                const double rho = draws.correlations[i];
+                const double rho =
+                        (draws.correlations.empty() ? 0.0 : draws.correlations[i * inputs.noiseSize + k]);
                 double value =
                         rho * assumed(last[k]) + std::sqrt(1 - rho * rho) * noise[i * inputs.noiseSize + k];
                 noise[i * inputs.noiseSize + k] = last[k] = value;
@@ -92,7 +94,7 @@ public:
     MoveFromTheLastProposal(std::shared_ptr<ProposalModel> model, const Kernel& kernel,
                             const BlockSurroundings& surroundings)
             : NotInvertingMove(model, kernel, surroundings) {
-        setLatentCorrelations({{0.97, 1.0}});
+        setLatentCorrelations({{{0.97, 1.0}, 1.0}});
     }
 
 protected:
