@@ -48,9 +48,9 @@ from timewarp_openmm import TimewarpMCMCIntegrator
 STEP = 0.004  # ps
 FRICTION = 1.0  # /ps
 LOOK = 48  # time steps between looks at chi1, for all methods
-DYNAMICS = 4  # time steps between tries
+DYNAMICS = 12  # time steps between tries
 #: Proposals of a try: those of a whole molecule in water are seldom accepted, so that more pay.
-SUBCHAIN = {"side chain": 32, "molecule": 128}
+SUBCHAIN = {"side chain": 48, "molecule": 256}
 BATCH = 64
 TURN = 20.0  # s
 PARTS = ("transitions", "screening", "dynamics", "blocks")
