@@ -32,7 +32,7 @@ public:
      * @param moved       which atoms of the model proposals move
      * @param clashEnergy   where the pairs within 0.2 nm have more than this (kJ/mol; the default is some 400
      * kT), atoms stand in each other, and the energy of other pairs is not added: that saves most of the time
-     * where most proposals clash.  Screening accepts none of these either way
+     * where most proposals clash.  What is sampled does not depend on it
      */
     LocalEnergy(std::shared_ptr<const SystemTerms> terms, const std::vector<int>& particles,
                 const std::vector<int>& moved, double clashEnergy = 1000.0);

@@ -31,8 +31,6 @@ public:
 
 private:
     std::vector<double> weights;
-    /** Up to each move. */
-    std::vector<double> sums;
 };
 
 } // namespace TimewarpPlugin

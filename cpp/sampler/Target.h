@@ -48,7 +48,7 @@ public:
     RandomKey getRandomKey(std::uint16_t move) const;
     /**
      * Say how many tries of the move that comes next the state can last for at most: dynamics end it.  A move
-     * around another says how many of its.
+     * whose tries are of several proposals says how many proposals.
      */
     void setLookAhead(int numTries) {
         lookAhead = numTries;

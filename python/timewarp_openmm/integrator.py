@@ -382,9 +382,11 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
 
         Raises
         ------
+        ValueError
+            If a choice has more or fewer numbers.
         openmm.OpenMMException
-            If they are not that, or there is a Context already. Creating a Context raises it where
-            a model does not draw independently of the state.
+            If they are out of range, or there is a Context already. Creating a Context raises it
+            where a model does not draw independently of the state.
 
         Examples
         --------
@@ -392,7 +394,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         >>> integrator.setLatentCorrelation(choices)  # doctest: +SKIP
         >>> integrator.setLatentCorrelation([(0.0, 1.0, 0.1)])  # doctest: +SKIP
         """
-        steps = [tuple(float(value) for value in (*choice, 1.0)[:3]) for choice in choices]
+        steps = [_latent_step(choice) for choice in choices]
         correlations, weights, shares = ([step[k] for step in steps] for k in range(3))
         _plugin.set_latent_correlations(self._address(), correlations, weights, shares)
 
@@ -695,6 +697,16 @@ def _as_int(what: str, value: int) -> int:
     if abs(number) > _LARGEST_INT:
         raise ValueError(f"{what} must be at most {_LARGEST_INT}, not {number}")
     return number
+
+
+def _latent_step(choice: Sequence[float]) -> tuple[float, float, float]:
+    """Return rho, weight and share of a choice; the share is 1 if it has none."""
+    if len(choice) not in (2, 3):
+        raise ValueError(
+            f"a latent correlation is (rho, weight) or (rho, weight, share), not {tuple(choice)!r}"
+        )
+    rho, weight, share = (*choice, 1.0)[:3]
+    return float(rho), float(weight), float(share)
 
 
 def _model_path(model: str | os.PathLike[str], trusted: bool) -> str:

@@ -33,22 +33,10 @@ void testCoupledBlocks(Platform& platform) {
 }
 
 /**
- * A block that moves the whole molecule, and one that moves the atoms around a centre which it sees as
- * context. The first carries the second's context away, and what the second has prefetched holds no more.
+ * The first block carries the second's context away, and what the second has prefetched holds no more.
  */
 template <class Flow> void checkContextThatMoves(int batchSize, Platform& platform) {
-    SpringStar target(0.1, 0.006);
-    auto system = target.createSystem();
-    BlockChain<Flow> integrator(
-            {{"spherical_star", {0, 1, 2, 3}, 0.5}, {"spherical_star_on_context", {0, 1, 2, 3}}}, batchSize,
-            5);
-    integrator.proposalsPerStep = 6;
-    Context context(*system, integrator, platform);
-    context.setPositions(SpringStar::start());
-    integrator.step(2);
-    checkInvariance(target, context, [&] { integrator.step(1); });
-    for (int i : {0, 1})
-        ASSERT(integrator.getCounters(i).numAccepted > 100);
+    checkMoleculeAndPart<Flow>(SpringStar(0.1, 0.006), 0.5, batchSize, 6, platform);
 }
 
 void testContextThatMoves(Platform& platform) {

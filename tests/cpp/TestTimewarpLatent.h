@@ -152,21 +152,10 @@ void testInvarianceCanFail(Platform& platform) {
 }
 
 /**
- * A block that moves the whole molecule, and one that moves the atoms around its centre, which the first
- * carries away: the state's variables are those of the context that it has now.
+ * The state's variables are those of the context that it has now.
  */
 template <class Flow> void checkBlocks(int batchSize, int proposals, Platform& platform) {
-    SpringStar target(0.06, 0.003);
-    auto system = target.createSystem();
-    BlockChain<Flow> integrator(
-            {{"spherical_star", {0, 1, 2, 3}}, {"spherical_star_on_context", {0, 1, 2, 3}}}, batchSize, 5);
-    integrator.proposalsPerStep = proposals;
-    Context context(*system, integrator, platform);
-    context.setPositions(SpringStar::start());
-    integrator.step(2);
-    checkInvariance(target, context, [&] { integrator.step(1); });
-    for (int i : {0, 1})
-        ASSERT(integrator.getCounters(i).numAccepted > 100);
+    checkMoleculeAndPart<Flow>(SpringStar(0.06, 0.003), 1.0, batchSize, proposals, platform);
 }
 
 void testBlocks(Platform& platform) {
@@ -221,49 +210,41 @@ void testBatchSizesAndResumption(Platform& platform) {
     }
 }
 
+/** What a chain has come to. */
+struct Outcome {
+    double acceptanceRate;
+    std::vector<Vec3> end;
+};
+
 /**
- * Correlations of 0 are the chain without any; the nearer to 1, the more is accepted.
+ * Run a chain whose proposals all make such a step, or are independent draws without anything being set.
  */
-void testAcceptanceRises(Platform& platform) {
+Outcome runSteps(Platform& platform, const LatentStep* step) {
     AnharmonicWell target(4);
     auto system = createSystemFor(target, "framed");
-    std::vector<double> rates;
-    std::vector<std::vector<Vec3>> ends;
-    for (double rho : {-1.0, 0.0, 0.8, 0.99}) {
-        TimewarpMCMCIntegrator integrator(modelPath("framed", 4));
-        if (rho >= 0)
-            integrator.setLatentCorrelations({rho}, {1.0});
-        integrator.setRandomNumberSeed(4);
-        Context context(*system, integrator, platform);
-        std::mt19937 random(6);
-        context.setPositions(target.drawPositions(random));
-        integrator.step(1500);
-        rates.push_back(integrator.getAcceptanceRate());
-        ends.push_back(context.getState(State::Positions).getPositions());
-    }
-    ASSERT(ends[0] == ends[1]);
-    ASSERT(rates[1] + 0.03 < rates[2] && rates[2] < rates[3]);
+    TimewarpMCMCIntegrator integrator(modelPath("framed", 4));
+    if (step != NULL)
+        integrator.setLatentCorrelations({step->correlation}, {1.0}, {step->share});
+    integrator.setRandomNumberSeed(4);
+    Context context(*system, integrator, platform);
+    std::mt19937 random(6);
+    context.setPositions(target.drawPositions(random));
+    integrator.step(1500);
+    return {integrator.getAcceptanceRate(), context.getState(State::Positions).getPositions()};
 }
 
 /**
- * The fewer latent variables are drawn, the more is accepted, and the others keep their values.
+ * Correlations of 0 are the chain without any; the nearer to 1, and the fewer variables are drawn, the more
+ * is accepted.
  */
-void testShares(Platform& platform) {
-    AnharmonicWell target(4);
-    auto system = target.createSystem();
-    std::vector<double> rates;
-    for (double share : {1.0, 0.5, 0.1}) {
-        TimewarpMCMCIntegrator integrator(modelPath("framed", 4));
-        integrator.setLatentCorrelations({0.0}, {1.0}, {share});
-        integrator.setRandomNumberSeed(4);
-        Context context(*system, integrator, platform);
-        std::mt19937 random(6);
-        context.setPositions(target.drawPositions(random));
-        integrator.step(1500);
-        rates.push_back(integrator.getAcceptanceRate());
-    }
-    ASSERT(rates[0] + 0.03 < rates[1] && rates[1] + 0.03 < rates[2]);
-    ASSERT(rates[2] < 1);
+void testAcceptanceRises(Platform& platform) {
+    auto rateOf = [&](const LatentStep& step) { return runSteps(platform, &step).acceptanceRate; };
+    const LatentStep draw;
+    const Outcome draws = runSteps(platform, &draw);
+    ASSERT(draws.end == runSteps(platform, NULL).end);
+    const double near = rateOf({0.8, 1.0}), half = rateOf({0.0, 0.5}), few = rateOf({0.0, 0.1});
+    ASSERT(draws.acceptanceRate + 0.03 < near && near < rateOf({0.99, 1.0}));
+    ASSERT(draws.acceptanceRate + 0.03 < half && half + 0.03 < few && few < 1);
 }
 
 void testRefusals(Platform& platform) {
@@ -287,7 +268,6 @@ void runTests(Platform& platform) {
         testInvariance(platform);
         testBlocks(platform);
         testAcceptanceRises(platform);
-        testShares(platform);
         testRefusals(platform);
     }
     if (!isDevice(platform)) {

@@ -261,4 +261,25 @@ struct SpringStar : public Target {
     }
 };
 
+/**
+ * A block that moves a whole star, and one that moves the atoms around its centre, which it sees as context.
+ *
+ * @param weight   of the first; that of the second is 1
+ */
+template <class Flow>
+void checkMoleculeAndPart(const SpringStar& target, double weight, int batchSize, int proposals,
+                          Platform& platform) {
+    auto system = target.createSystem();
+    BlockChain<Flow> integrator(
+            {{"spherical_star", {0, 1, 2, 3}, weight}, {"spherical_star_on_context", {0, 1, 2, 3}}},
+            batchSize, 5);
+    integrator.proposalsPerStep = proposals;
+    Context context(*system, integrator, platform);
+    context.setPositions(SpringStar::start());
+    integrator.step(2);
+    checkInvariance(target, context, [&] { integrator.step(1); });
+    for (int i : {0, 1})
+        ASSERT(integrator.getCounters(i).numAccepted > 100);
+}
+
 #endif /*TIMEWARP_TEST_BLOCKS_H_*/

@@ -190,6 +190,14 @@ def test_latent_correlations_are_copied(models: dict[str, str]) -> None:
         assert other.getLatentCorrelation() == [(0.0, 0.5, 1.0), (0.9, 0.25, 1.0), (0.0, 0.25, 0.1)]
 
 
+@pytest.mark.parametrize("choice", [(0.5,), (0.5, 1.0, 0.5, 2.0)])
+def test_latent_correlations_of_another_form_are_refused(
+    models: dict[str, str], choice: tuple[float, ...]
+) -> None:
+    with pytest.raises(ValueError, match=r"\(rho, weight, share\), not \(0.5,"):
+        two_block_integrator(models).setLatentCorrelation([choice])  # type: ignore[list-item]
+
+
 def test_each_model_is_embedded_once(models: dict[str, str], tmp_path: Path) -> None:
     """Under whatever path, and none of the files is needed."""
     paths = {}
