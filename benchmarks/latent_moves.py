@@ -6,7 +6,7 @@
 The molecule is fenofibrate, 25 heavy atoms and 46 in all, built from its SMILES string with the
 force field of tests/python/generic_force_field.py (MMFF94's bonded terms, Lennard-Jones, no
 charges). A short training leaves a flow whose independent draws are accepted rarely. A mixture is
-given as rho:weight or rho:weight:share for each choice (`setLatentCorrelation`).
+given as rho:weight, rho:weight:share or rho:weight:share:torsions for each choice (`LatentChoice`).
 
 All mixtures take turns. Each repeat has a seed of its own and 4 chains of the integrator, which
 start in different basins and take so many seconds of processor time each, the recording of frames
@@ -33,9 +33,10 @@ import torch
 from numpy.typing import NDArray
 from short_fits import ShortFit, from_smiles
 
-from timewarp_openmm import TimewarpMCMCIntegrator
+from timewarp_openmm import LatentChoice, TimewarpMCMCIntegrator
 from timewarp_openmm.analysis.autocorrelation import circular_quality, stack_chains
 from timewarp_openmm.analysis.torsions import Torsion, proper_torsions, true_torsions
+from timewarp_openmm.latent import latent_choice
 from timewarp_openmm.molecule.torsions import measure_torsions
 
 NAME, SMILES = "fenofibrate", "CC(C)OC(=O)C(C)(C)Oc1ccc(cc1)C(=O)c1ccc(Cl)cc1"
@@ -53,20 +54,13 @@ MIXTURES = (
     "0.95:1",
 )
 
-#: Of each choice rho, its weight and the share of the deviates that are drawn.
-Mixture = list[tuple[float, float, float]]
-
-
-INDEPENDENT: Mixture = [(0.0, 1.0, 1.0)]
+Mixture = list[LatentChoice]
+INDEPENDENT: Mixture = [LatentChoice(0.0, 1.0)]
 
 
 def mixture(text: str) -> Mixture:
-    """Return the choices of a text such as ``0:0.5,0.9:0.3,0:0.2:0.1``; a share is 1 by default."""
-    choices: Mixture = []
-    for part in text.split(","):
-        rho, weight, *share = (float(number) for number in part.split(":"))
-        choices.append((rho, weight, *share) if share else (rho, weight, 1.0))
-    return choices
+    """Return the choices of a text such as ``0:0.5,0.9:0.3,0:0.2:0.1``."""
+    return [latent_choice([float(n) for n in part.split(":")]) for part in text.split(",")]
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """Moves in explicit water against molecular dynamics, everything measured in turns.
 
     python benchmarks/moves.py MODELS [--minutes 10] [--parts transitions screening dynamics blocks]
-        [--molecules valine leucine] [--out F.json]
+        [--molecules valine leucine] [--langevin F.json] [--out F.json]
+    python benchmarks/moves.py MODELS --parts langevin --minutes 120 --out F.json
 
 MODELS is a folder with ``valine-dipeptide.pt`` and ``valine-dipeptide-sidechain.pt``, likewise for
 leucine: models of the capped residue in implicit solvent, as ``fit`` makes them, the second with
@@ -13,7 +14,11 @@ transitions
     block of the whole molecule, and by one of its side chain, both with dynamics between. A rotamer
     counts when chi1 is found within 30 degrees of its middle, by looks after equal times of
     dynamics. Where dynamics see none, the 95 % limit (3 events) is given. All molecules and methods
-    take turns of some 20 seconds.
+    take turns of some 20 seconds. The blocks draw one or two rotatable torsions at a time.
+langevin
+    Changes per nanosecond by LangevinMiddleIntegrator alone, in runs so long that some are seen.
+    Given to a run of the transitions (``--langevin``), these are added to the changes that its own
+    dynamics have seen; how many nanoseconds a second they make is always measured in turns.
 screening
     The cost of a proposal with screening, in batches of 64, over that of one which asks for the
     energy of the System, in a box of more than 2,000 atoms.
@@ -43,7 +48,7 @@ import openmm
 from openmm import app, unit
 from umbrella_rotamers import BOX, FORCE_FIELD, MOLECULES, TEMPERATURE, solvated, torsions_of
 
-from timewarp_openmm import TimewarpMCMCIntegrator
+from timewarp_openmm import LatentChoice, TimewarpMCMCIntegrator
 
 STEP = 0.004  # ps
 FRICTION = 1.0  # /ps
@@ -53,7 +58,10 @@ DYNAMICS = 12  # time steps between tries
 SUBCHAIN = {"side chain": 48, "molecule": 256}
 BATCH = 64
 TURN = 20.0  # s
-PARTS = ("transitions", "screening", "dynamics", "blocks")
+#: The last one is not among those of a plain run.
+PARTS = ("transitions", "screening", "dynamics", "blocks", "langevin")
+#: Proposals draw one torsion or two, and leave the rest of a molecule nearly as it is.
+LATENT = (LatentChoice(0.0, 0.5, torsions=1), LatentChoice(0.0, 0.5, torsions=2))
 
 
 def chi1_of(positions: np.ndarray, atoms: tuple[int, ...]) -> float:
@@ -72,16 +80,23 @@ class Counter:
     last: int | None = None
     changes: int = 0
     seconds: float = 0.0
+    looks: int = 0
     visits: list[int] = field(default_factory=lambda: [0, 0, 0])
 
     def look(self, angle: float) -> None:
         """Take note of an angle in degrees."""
+        self.looks += 1
         rotamer = int(angle // 120)
         self.visits[rotamer] += 1
         if abs(angle - (60 + 120 * rotamer)) > 30:
             return
         self.changes += self.last not in (None, rotamer)
         self.last = rotamer
+
+    @property
+    def nanoseconds(self) -> float:
+        """How much dynamics the looks stand for."""
+        return self.looks * LOOK * STEP / 1000
 
     def rate(self) -> tuple[float, float]:
         """Return changes per second and their standard error; (limit, nan) where there is none."""
@@ -127,6 +142,7 @@ def with_block(model: Path, particles: list[int], subchain: int) -> TimewarpMCMC
     integrator.addBlock(model, particles=particles)
     integrator.setDynamics(DYNAMICS, STEP, FRICTION)
     integrator.setSubchainLength(subchain)
+    integrator.setLatentCorrelation(LATENT)
     integrator.setRandomNumberSeed(5)
     return integrator
 
@@ -186,13 +202,61 @@ def transitions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             statistics = simulation.integrator.getBlockStatistics(0)
             row["tried"], row["accepted"] = statistics.tried, statistics.accepted
             row["screened"] = statistics.screened
+        else:
+            row["nanoseconds"] = counter.nanoseconds
         rows.append(row)
+    compare_with_dynamics(rows, long_runs(arguments.langevin))
+    return rows
+
+
+def long_runs(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Return what a run of the part langevin has written, by molecule."""
+    if path is None:
+        return {}
+    return {row["molecule"]: row for row in json.loads(path.read_text())["rows"]}
+
+
+def compare_with_dynamics(rows: list[dict[str, Any]], known: dict[str, dict[str, Any]]) -> None:
+    """Add to each row its ratio to the rate of dynamics, with a standard error.
+
+    The rate of dynamics is that of all changes seen, in this run and before, for the time that this
+    run's dynamics took. Where none was seen, the ratio is a lower limit (95 %) without an error.
+    """
     for row in rows:
         reference = next(
             r for r in rows if r["molecule"] == row["molecule"] and r["method"] == "LangevinMiddle"
         )
-        row["ratio"] = row["rate"] / reference["rate"]
-    return rows
+        before = known.get(row["molecule"], {"changes": 0, "nanoseconds": 0.0})
+        changes = reference["changes"] + before["changes"]
+        nanoseconds = reference["nanoseconds"] + before["nanoseconds"]
+        speed = reference["nanoseconds"] / reference["seconds"]
+        row["dynamics' changes"], row["dynamics' rate"] = changes, changes / nanoseconds * speed
+        row["ratio"] = row["rate"] / (max(changes, 3) / nanoseconds * speed)
+        if changes and row["changes"]:
+            row["ratio's error"] = row["ratio"] * math.sqrt(1 / changes + 1 / row["changes"])
+
+
+def langevin(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Count changes of rotamer by dynamics alone, the molecules in turns."""
+    runs = []
+    for name in arguments.molecules:
+        integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, STEP)
+        integrator.setRandomNumberSeed(11)
+        simulation, chi1 = simulation_of(f"{name}-dipeptide", integrator, arguments.threads)
+        runs.append((name, simulation, chi1, Counter()))
+    end = time.perf_counter() + 60 * arguments.minutes
+    while time.perf_counter() < end:
+        for _, simulation, chi1, counter in runs:
+            turn(simulation, LOOK, chi1, counter)
+    return [
+        {
+            "part": "langevin",
+            "molecule": name,
+            "changes": counter.changes,
+            "nanoseconds": counter.nanoseconds,
+        }
+        for name, _, _, counter in runs
+    ]
 
 
 def seconds_of(work: Callable[[], object], rounds: int) -> list[float]:
@@ -325,9 +389,12 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", type=Path)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of the transitions")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, help="of the transitions, or of langevin"
+    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1])
     parser.add_argument("--molecules", nargs="+", default=["valine", "leucine"])
+    parser.add_argument("--langevin", type=Path, help="what --parts langevin has written")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

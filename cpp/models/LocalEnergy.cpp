@@ -4,7 +4,10 @@
 #include "PairTerms.h"
 #include "Sha256.h"
 #include "openmm/OpenMMException.h"
+#include <algorithm>
+#include <cmath>
 #include <limits>
+#include <set>
 
 using namespace TimewarpPlugin;
 using namespace OpenMM;
@@ -36,10 +39,14 @@ public:
             if (!part.isEmpty())
                 bonded.push_back(part);
         }
-        for (const PairForm& form : terms->getPairs())
+        fixed.insert(block.fixed.begin(), block.fixed.end());
+        for (const PairForm& form : terms->getPairs()) {
             pairs.emplace_back(form, block, clashEnergy);
+            reach = max(reach, pairs.back().getReach());
+            isPeriodic = isPeriodic || form.periodic;
+        }
     }
-    void setState(shared_ptr<const SystemState> newState) {
+    bool setState(shared_ptr<const SystemState> newState) {
         if ((int)newState->positions.size() != terms->getNumParticles())
             throw OpenMMException(
                     "Timewarp: a local energy of a System of " + to_string(terms->getNumParticles()) +
@@ -48,11 +55,25 @@ public:
             if (newState->parameters.count(name) == 0)
                 throw OpenMMException("Timewarp: a local energy needs the global parameter '" + name +
                                       "', which has no value");
+        const bool isElsewhere =
+                (state && state->differsInPositionsOnly(*newState) ? isFelt(*newState) : true);
+        if (!isElsewhere) {
+            for (PairTerms& part : pairs)
+                part.setPositions(newState);
+            state = newState;
+            return false;
+        }
+        setAll(newState);
+        return true;
+    }
+    /** Set it as if nothing had been known, on whatever device. */
+    void setAll(shared_ptr<const SystemState> newState) {
         state = newState;
+        computed = Bounds();
         vector<Vec3> positions;
         for (int particle : block.fixed)
             positions.push_back(state->positions.at(particle));
-        fixed = positionsTensor(positions, torch::kFloat64).to(device);
+        fixedPositions = positionsTensor(positions, torch::kFloat64).to(device);
         for (BondedTerms& part : bonded)
             part.setState(*state, device);
         for (PairTerms& part : pairs)
@@ -62,7 +83,7 @@ public:
      * @param positions   of the model's atoms, [B, N, 3] (nm)
      * @return energies, [B] (kJ/mol)
      */
-    Tensor energies(const Tensor& positions) const {
+    Tensor energies(const Tensor& positions) {
         if (!state)
             throw OpenMMException("Timewarp: a local energy was asked for before its surroundings were set");
         Tensor x = positions.index_select(1, torch::tensor(moved, torch::kInt64).to(device));
@@ -81,10 +102,32 @@ public:
     shared_ptr<const SystemState> state;
 
 private:
-    Tensor finiteEnergies(const Tensor& x) const {
+    /**
+     * Get whether energies that were computed before are others now: whether something has moved that bonded
+     * terms act on, or that was or is within reach of the conformations whose energies these are.
+     */
+    bool isFelt(const SystemState& newState) const {
+        const PeriodicBox* box = isPeriodic ? &newState.box : NULL;
+        auto isWithinReach = [&](const Vec3& p) {
+            if (isinf(reach))
+                return true;
+            bool isNear = false;
+            computed.visitNear(p, reach, box, [&](const Vec3&) { isNear = true; });
+            return isNear;
+        };
+        for (int i = 0; i < (int)newState.positions.size(); i++) {
+            const Vec3 &before = state->positions[i], &now = newState.positions[i];
+            if (before == now || block.isMoved(i) || block.following.count(i) > 0)
+                continue;
+            if (fixed.count(i) > 0 || (!computed.isEmpty() && (isWithinReach(before) || isWithinReach(now))))
+                return true;
+        }
+        return false;
+    }
+    Tensor finiteEnergies(const Tensor& x) {
         Tensor sum = torch::zeros({x.size(0)}, x.options());
         if (!bonded.empty()) {
-            Tensor all = torch::cat({x, fixed.expand({x.size(0), -1, 3})}, 1);
+            Tensor all = torch::cat({x, fixedPositions.expand({x.size(0), -1, 3})}, 1);
             for (const BondedTerms& part : bonded)
                 sum = sum + part.energies(all);
         }
@@ -92,8 +135,11 @@ private:
             unique_ptr<MovedRegion> region;
             for (const PairTerms& part : pairs)
                 if (part.isPeriodic() == periodic) {
-                    if (!region)
+                    if (!region) {
                         region = make_unique<MovedRegion>(x, periodic ? &state->box : NULL);
+                        computed.include(region->center + region->bounds.low,
+                                         region->center + region->bounds.high);
+                    }
                     sum = sum + part.energies(*region);
                 }
         }
@@ -102,8 +148,13 @@ private:
 
     vector<BondedTerms> bonded;
     vector<PairTerms> pairs;
-    /** Positions of the fixed particles, [fixed, 3] (nm). */
-    Tensor fixed;
+    double reach = 0;
+    bool isPeriodic = false;
+    /** Particles that stay, and that bonded terms act on; and their positions, [fixed, 3] (nm). */
+    set<int> fixed;
+    Tensor fixedPositions;
+    /** Where the moved particles were in all conformations whose energies were computed. */
+    Bounds computed;
 };
 
 LocalEnergy::LocalEnergy(shared_ptr<const SystemTerms> terms, const vector<int>& particles,
@@ -114,16 +165,18 @@ LocalEnergy::LocalEnergy(shared_ptr<const SystemTerms> terms, const vector<int>&
 LocalEnergy::~LocalEnergy() {
 }
 
-void LocalEnergy::useDevice(const DeviceLoan& loan, int index) {
+void LocalEnergy::useDevice(const DeviceLoan&, int index) {
     implementation->device = torchDevice(index);
-    if (implementation->state)
-        setState(loan, implementation->state);
-}
-
-void LocalEnergy::setState(const DeviceLoan&, shared_ptr<const SystemState> state) {
     torch::InferenceMode inference;
     OnDefaultStream stream(implementation->device);
-    implementation->setState(state);
+    if (implementation->state)
+        implementation->setAll(implementation->state);
+}
+
+bool LocalEnergy::setState(const DeviceLoan&, shared_ptr<const SystemState> state) {
+    torch::InferenceMode inference;
+    OnDefaultStream stream(implementation->device);
+    return implementation->setState(state);
 }
 
 void LocalEnergy::compute(const DeviceLoan&, const ProposalBatch& batch, int numAtoms, const Vec3& origin,

@@ -46,8 +46,11 @@ public:
     /**
      * Set where everything is that proposals do not move.  To be called before anything is computed, and
      * whenever something of it has changed.  The positions of moved particles are not looked at.
+     *
+     * @return whether energies that were computed before may be others now.  They are not if whatever has
+     * moved was and is beyond the reach of all conformations since this returned true
      */
-    void setState(const DeviceLoan& loan, std::shared_ptr<const SystemState> state);
+    bool setState(const DeviceLoan& loan, std::shared_ptr<const SystemState> state);
     /**
      * Compute the energies of proposals (in kJ/mol).  Those of proposals that are not finite, or
      * too far away for coordinates to have digits left, are NaN.

@@ -229,6 +229,18 @@ static void parseStretches(const Entries& entries, ModelMetadata& metadata) {
     }
 }
 
+static void parseTorsionNoise(const Entries& entries, ModelMetadata& metadata) {
+    metadata.namesTorsionNoise = entries.has("torsion_noise");
+    if (!metadata.namesTorsionNoise)
+        return;
+    for (const json& number : entries.list("torsion_noise", metadata.noiseSize)) {
+        int index = entries.integer(number, "torsion_noise", metadata.noiseSize - 1);
+        if (!metadata.torsionNoise.empty() && index <= metadata.torsionNoise.back())
+            fail("torsion_noise must name each number of the noise once, in ascending order");
+        metadata.torsionNoise.push_back(index);
+    }
+}
+
 static ModelMetadata parseEntries(const json& content) {
     const int64_t largest = numeric_limits<int32_t>::max();
     int64_t version = 0;
@@ -240,8 +252,8 @@ static ModelMetadata parseEntries(const json& content) {
     Entries entries(content, "",
                     {"contract_version", "molecule", "noise_size", "temperature", "coordinates", "lag_times",
                      "lag_weights"},
-                    {"moved", "stretches", "auxiliary_velocities", "precision", "reference_positions",
-                     "force_field", "provenance", "licence", "package_version"});
+                    {"moved", "stretches", "torsion_noise", "auxiliary_velocities", "precision",
+                     "reference_positions", "force_field", "provenance", "licence", "package_version"});
     entries.integer(entries.get("contract_version"), "contract_version", largest);
     ModelMetadata metadata;
     metadata.noiseSize = entries.integer(entries.get("noise_size"), "noise_size", MAX_NOISE_SIZE);
@@ -268,6 +280,7 @@ static ModelMetadata parseEntries(const json& content) {
         parseMolecule(entries.get("molecule"), metadata);
     parseMoved(entries, metadata);
     parseStretches(entries, metadata);
+    parseTorsionNoise(entries, metadata);
     parseReferencePositions(entries, metadata);
     return metadata;
 }

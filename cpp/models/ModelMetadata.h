@@ -69,6 +69,12 @@ struct EXPORT_TIMEWARP ModelMetadata {
      */
     bool namesStretches = false;
     int noiseSize = 0;
+    /**
+     * The numbers of the noise that make rotatable torsions, in ascending order, and whether the model says
+     * which these are.
+     */
+    std::vector<int> torsionNoise;
+    bool namesTorsionNoise = false;
     double temperature = 0;
     bool auxiliaryVelocities = true, doublePrecision = false;
     std::vector<double> lagTimes, lagWeights;

@@ -30,8 +30,7 @@ MovedRegion::MovedRegion(const Tensor& absolute, const PeriodicBox* box) {
     positions = absolute - middle;
     if (box != NULL)
         positions = nearestImages(positions, *box);
-    low = toVec3(positions.amin({0, 1}));
-    high = toVec3(positions.amax({0, 1}));
+    bounds.include(toVec3(positions.amin({0, 1})), toVec3(positions.amax({0, 1})));
 }
 
 PairTerms::PairTerms(const PairForm& form, const BlockParticles& block, double clashEnergy)
@@ -88,8 +87,12 @@ static TensorExpression::Function splineFunction(const FunctionTable& table, at:
     };
 }
 
-void PairTerms::setState(shared_ptr<const SystemState> newState, at::Device newDevice) {
+void PairTerms::setPositions(shared_ptr<const SystemState> newState) {
     state = newState;
+}
+
+void PairTerms::setState(shared_ptr<const SystemState> newState, at::Device newDevice) {
+    setPositions(newState);
     device = newDevice;
     if (form->periodic)
         for (int k = 0; k < 3; k++)
@@ -112,38 +115,15 @@ PairTerms::Neighbors PairTerms::findNeighbors(const MovedRegion& region) const {
         found.particles.push_back(particle);
         found.positions.insert(found.positions.end(), {p[0], p[1], p[2]});
     };
-    const double cutoff = form->cutoff;
-    const Vec3 margin(cutoff, cutoff, cutoff), low = region.low - margin, high = region.high + margin;
-    auto isNear = [&](const Vec3& p) {
-        double square = 0;
-        for (int k = 0; k < 3; k++) {
-            double beyond = max({0.0, region.low[k] - p[k], p[k] - region.high[k]});
-            square += beyond * beyond;
-        }
-        return square <= cutoff * cutoff * (1 + 1e-9);
-    };
-    const PeriodicBox& box = state->box;
+    const PeriodicBox* box = form->periodic ? &state->box : NULL;
     for (int i = 0; i < (int)state->positions.size(); i++) {
         if (notNeighbors.count(i) > 0)
             continue;
         const Vec3 p = state->positions[i] - region.center;
-        if (cutoff == 0 || (!form->periodic && isNear(p)))
+        if (form->cutoff == 0)
             add(i, p);
-        if (!form->periodic)
-            continue;
-
-        // Images between the bounds, along one box vector after the other.
-
-        auto first = [&](double x, int k) { return ceil((low[k] - x) / box[k][k]); };
-        for (double nc = first(p[2], 2); p[2] + nc * box[2][2] <= high[2]; nc++) {
-            Vec3 pc = p + box[2] * nc;
-            for (double nb = first(pc[1], 1); pc[1] + nb * box[1][1] <= high[1]; nb++) {
-                Vec3 pb = pc + box[1] * nb;
-                for (double na = first(pb[0], 0); pb[0] + na * box[0][0] <= high[0]; na++)
-                    if (isNear(pb + box[0] * na))
-                        add(i, pb + box[0] * na);
-            }
-        }
+        else
+            region.bounds.visitNear(p, form->cutoff, box, [&](const Vec3& image) { add(i, image); });
     }
     return found;
 }

@@ -2,6 +2,7 @@
 #define TIMEWARP_PAIR_TERMS_H_
 
 #include "BlockParticles.h"
+#include "Bounds.h"
 #include "SystemState.h"
 #include "SystemTerms.h"
 #include "TensorExpression.h"
@@ -17,8 +18,8 @@ struct MovedRegion {
     at::Tensor positions;
     /** The point (nm). */
     OpenMM::Vec3 center;
-    /** Bounds of the positions (nm). */
-    OpenMM::Vec3 low, high;
+    /** Of the positions. */
+    Bounds bounds;
     /**
      * @param positions   [B, M, 3], all finite (nm)
      * @param box         if there is one, each particle is put into the image that is nearest to the point
@@ -41,6 +42,10 @@ public:
      */
     void setState(std::shared_ptr<const SystemState> state, at::Device device);
     /**
+     * Set it where neither the box nor parameters have changed.
+     */
+    void setPositions(std::shared_ptr<const SystemState> state);
+    /**
      * Compute the sum of the terms (kJ/mol).
      *
      * @param region   with the box if the form is periodic
@@ -49,6 +54,12 @@ public:
     at::Tensor energies(const MovedRegion& region) const;
     bool isPeriodic() const {
         return form->periodic;
+    }
+    /**
+     * Get how far away particles can be that have a part in it (nm).
+     */
+    double getReach() const {
+        return form->cutoff == 0 ? Bounds::INFINITE : form->cutoff;
     }
 
 private:

@@ -99,10 +99,12 @@ static void bindBlocks(py::module_& module) {
     module.def("get_latent_correlation_weights",
                bindGetter(&TimewarpMCMCIntegrator::getLatentCorrelationWeights));
     module.def("get_latent_shares", bindGetter(&TimewarpMCMCIntegrator::getLatentShares));
+    module.def("get_latent_torsions", bindGetter(&TimewarpMCMCIntegrator::getLatentTorsions));
     module.def("set_latent_correlations",
                [](std::uintptr_t address, const std::vector<double>& correlations,
-                  const std::vector<double>& weights, const std::vector<double>& shares) {
-                   integratorAt(address).setLatentCorrelations(correlations, weights, shares);
+                  const std::vector<double>& weights, const std::vector<double>& shares,
+                  const std::vector<int>& torsions) {
+                   integratorAt(address).setLatentCorrelations(correlations, weights, shares, torsions);
                });
     module.def("set_frozen_others", bindSetter(&TimewarpMCMCIntegrator::setFrozenOthers));
 }

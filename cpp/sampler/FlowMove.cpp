@@ -277,15 +277,29 @@ void FlowMove::drawCorrelations(Target& target, int64_t start, int noiseSize, Dr
     auto knowsState = [](const LatentStep& step) { return step.knowsState(); };
     if (none_of(draws.latentSteps.begin(), draws.latentSteps.end(), knowsState))
         return;
-    draws.correlations.resize(draws.latentSteps.size() * noiseSize);
+    draws.correlations.assign(draws.latentSteps.size() * noiseSize, 1.0);
     double* correlation = draws.correlations.data();
-    for (size_t i = 0; i < draws.latentSteps.size(); i++) {
+    for (size_t i = 0; i < draws.latentSteps.size(); i++, correlation += noiseSize) {
         const LatentStep& step = draws.latentSteps[i];
         IterationNoise noise(target.getRandomKey(surroundings.number), start + i,
                              NoiseLayout::FIRST_LATENT_BLOCK);
-        for (int k = 0; k < noiseSize; k++)
-            *correlation++ = (step.share == 1 || noise.uniform() <= step.share ? step.correlation : 1);
+        if (step.torsions > 0)
+            for (int k : chooseTorsions(step.torsions, noise))
+                correlation[k] = step.correlation;
+        else
+            for (int k = 0; k < noiseSize; k++)
+                if (step.share == 1 || noise.uniform() <= step.share)
+                    correlation[k] = step.correlation;
     }
+}
+
+vector<int> FlowMove::chooseTorsions(int number, IterationNoise& noise) const {
+    vector<int> torsions = model->getMetadata().torsionNoise;
+    const int size = torsions.size(), chosen = min(number, size);
+    for (int k = 0; k < chosen; k++)
+        swap(torsions[k], torsions[k + min<int>(noise.uniform() * (size - k), size - k - 1)]);
+    torsions.resize(chosen);
+    return torsions;
 }
 
 void FlowMove::setLatentCorrelations(const vector<pair<LatentStep, double>>& choices) {

@@ -4,6 +4,7 @@
 #include "BlockPositions.h"
 #include "BlockVelocities.h"
 #include "ConstraintMetric.h"
+#include "IterationNoise.h"
 #include "KnownState.h"
 #include "Move.h"
 #include "PeriodicImages.h"
@@ -84,7 +85,8 @@ public:
      * own density, as independent draws (rho = 0) are, so that the acceptance ratio is the same.
      *
      * Where a step has a share less than 1, each number of z has that chance to be drawn, and else keeps its
-     * value: whichever are drawn, that is reversible, too.
+     * value: whichever are drawn, that is reversible, too.  A step of torsions draws that many of the numbers
+     * that the model names for them, or all of these if there are no more.
      *
      * @param choices   steps, rho in [0, 1), and how often each is picked; none for draws only
      */
@@ -298,6 +300,10 @@ private:
     bool holds(std::int64_t entry) const;
     LatentStep pickLatentStep(double lag, double deviate) const;
     void drawCorrelations(Target& target, std::int64_t start, int noiseSize, Draws& draws) const;
+    /**
+     * Choose so many of the numbers of the noise that make rotatable torsions, each set of them as often.
+     */
+    std::vector<int> chooseTorsions(int number, IterationNoise& noise) const;
     bool drawsOnlyIndependently() const;
     int chooseBatchSize() const;
     void compute(Target& target, std::int64_t start, std::int64_t size, bool fromContext);

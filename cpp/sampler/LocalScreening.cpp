@@ -29,9 +29,8 @@ bool LocalScreening::lookAtSurroundings(const DeviceLoan& loan, const Target& ta
     auto current = state->get(target);
     if (current == seen)
         return false;
-    energy->setState(loan, current);
     seen = current;
-    return true;
+    return energy->setState(loan, current);
 }
 
 void LocalScreening::compute(const DeviceLoan& loan, const ProposalBatch& batch, int numAtoms,

@@ -27,13 +27,16 @@ struct LatentStep {
     double correlation = 0;
     /** The chance of each variable to be drawn; the others keep their values. */
     double share = 1;
+    /** How many variables of rotatable torsions are drawn, all others keeping their values; 0 where the share
+     * says what is drawn. */
+    int torsions = 0;
 
     /** Get whether the draw knows anything of the state. */
     bool knowsState() const {
-        return correlation != 0 || share != 1;
+        return correlation != 0 || share != 1 || torsions != 0;
     }
     bool operator==(const LatentStep& other) const {
-        return correlation == other.correlation && share == other.share;
+        return correlation == other.correlation && share == other.share && torsions == other.torsions;
     }
 };
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .integrator import BlockStatistics as BlockStatistics
     from .integrator import TimewarpMCMCIntegrator as TimewarpMCMCIntegrator
     from .integrator import trust as trust
+    from .latent import LatentChoice as LatentChoice
     from .reporters import BlockReporter as BlockReporter
 
 __version__ = "0.1.0"
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 _LOCATION = {
     "BlockReporter": ".reporters",
     "BlockStatistics": ".integrator",
+    "LatentChoice": ".latent",
     "ModelMetadata": ".contract",
     "read_metadata": ".contract",
     "TimewarpMCMCIntegrator": ".integrator",
@@ -31,6 +33,7 @@ _LOCATION = {
 __all__ = [
     "BlockReporter",
     "BlockStatistics",
+    "LatentChoice",
     "ModelMetadata",
     "TimewarpMCMCIntegrator",
     "pretrained",

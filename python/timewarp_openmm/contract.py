@@ -60,6 +60,10 @@ class ModelMetadata:
     stretches : list of [int, int], or None
         Bonds (atom, atom placed from it) whose lengths a proposal can keep, for Systems that
         constrain them. None: the model does not say, and cannot be used with constraints.
+    torsion_noise : list of int, or None
+        The numbers of the noise that make rotatable torsions with distinct rotamers, ascending: a
+        draw of one of them alone turns one bond and leaves the rest nearly as it is. None: the
+        model does not say.
     auxiliary_velocities : bool
         Whether the flow couples the auxiliary velocities to the positions. Where it does not, w
         must be standard normal and independent of everything, and independent draws stay valid
@@ -85,6 +89,7 @@ class ModelMetadata:
     lag_weights: list[float]
     moved: list[int] | None = None
     stretches: list[list[int]] | None = None
+    torsion_noise: list[int] | None = None
     auxiliary_velocities: bool = True
     precision: str = "single"
     reference_positions: list[list[float]] | None = None
@@ -109,6 +114,7 @@ class ModelMetadata:
             raise ContractError(f"lag_weights must be probabilities, got {self.lag_weights}")
         self._check_moved()
         self._check_stretches()
+        self._check_torsion_noise()
 
     def _check_moved(self) -> None:
         if self.moved is None:
@@ -131,6 +137,14 @@ class ModelMetadata:
         if len(set(placed)) < len(placed) or not set(placed) <= set(self.moved_atoms()):
             raise ContractError(
                 "the second atom of each stretch must be a moved one, and each time another"
+            )
+
+    def _check_torsion_noise(self) -> None:
+        numbers = self.torsion_noise or []
+        if sorted(set(numbers)) != numbers or not set(numbers) <= set(range(self.noise_size)):
+            raise ContractError(
+                f"torsion_noise must name numbers of 0 to {self.noise_size - 1}, each once and in "
+                "ascending order"
             )
 
     def num_atoms(self) -> int:
@@ -290,6 +304,12 @@ class _Entries(_Strict):
         Annotated[
             list[Annotated[list[_Index], Field(min_length=2, max_length=2)]],
             Field(max_length=MAX_ATOMS),
+        ]
+        | None
+    ) = None
+    torsion_noise: (
+        Annotated[
+            list[Annotated[int, Field(ge=0, le=MAX_NOISE_SIZE)]], Field(max_length=MAX_NOISE_SIZE)
         ]
         | None
     ) = None

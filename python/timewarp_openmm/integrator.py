@@ -17,6 +17,7 @@ from openmm import unit
 
 from ._libraries import load_plugin
 from .files import check_utf8
+from .latent import LatentChoice, latent_choice
 from .molecule.matching import match_atoms
 from .units import KELVIN, NANOMETER, PICOSECOND, value_in
 
@@ -354,36 +355,35 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         """
         _plugin.set_screening(self._address(), use)
 
-    def getLatentCorrelation(self) -> list[tuple[float, float, float]]:
-        """Get the correlations of proposals with the state, their weights and their shares."""
+    def getLatentCorrelation(self) -> list[LatentChoice]:
+        """Get how independent draws are correlated with the state."""
         correlations = _plugin.get_latent_correlations(self._address())
         weights = _plugin.get_latent_correlation_weights(self._address())
         shares = _plugin.get_latent_shares(self._address())
-        return list(zip(correlations, weights, shares, strict=True))
+        torsions = _plugin.get_latent_torsions(self._address())
+        columns = zip(correlations, weights, shares, torsions, strict=True)
+        return [LatentChoice(*column) for column in columns]
 
-    def setLatentCorrelation(
-        self, choices: Sequence[tuple[float, float] | tuple[float, float, float]]
-    ) -> None:
+    def setLatentCorrelation(self, choices: Sequence[LatentChoice | Sequence[float]]) -> None:
         """Set how independent draws are correlated with the state, before a Context is made.
 
         A flow f that has made the state of normal deviates z proposes
         ``f(rho z + sqrt(1 - rho^2) xi)``, xi being fresh ones. With rho = 0 (the default) that is
         an independent draw. Where few of these are accepted, the small steps of a rho near 1 are
         accepted more often, and so are those that draw a few of the numbers in z only: these change
-        a few coordinates of the molecule and leave the others nearly as they are. The sampled
-        distribution is the same whatever is chosen.
+        a few coordinates of the molecule and leave the others nearly as they are, most of all if
+        they are one or two of the numbers that make rotatable torsions. The sampled distribution
+        is the same whatever is chosen.
 
         Parameters
         ----------
-        choices : sequence of (float, float) or (float, float, float)
-            Values of rho, at least 0 and less than 1, how often each is picked (weights, of any
-            sum), and the share of the numbers in z that are drawn: the chance of each, above 0 and
-            at most 1 (the default). None for independent draws only.
+        choices : sequence of LatentChoice or of (rho, weight[, share[, torsions]])
+            What proposals pick from, as often as the weights say. None for independent draws only.
 
         Raises
         ------
         ValueError
-            If a choice has more or fewer numbers.
+            If a choice has more or fewer numbers, or a part of a torsion.
         openmm.OpenMMException
             If they are out of range, or there is a Context already. Creating a Context raises it
             where a model does not draw independently of the state.
@@ -392,11 +392,12 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         --------
         >>> choices = [(0.0, 0.5), (0.9, 0.25), (0.99, 0.25)]
         >>> integrator.setLatentCorrelation(choices)  # doctest: +SKIP
-        >>> integrator.setLatentCorrelation([(0.0, 1.0, 0.1)])  # doctest: +SKIP
+        >>> one_torsion = LatentChoice(rho=0.0, weight=1.0, torsions=1)
+        >>> integrator.setLatentCorrelation([one_torsion])  # doctest: +SKIP
         """
-        steps = [_latent_step(choice) for choice in choices]
-        correlations, weights, shares = ([step[k] for step in steps] for k in range(3))
-        _plugin.set_latent_correlations(self._address(), correlations, weights, shares)
+        steps = [latent_choice(choice) for choice in choices]
+        columns = ([step[k] for step in steps] for k in range(len(LatentChoice._fields)))
+        _plugin.set_latent_correlations(self._address(), *columns)
 
     def setRigidMoves(
         self,
@@ -697,16 +698,6 @@ def _as_int(what: str, value: int) -> int:
     if abs(number) > _LARGEST_INT:
         raise ValueError(f"{what} must be at most {_LARGEST_INT}, not {number}")
     return number
-
-
-def _latent_step(choice: Sequence[float]) -> tuple[float, float, float]:
-    """Return rho, weight and share of a choice; the share is 1 if it has none."""
-    if len(choice) not in (2, 3):
-        raise ValueError(
-            f"a latent correlation is (rho, weight) or (rho, weight, share), not {tuple(choice)!r}"
-        )
-    rho, weight, share = (*choice, 1.0)[:3]
-    return float(rho), float(weight), float(share)
 
 
 def _model_path(model: str | os.PathLike[str], trusted: bool) -> str:

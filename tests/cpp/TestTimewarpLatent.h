@@ -6,9 +6,10 @@
 
 using TimewarpPlugin::LatentStep;
 
-/** Most steps are small, in all latent variables or in some; some are draws. */
+/** Most steps are small, in all latent variables or in some, torsions' among them; some are draws. */
 const std::vector<std::pair<LatentStep, double>> MIXTURE{
-        {{0.0, 1.0}, 0.2}, {{0.7, 1.0}, 0.2}, {{0.95, 1.0}, 0.2}, {{0.0, 0.3}, 0.2}, {{0.5, 0.5}, 0.2}};
+        {{0.0, 1.0}, 0.2}, {{0.7, 1.0}, 0.2},    {{0.95, 1.0}, 0.2},  {{0.0, 0.3}, 0.2},
+        {{0.5, 0.5}, 0.2}, {{0.0, 1.0, 1}, 0.2}, {{0.6, 1.0, 2}, 0.2}};
 
 /**
  * A flow move with correlations from the beginning.
@@ -183,7 +184,8 @@ void testBatchSizesAndResumption(Platform& platform) {
         for (int batchSize : {1, 7, 64}) {
             TimewarpMCMCIntegrator integrator(modelPath(model, 4)), other(modelPath(model, 4));
             for (auto* each : {&integrator, &other}) {
-                each->setLatentCorrelations({0.0, 0.7, 0.95, 0.0}, {0.2, 0.4, 0.2, 0.2}, {1, 1, 1, 0.3});
+                each->setLatentCorrelations({0.0, 0.7, 0.95, 0.0, 0.0}, {0.2, 0.4, 0.2, 0.2, 0.2},
+                                            {1, 1, 1, 0.3, 1}, {0, 0, 0, 0, 1});
                 each->setBatchSize(batchSize);
             }
             integrator.setRandomNumberSeed(9);
@@ -224,7 +226,7 @@ Outcome runSteps(Platform& platform, const LatentStep* step) {
     auto system = createSystemFor(target, "framed");
     TimewarpMCMCIntegrator integrator(modelPath("framed", 4));
     if (step != NULL)
-        integrator.setLatentCorrelations({step->correlation}, {1.0}, {step->share});
+        integrator.setLatentCorrelations({step->correlation}, {1.0}, {step->share}, {step->torsions});
     integrator.setRandomNumberSeed(4);
     Context context(*system, integrator, platform);
     std::mt19937 random(6);
@@ -245,6 +247,70 @@ void testAcceptanceRises(Platform& platform) {
     const double near = rateOf({0.8, 1.0}), half = rateOf({0.0, 0.5}), few = rateOf({0.0, 0.1});
     ASSERT(draws.acceptanceRate + 0.03 < near && near < rateOf({0.99, 1.0}));
     ASSERT(draws.acceptanceRate + 0.03 < half && half + 0.03 < few && few < 1);
+    const double two = rateOf({0.0, 1.0, 2}), one = rateOf({0.0, 1.0, 1});
+    ASSERT(half < two && two + 0.03 < one && one < 1);
+}
+
+/**
+ * A step of torsions draws as many of the named numbers of the noise as it says, each as often, and keeps all
+ * others; if it asks for more than there are, it draws them all.
+ */
+class TorsionMove : public FlowMove {
+public:
+    TorsionMove(std::shared_ptr<ProposalModel> model, const Kernel& kernel,
+                const BlockSurroundings& surroundings)
+            : FlowMove(model, kernel, surroundings) {
+        setLatentCorrelations({{LatentStep{0.25, 1.0, 1}, 1.0}, {LatentStep{0.75, 1.0, 9}, 1.0}});
+    }
+    /** How often each number of the noise was drawn by steps of one torsion, and of nine. */
+    static std::map<int, int> ofOne, ofNine;
+
+protected:
+    void draw(TimewarpPlugin::Target& target, std::int64_t start, const ProposalInputs& inputs,
+              Draws& draws) override {
+        FlowMove::draw(target, start, inputs, draws);
+        for (size_t i = 0; i < draws.correlations.size(); i++) {
+            const double correlation = draws.correlations[i];
+            if (correlation == 0.25)
+                ofOne[i % inputs.noiseSize]++;
+            else if (correlation == 0.75)
+                ofNine[i % inputs.noiseSize]++;
+            else
+                ASSERT_EQUAL(1.0, correlation);
+        }
+    }
+};
+
+std::map<int, int> TorsionMove::ofOne, TorsionMove::ofNine;
+
+void testTorsionsThatAreDrawn(Platform& platform) {
+    AnharmonicWell target(4);
+    auto system = target.createSystem();
+    // No iteration is drawn twice, as those that are prefetched and thrown away are.
+    ChainIntegrator<TorsionMove> integrator(modelPath("framed", 4), 1, 3);
+    Context context(*system, integrator, platform);
+    std::mt19937 random(6);
+    context.setPositions(target.drawPositions(random));
+    TorsionMove::ofOne.clear();
+    TorsionMove::ofNine.clear();
+    integrator.step(1000);
+
+    // What the model names, in tests/python/reference_models.py.
+
+    const std::vector<int> named{0, 2, 7};
+    double ofOne = 0, ofNine = 0;
+    for (int k : named) {
+        ofOne += TorsionMove::ofOne[k];
+        ofNine += TorsionMove::ofNine[k] / 3.0;
+    }
+    ASSERT(ofOne > 400 && ofNine > 400);
+    for (int k : named) {
+        // 5 standard deviations.
+        ASSERT_EQUAL_TOL(ofOne / 3, TorsionMove::ofOne[k], 5 * std::sqrt(ofOne * 2 / 9) / (ofOne / 3));
+        ASSERT_EQUAL(ofNine, TorsionMove::ofNine[k]);
+    }
+    ASSERT_EQUAL(named.size(), TorsionMove::ofOne.size());
+    ASSERT_EQUAL(named.size(), TorsionMove::ofNine.size());
 }
 
 void testRefusals(Platform& platform) {
@@ -258,6 +324,15 @@ void testRefusals(Platform& platform) {
     for (double share : {0.0, 1.1, std::nan("")})
         assertThrows([&] { integrator.setLatentCorrelations({0.5}, {1.0}, {share}); },
                      "above 0, and 1 at most");
+    assertThrows([&] { integrator.setLatentCorrelations({0.5}, {1.0}, {}, {1, 1}); },
+                 "as many numbers of torsions");
+    assertThrows([&] { integrator.setLatentCorrelations({0.5}, {1.0}, {}, {-1}); }, "must not be negative");
+    assertThrows([&] { integrator.setLatentCorrelations({0.5}, {1.0}, {0.5}, {1}); },
+                 "either torsions or a share");
+    TimewarpMCMCIntegrator silent(modelPath("lags", 4));
+    silent.setLatentCorrelations({0.0}, {1.0}, {}, {1});
+    assertThrows([&] { Context context(*AnharmonicWell(4).createSystem(), silent, platform); },
+                 "does not say which numbers of its noise make rotatable torsions");
     integrator.setLatentCorrelations({0.5}, {1.0});
     auto system = AnharmonicWell(4).createSystem();
     assertThrows([&] { Context context(*system, integrator, platform); }, "draw independently of the state");
@@ -268,6 +343,7 @@ void runTests(Platform& platform) {
         testInvariance(platform);
         testBlocks(platform);
         testAcceptanceRises(platform);
+        testTorsionsThatAreDrawn(platform);
         testRefusals(platform);
     }
     if (!isDevice(platform)) {

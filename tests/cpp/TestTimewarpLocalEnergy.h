@@ -34,15 +34,15 @@ public:
         context.setPositions(positions);
         update();
     }
-    /** Look at the Context anew. */
-    void update() {
+    /** Look at the Context anew; get whether energies may be others now. */
+    bool update() {
         auto state = std::make_shared<SystemState>();
         State found = context.getState(State::Positions | State::Parameters);
         state->positions = found.getPositions();
         found.getPeriodicBoxVectors(state->box[0], state->box[1], state->box[2]);
         state->parameters = found.getParameters();
-        local->setState(lender.lend(), state);
         start = state->positions;
+        return local->setState(lender.lend(), state);
     }
     double localEnergy(const Positions& positions) {
         return local->compute(lender.lend(), positions);
@@ -464,6 +464,63 @@ struct Cluster {
     }
 };
 
+/**
+ * Energies are kept where what has moved was out of reach and still is, and are the same to the last bit; of
+ * everything else it says that they may be others.
+ */
+void testDistantChanges(Platform& platform) {
+    for (auto& box : {CUBE, TILTED}) {
+        Peptide peptide = wet(NonbondedForce::CutoffPeriodic, box);
+        const std::vector<int> moved{0, 1, 2, 3};
+        const std::vector<Positions> proposals = proposalsFor(peptide, moved);
+        Block block(platform, *peptide.system, peptide.positions, moved);
+        auto all = [&] {
+            std::vector<double> energies = block.localEnergies(proposals);
+            energies.push_back(block.localEnergy(peptide.positions));
+            return energies;
+        };
+        std::vector<double> kept = all();
+        std::mt19937 random(4);
+        std::uniform_int_distribution<int> particle(0, peptide.positions.size() - 1);
+        std::uniform_real_distribution<double> uniform(-1, 1);
+        int numKept = 0, numOthers = 0, numOwn = 0;
+        for (int i = 0; i < 300; i++) {
+            // Near, far, or into another image of the box.
+
+            const int chosen = particle(random);
+            const double size = (i % 3 == 0 ? 1.0 : 0.05);
+            Positions positions = block.start;
+            positions[chosen] += Vec3(uniform(random), uniform(random), uniform(random)) * size;
+            if (i % 5 == 0)
+                positions[chosen] += box[i % 3] * 2;
+            block.context.setPositions(positions);
+            const bool mayBeOthers = block.update();
+            const std::vector<double> now = all();
+            numKept += !mayBeOthers;
+            numOthers += (now != kept);
+            numOwn += (chosen < 4);
+            if (!mayBeOthers)
+                ASSERT(now == kept);
+            if (chosen < 4)
+                ASSERT(!mayBeOthers);
+            kept = now;
+        }
+        ASSERT(numKept > 30 && numOthers > 30 && numOwn > 0);
+
+        // The box and parameters are felt everywhere, and so is everything where there is no cut-off.
+
+        block.context.setPeriodicBoxVectors(box[0] * 1.01, box[1] * 1.01, box[2] * 1.01);
+        ASSERT(block.update());
+        ASSERT(!block.update());
+    }
+    Peptide peptide = dry("amber");
+    Block block(platform, *peptide.system, peptide.positions, {0, 1, 2, 3});
+    block.localEnergy(peptide.positions);
+    peptide.positions.back() += Vec3(1000, 0, 0);
+    block.context.setPositions(peptide.positions);
+    ASSERT(block.update());
+}
+
 void testCustomBonded(Platform& platform) {
     for (bool periodic : {false, true}) {
         Cluster cluster;
@@ -729,6 +786,7 @@ void runTests(Platform& platform) {
     testOneFunction(platform);
     testImages(platform);
     testChangedSurroundings(platform);
+    testDistantChanges(platform);
     testCustomBonded(platform);
     testRestraints(platform);
     testCustomNonbonded(platform);

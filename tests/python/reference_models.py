@@ -664,6 +664,7 @@ def spherical(
         lag_times=[math.inf],
         moved=list(range(1, n)) if context else None,
         stretches=[[parents[i], i] for i in range(1, n)],
+        torsion_noise=[2, 4],
         auxiliary_velocities=False,
         precision="double",
         reference_positions=positions[:n],
@@ -693,6 +694,7 @@ def reference_models(n: int) -> dict[str, tuple[torch.nn.Module, ModelMetadata]]
     )
     some_draws = any_molecule(6 * n, lag_times=[1.0, math.inf], lag_weights=[0.5, 0.5], **separate)
     only_draws = any_molecule(6 * n, lag_times=[math.inf], **separate)
+    some_draws.torsion_noise = only_draws.torsion_noise = [k for k in (0, 2, 7) if k < 3 * n]
     return {
         "identity": (Identity(), plain),
         "affine": (Affine(isotropic, 1.0, 0.6), full),

@@ -286,20 +286,30 @@ public:
      */
     const std::vector<double>& getLatentShares() const;
     /**
+     * Get the number of torsions' latent variables that are drawn with each of the latent correlations, 0
+     * where the share says what is drawn.
+     */
+    const std::vector<int>& getLatentTorsions() const;
+    /**
      * Set how independent draws of a flow (infinite lag time) are correlated with the state.  A flow f that
      * has made the state of normal deviates z proposes f(rho z + sqrt(1 - rho^2) xi), xi being fresh ones.
      * With rho = 0 (the default) that is an independent draw.  Where few of these are accepted, the small
      * steps of a rho near 1 are accepted more often, and so are those that draw a few of the numbers in z
-     * only, which change a few coordinates of the molecule and leave the others nearly as they are.  The
+     * only, which change a few coordinates of the molecule and leave the others nearly as they are.  Most of
+     * all that holds for those that draw one or two of the numbers that make rotatable torsions.  The
      * sampled distribution is the same.  This must be called before a Context is created.
      *
      * @param correlations   values of rho, at least 0 and less than 1; none for independent draws only
      * @param weights        how often each is picked, in proportion; none negative, and not all of them 0
      * @param shares         the chance of each number in z to be drawn, above 0 and at most 1, for each rho;
      * the others keep their values.  None if all are drawn
+     * @param torsions       for each rho, how many of the model's rotatable torsions are drawn, picked at
+     * random for each proposal, while all other numbers in z keep their values; all of the torsions if there
+     * are no more.  0 where the share says what is drawn, and else the share must be 1.  None if all are 0
      */
     void setLatentCorrelations(const std::vector<double>& correlations, const std::vector<double>& weights,
-                               const std::vector<double>& shares = std::vector<double>());
+                               const std::vector<double>& shares = std::vector<double>(),
+                               const std::vector<int>& torsions = std::vector<int>());
     /**
      * Get the number of proposals that are computed together.  0 means that it adapts to the acceptance rate.
      */
@@ -504,6 +514,7 @@ private:
     bool embedModel, useCudaGraphs, frozenOthers, screening;
     double temperature;
     std::vector<double> lagWeights, latentCorrelations, latentWeights, latentShares;
+    std::vector<int> latentTorsions;
     int batchSize, randomNumberSeed, subchainLength, proposalsPerStep;
     int dynamicsSteps;
     double dynamicsStepSize, dynamicsFriction;

@@ -514,14 +514,32 @@ const vector<double>& TimewarpMCMCIntegrator::getLatentShares() const {
     return latentShares;
 }
 
+const vector<int>& TimewarpMCMCIntegrator::getLatentTorsions() const {
+    return latentTorsions;
+}
+
+static void checkTorsionSteps(const vector<int>& torsions, const vector<double>& shares) {
+    for (size_t i = 0; i < torsions.size(); i++) {
+        if (torsions[i] < 0)
+            throw OpenMMException("The number of torsions that are drawn must not be negative");
+        if (torsions[i] > 0 && !shares.empty() && shares[i] != 1)
+            throw OpenMMException("A latent step draws either torsions or a share of all variables; set its "
+                                  "share to 1 or its torsions to 0");
+    }
+}
+
 void TimewarpMCMCIntegrator::setLatentCorrelations(const vector<double>& correlations,
                                                    const vector<double>& weights,
-                                                   const vector<double>& shares) {
+                                                   const vector<double>& shares,
+                                                   const vector<int>& torsions) {
     requireNoContext("setLatentCorrelations");
     if (correlations.size() != weights.size())
         throw OpenMMException("There must be as many weights as latent correlations");
     if (!shares.empty() && correlations.size() != shares.size())
         throw OpenMMException("There must be as many shares as latent correlations");
+    if (!torsions.empty() && correlations.size() != torsions.size())
+        throw OpenMMException("There must be as many numbers of torsions as latent correlations");
+    checkTorsionSteps(torsions, shares);
     if (!all_of(shares.begin(), shares.end(), [](double share) { return share > 0 && share <= 1; }))
         throw OpenMMException("The shares of latent variables that are drawn must be above 0, and 1 at most");
     if (!all_of(correlations.begin(), correlations.end(), [](double rho) { return rho >= 0 && rho < 1; }))
@@ -533,6 +551,7 @@ void TimewarpMCMCIntegrator::setLatentCorrelations(const vector<double>& correla
     latentCorrelations = correlations;
     latentWeights = weights;
     latentShares = shares.empty() ? vector<double>(weights.size(), 1.0) : shares;
+    latentTorsions = torsions.empty() ? vector<int>(weights.size(), 0) : torsions;
 }
 
 int TimewarpMCMCIntegrator::getBatchSize() const {
@@ -686,6 +705,14 @@ BlockAtoms TimewarpMCMCIntegrator::checkBlock(ContextImpl& contextRef, const Blo
                 "Timewarp: latent correlations are for models that draw independently of the state, "
                 "and " +
                 of.modelPath + " does not; call setLatentCorrelation([])");
+    const bool drawsTorsions =
+            any_of(latentTorsions.begin(), latentTorsions.end(), [](int number) { return number > 0; });
+    if (drawsTorsions && metadata.torsionNoise.empty())
+        throw OpenMMException("Timewarp: " + of.modelPath +
+                              (metadata.namesTorsionNoise ? " has no rotatable torsions to draw"
+                                                          : " does not say which numbers of its noise make "
+                                                            "rotatable torsions; export it again") +
+                              ", or call setLatentCorrelation() without torsions");
     metadata.checkSystem(system, atoms.particles, bonds);
     if (!metadata.anyMolecule)
         atoms.moved = atoms.redrawn = metadata.moved;
@@ -858,7 +885,8 @@ void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms
     of.flow = flow.get();
     vector<pair<LatentStep, double>> latentSteps;
     for (size_t i = 0; i < latentCorrelations.size(); i++)
-        latentSteps.emplace_back(LatentStep{latentCorrelations[i], latentShares[i]}, latentWeights[i]);
+        latentSteps.emplace_back(LatentStep{latentCorrelations[i], latentShares[i], latentTorsions[i]},
+                                 latentWeights[i]);
     flow->setLatentCorrelations(latentSteps);
     unique_ptr<Move> move;
     shared_ptr<BatchEnergy> first = surrogate;

@@ -42,7 +42,8 @@ static void writeSettings(const TimewarpMCMCIntegrator& integrator, Serializatio
         latent.createChildNode("Latent")
                 .setDoubleProperty("correlation", integrator.getLatentCorrelations()[i])
                 .setDoubleProperty("weight", integrator.getLatentCorrelationWeights()[i])
-                .setDoubleProperty("share", integrator.getLatentShares()[i]);
+                .setDoubleProperty("share", integrator.getLatentShares()[i])
+                .setIntProperty("torsions", integrator.getLatentTorsions()[i]);
     SerializationNode& dynamics = node.createChildNode("Dynamics");
     dynamics.setIntProperty("steps", integrator.getDynamicsSteps());
     dynamics.setDoubleProperty("stepSize", integrator.getDynamicsStepSize());
@@ -82,14 +83,16 @@ static void readSettings(const SerializationNode& node, TimewarpMCMCIntegrator& 
     integrator.setRigidMoves(node.getDoubleProperty("rigidTranslation", integrator.getRigidTranslation()),
                              node.getDoubleProperty("rigidRotation", integrator.getRigidRotation()));
     vector<double> correlations, latentWeights, latentShares;
+    vector<int> latentTorsions;
     for (const SerializationNode& child : node.getChildren())
         if (child.getName() == "LatentCorrelations")
             for (const SerializationNode& latent : child.getChildren()) {
                 correlations.push_back(latent.getDoubleProperty("correlation"));
                 latentWeights.push_back(latent.getDoubleProperty("weight"));
                 latentShares.push_back(latent.getDoubleProperty("share", 1.0));
+                latentTorsions.push_back(latent.getIntProperty("torsions", 0));
             }
-    integrator.setLatentCorrelations(correlations, latentWeights, latentShares);
+    integrator.setLatentCorrelations(correlations, latentWeights, latentShares, latentTorsions);
     if (const SerializationNode* dynamics = findChild(node, "Dynamics"))
         integrator.setDynamics(dynamics->getIntProperty("steps"), dynamics->getDoubleProperty("stepSize"),
                                dynamics->getDoubleProperty("frictionCoeff"));

@@ -76,6 +76,8 @@ class Flow(nn.Module):
     stretches : list of (int, int), or None
         Bonds whose lengths a proposal can keep; None for flows that know nothing of constraints.
         With them a flow has the contract's constrained methods, too.
+    torsion_noise : list of int, or None
+        The numbers of the noise that make rotatable torsions; None for flows that know none.
     """
 
     config_class: ClassVar[type[FlowConfig]]
@@ -88,12 +90,14 @@ class Flow(nn.Module):
     precision: str
     moved: list[int] | None
     stretches: list[tuple[int, int]] | None
+    torsion_noise: list[int] | None
 
     def __init__(self, config: FlowConfig, molecule: Molecule) -> None:
         super().__init__()
         self.num_atoms = molecule.num_atoms
         self.moved = None
         self.stretches = None
+        self.torsion_noise = None
 
     def fit_normalisation(self, positions: Tensor, weights: Tensor | None = None) -> None:
         """Take what the flow needs to know of the data before training; by default nothing.

@@ -64,6 +64,7 @@ def make_metadata(trained: TrainedFlow, flow: Flow, licence: str) -> ModelMetada
         noise_size=flow.noise_size,
         moved=flow.moved,
         stretches=None if flow.stretches is None else [list(pair) for pair in flow.stretches],
+        torsion_noise=flow.torsion_noise,
         auxiliary_velocities=flow.auxiliary_velocities,
         precision=flow.precision,
         temperature=provenance.temperature,

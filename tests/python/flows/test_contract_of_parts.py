@@ -101,11 +101,11 @@ def test_a_model_without_the_constrained_methods_is_refused(tmp_path: Path) -> N
 
 def test_old_files_move_all_atoms_and_say_nothing_of_stretches() -> None:
     content = json.loads(spherical("star")[1].to_json())
-    del content["moved"], content["stretches"]
+    del content["moved"], content["stretches"], content["torsion_noise"]
     old = ModelMetadata.from_json(json.dumps(content))
     assert old.moved_atoms() == [0, 1, 2, 3]
     assert old.context_atoms() == []
-    assert old.stretches is None
+    assert old.stretches is None and old.torsion_noise is None
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,11 @@ def test_old_files_move_all_atoms_and_say_nothing_of_stretches() -> None:
         ({"stretches": [[0, 1], [0, 1]]}, "another"),
         ({"stretches": [[0, 7]]}, "stretches|bonded"),
         ({"stretches": [[0, 1, 2]]}, "stretches"),
+        ({"torsion_noise": [3, 2]}, "torsion_noise"),
+        ({"torsion_noise": [3, 3]}, "torsion_noise"),
+        ({"torsion_noise": [18]}, "torsion_noise"),
+        ({"torsion_noise": [-1]}, "torsion_noise"),
+        ({"torsion_noise": [[0]]}, "torsion_noise"),
     ],
 )
 def test_wrong_entries_are_refused_by_both_readers(

@@ -185,17 +185,30 @@ def test_rigid_moves_are_copied(models: dict[str, str]) -> None:
 
 def test_latent_correlations_are_copied(models: dict[str, str]) -> None:
     integrator = two_block_integrator(models)
-    integrator.setLatentCorrelation([(0.0, 0.5), (0.9, 0.25), (0.0, 0.25, 0.1)])
+    integrator.setLatentCorrelation(
+        [(0.0, 0.5), (0.9, 0.25), (0.0, 0.25, 0.1), LatentChoice(rho=0.5, weight=0.25, torsions=2)]
+    )
     for other in (copy.deepcopy(integrator), through_xml(integrator)):
-        assert other.getLatentCorrelation() == [(0.0, 0.5, 1.0), (0.9, 0.25, 1.0), (0.0, 0.25, 0.1)]
+        assert other.getLatentCorrelation() == [
+            (0.0, 0.5, 1.0, 0),
+            (0.9, 0.25, 1.0, 0),
+            (0.0, 0.25, 0.1, 0),
+            LatentChoice(rho=0.5, weight=0.25, torsions=2),
+        ]
 
 
-@pytest.mark.parametrize("choice", [(0.5,), (0.5, 1.0, 0.5, 2.0)])
+@pytest.mark.parametrize("choice", [(0.5,), (0.5, 1.0, 0.5, 2, 3.0)])
 def test_latent_correlations_of_another_form_are_refused(
     models: dict[str, str], choice: tuple[float, ...]
 ) -> None:
-    with pytest.raises(ValueError, match=r"\(rho, weight, share\), not \(0.5,"):
-        two_block_integrator(models).setLatentCorrelation([choice])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"\(rho, weight, share, torsions\), not \(0.5,"):
+        two_block_integrator(models).setLatentCorrelation([choice])
+
+
+@pytest.mark.parametrize("torsions", [1.5, math.nan, math.inf])
+def test_parts_of_torsions_are_refused(models: dict[str, str], torsions: float) -> None:
+    with pytest.raises(ValueError, match="must be whole"):
+        two_block_integrator(models).setLatentCorrelation([(0.0, 1.0, 1.0, torsions)])
 
 
 def test_each_model_is_embedded_once(models: dict[str, str], tmp_path: Path) -> None:

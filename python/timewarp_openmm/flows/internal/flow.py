@@ -87,6 +87,7 @@ class InternalFlow(Flow):
         self._molecule = molecule
         self.shape = ShapeChart(molecule, config.moved)
         self.stretches = self.shape.stretches
+        self.torsion_noise = self.shape.rotamer_places
         atoms = range(molecule.num_atoms)
         self.moved = None if config.moved is None else list(config.moved)
         moved = list(atoms) if config.moved is None else list(config.moved)

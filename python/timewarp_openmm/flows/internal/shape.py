@@ -241,6 +241,9 @@ class ShapeChart(Float64Buffers):
     stretches : list of (int, int)
         The X-H bonds (heavy atom, hydrogen) whose lengths are the last S of the stiff coordinates,
         in the order of their hydrogens.
+    rotamer_places : list of int
+        Places among the rotatable torsions of those that lead to another conformation when they
+        turn; methyl groups and their like only change labels.
     """
 
     rotatable_index: Tensor
@@ -281,6 +284,7 @@ class ShapeChart(Float64Buffers):
         fold = torch.ones(len(rotatable), dtype=torch.float64)
         for group in symmetric:
             fold[group.rotatable] = group.fold
+        self.rotamer_places = [i for i, n in enumerate(fold.tolist()) if n == 1]
         self.stretches, columns = _stretches(molecule, internal)
         self.num_stretches = len(columns)
         rest = [i for i in range(self.num_stiff) if i not in columns]
