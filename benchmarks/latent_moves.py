@@ -6,7 +6,9 @@
 The molecule is fenofibrate, 25 heavy atoms and 46 in all, built from its SMILES string with the
 force field of tests/python/generic_force_field.py (MMFF94's bonded terms, Lennard-Jones, no
 charges). A short training leaves a flow whose independent draws are accepted rarely. A mixture is
-given as rho:weight, rho:weight:share or rho:weight:share:torsions for each choice (`LatentChoice`).
+given as rho:weight, rho:weight:share or rho:weight:share:torsions for each choice (`LatentChoice`),
+and "@L" behind it stands for subchains of L proposals that a surrogate of the same force field
+tests, so that latent steps are alternatives of which one is chosen.
 
 All mixtures take turns. Each repeat has a seed of its own and 4 chains of the integrator, which
 start in different basins and take so many seconds of processor time each, the recording of frames
@@ -36,6 +38,7 @@ from short_fits import ShortFit, from_smiles
 from timewarp_openmm import LatentChoice, TimewarpMCMCIntegrator
 from timewarp_openmm.analysis.autocorrelation import circular_quality, stack_chains
 from timewarp_openmm.analysis.torsions import Torsion, proper_torsions, true_torsions
+from timewarp_openmm.energies import surrogate_energy
 from timewarp_openmm.latent import latent_choice
 from timewarp_openmm.molecule.torsions import measure_torsions
 
@@ -52,15 +55,20 @@ MIXTURES = (
     "0:0.1,0.8:0.9",
     "0:0.1,0.95:0.9",
     "0.95:1",
+    "0:1@32",
+    "0:0.1,0:0.6:1:1,0:0.3:1:2@32",
+    "0:0.1,0:0.5:1:1,0:0.2:1:2,0.9:0.2@64",
 )
 
 Mixture = list[LatentChoice]
 INDEPENDENT: Mixture = [LatentChoice(0.0, 1.0)]
 
 
-def mixture(text: str) -> Mixture:
-    """Return the choices of a text such as ``0:0.5,0.9:0.3,0:0.2:0.1``."""
-    return [latent_choice([float(n) for n in part.split(":")]) for part in text.split(",")]
+def mixture(text: str) -> tuple[Mixture, int]:
+    """Return choices and length of subchains of a text such as ``0:0.5,0.9:0.3,0:0.2:0.1@32``."""
+    choices, _, length = text.partition("@")
+    numbers = [[float(number) for number in part.split(":")] for part in choices.split(",")]
+    return [latent_choice(choice) for choice in numbers], int(length or 1)
 
 
 @dataclass
@@ -87,7 +95,7 @@ def run_chain(
     model: Path,
     system: openmm.System,
     start: NDArray[np.float64],
-    choices: Mixture,
+    choices: tuple[Mixture, int],
     seed: int,
     torsions: Sequence[Torsion],
     seconds: float,
@@ -95,15 +103,20 @@ def run_chain(
     """Return the torsions [F, T] / rad of a chain of so many seconds of processor time."""
     integrator = TimewarpMCMCIntegrator(str(model))
     integrator.setRandomNumberSeed(seed)
-    if choices != INDEPENDENT:
-        integrator.setLatentCorrelation(choices)
+    mixture, subchain = choices
+    if mixture != INDEPENDENT:
+        integrator.setLatentCorrelation(mixture)
+    if subchain > 1:
+        integrator.setSurrogate(surrogate_energy(system))
+        integrator.setSubchainLength(subchain)
+    interval = max(1, INTERVAL // subchain)
     context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
     context.setPositions(start)
-    integrator.step(BURN_IN)
+    integrator.step(max(1, BURN_IN // subchain))
     atoms = [torsion.atoms for torsion in torsions]
     frames, began = [], time.process_time()
     while time.process_time() - began < seconds:
-        integrator.step(INTERVAL)
+        integrator.step(interval)
         positions = context.getState(positions=True).getPositions(asNumpy=True)._value
         frames.append(np.array(positions, dtype=np.float32))
     return measure_torsions(np.array(frames), atoms), integrator
@@ -114,7 +127,7 @@ def repeat(
     fit: ShortFit,
     model: Path,
     starts: Sequence[NDArray[np.float64]],
-    choices: Mixture,
+    choices: tuple[Mixture, int],
     seed: int,
     seconds: float,
 ) -> None:
@@ -129,7 +142,9 @@ def repeat(
     spent = seconds * len(runs)
     measured.acceptance.append(float(np.mean([i.getAcceptanceRate() for _, i in runs])))
     frames = sum(len(found) for found, _ in runs)
-    measured.iterations_per_second.append(INTERVAL * frames / spent)
+    subchain = choices[1]
+    proposals = max(INTERVAL, subchain)
+    measured.iterations_per_second.append(proposals * frames / spent)
     # Chains are cut to the shortest one, and their time with them.
     measured.rates.append(np.array(ess) / (spent * angles.shape[1] * len(runs) / frames))
 

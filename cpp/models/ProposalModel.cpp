@@ -140,7 +140,7 @@ public:
         velocities.assign(row.data_ptr<float>(), row.data_ptr<float>() + row.numel());
     }
 
-    void correlateNoise(const vector<double>& correlations) {
+    void correlateNoise(const vector<double>& correlations, const vector<double>& common) {
         Tensor rho = doubleTensor(correlations, module.getType()).view({-1, module.getNoiseSize()});
         Tensor knowing = (rho != 0).any(1).nonzero().squeeze(1);
         rho = rho.index_select(0, knowing).to(module.getDevice());
@@ -154,6 +154,11 @@ public:
         Tensor x = inputs.x.unsqueeze(0);
         Tensor lag = torch::full({1}, numeric_limits<double>::infinity(), rho.options());
         Tensor latent = module.invert(x, inputs.v.narrow(0, 0, 1), x, lag);
+        if (!common.empty()) {
+            Tensor shared = doubleTensor(common, module.getType()).to(module.getDevice()).unsqueeze(0);
+            Tensor first = rho.narrow(0, 0, 1);
+            latent = first * latent + (1 - first * first).sqrt() * shared;
+        }
         Tensor fresh = inputs.noise.index_select(0, rows);
         inputs.noise.index_copy_(0, rows, rho * latent + (1 - rho * rho).sqrt() * fresh);
     }
@@ -324,10 +329,11 @@ void ProposalModel::setState(const DeviceLoan&, const vector<Vec3>& x) {
     implementation->setState(x);
 }
 
-void ProposalModel::correlateNoise(const DeviceLoan&, const vector<double>& correlations) {
+void ProposalModel::correlateNoise(const DeviceLoan&, const vector<double>& correlations,
+                                   const vector<double>& common) {
     torch::InferenceMode inference;
     OnDefaultStream stream(implementation->module.getDevice());
-    implementation->correlateNoise(correlations);
+    implementation->correlateNoise(correlations, common);
 }
 
 void ProposalModel::propose(const DeviceLoan&, const vector<double>& lags, ProposalBatch& batch) {

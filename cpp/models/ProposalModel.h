@@ -153,8 +153,12 @@ public:
      *
      * @param correlations   rho for each number of the noise of each proposal, [proposals, D], in [0, 1];
      * independent draws (lag = infinity) alone may have others than 0
+     * @param common         where all proposals have the same correlations, D deviates xi: z is then
+     * rho f^-1(x) + sqrt(1 - rho^2) xi for all of them, so that the state is as correlated with it as they
+     * are. None if z is the state's
      */
-    void correlateNoise(const DeviceLoan& loan, const std::vector<double>& correlations);
+    void correlateNoise(const DeviceLoan& loan, const std::vector<double>& correlations,
+                        const std::vector<double>& common = std::vector<double>());
     /**
      * Get the velocities of one proposal of a batch that it has made, 3N (dimensionless).  Those of context
      * atoms have no meaning.

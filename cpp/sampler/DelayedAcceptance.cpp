@@ -70,10 +70,11 @@ void DelayedAcceptance::attempt(Target& target) {
     Subchain subchain{flow->getPlace(), start, start};
     bool accepted;
     const int64_t proposals = static_cast<int64_t>(target.getLookAhead()) * subchainLength;
+    flow->beginTry(subchainLength);
     try {
-        for (int i = 0; i < subchainLength; i++) {
+        for (int i = 0; i < subchainLength;) {
             target.setLookAhead(min<int64_t>(proposals - i, numeric_limits<int>::max()));
-            grow(target, subchain);
+            i += grow(target, subchain);
         }
         accepted = flow->isAway() && accepts(target, subchain);
     }
@@ -94,7 +95,11 @@ void DelayedAcceptance::attempt(Target& target) {
     flow->count(1, 0, 0);
 }
 
-void DelayedAcceptance::grow(Target& target, Subchain& subchain) {
+int DelayedAcceptance::grow(Target& target, Subchain& subchain) {
+    if (int alternatives = flow->countAlternatives(target)) {
+        choose(target, subchain, alternatives);
+        return alternatives;
+    }
     int64_t entry = flow->next(target);
     const Draws& draws = flow->getPrefetch().draws;
     double newEnergy = energyOfProposal(target, entry);
@@ -104,10 +109,54 @@ void DelayedAcceptance::grow(Target& target, Subchain& subchain) {
     flow->endIteration(entry, accepted);
     subchain.secondLogUniform = draws.secondLogUniform[entry];
     flow->count(0, accepted, possible && !accepted);
-    if (!accepted)
-        return;
-    subchain.energy = newEnergy;
-    flow->goTo(entry);
+    if (accepted) {
+        subchain.energy = newEnergy;
+        flow->goTo(entry);
+    }
+    return 1;
+}
+
+void DelayedAcceptance::choose(Target& target, Subchain& subchain, int alternatives) {
+    flow->computeAlternatives(target, alternatives);
+    vector<double> logWeights;
+    int numPossible = 0;
+    for (int64_t entry = 0; entry < alternatives; entry++) {
+        const double newEnergy = energyOfProposal(target, entry);
+        const bool possible = flow->isPossible(entry, newEnergy);
+        numPossible += possible;
+        logWeights.push_back(possible ? flow->logAcceptance(target, entry, newEnergy - subchain.energy)
+                                      : -numeric_limits<double>::infinity());
+    }
+    const Draws& draws = flow->getPrefetch().draws;
+    const int64_t chosen = pick(logWeights, exp(draws.logUniform[0]));
+    subchain.secondLogUniform = draws.secondLogUniform[0];
+    flow->count(0, chosen >= 0, numPossible - (chosen >= 0));
+    if (chosen >= 0)
+        subchain.energy = energies[chosen];
+    flow->endAlternatives(chosen);
+}
+
+int64_t DelayedAcceptance::pick(const vector<double>& logWeights, double uniform) const {
+    // The state's own weight is 1.
+
+    const double largest = max(0.0, *max_element(logWeights.begin(), logWeights.end()));
+    double sum = exp(-largest);
+    for (double logWeight : logWeights)
+        sum += exp(logWeight - largest);
+    double rest = uniform * sum - exp(-largest);
+    if (rest <= 0)
+        return -1;
+    int64_t last = -1;
+    for (size_t i = 0; i < logWeights.size(); i++) {
+        const double weight = exp(logWeights[i] - largest);
+        if (weight == 0)
+            continue;
+        last = i;
+        rest -= weight;
+        if (rest <= 0)
+            break;
+    }
+    return last;
 }
 
 double DelayedAcceptance::logSecondAcceptance(double energyChange, double surrogateChange, double kT) const {

@@ -67,6 +67,14 @@ protected:
      * @param surrogateChange   of the other energy (kJ/mol)
      */
     virtual double logSecondAcceptance(double energyChange, double surrogateChange, double kT) const;
+    /**
+     * Pick one of some alternatives, or the state, in proportion to their weights.  Virtual, as the other is.
+     *
+     * @param logWeights   exp(-S/kT)/q of each over that of the state, as logarithms
+     * @param uniform      a uniform deviate in (0, 1]
+     * @return the entry, or -1 for the state
+     */
+    virtual std::int64_t pick(const std::vector<double>& logWeights, double uniform) const;
 
 private:
     /** Where a subchain has got to. */
@@ -78,7 +86,9 @@ private:
     void lookAtSurroundings(Target& target);
     double energyOfState(Target& target);
     double energyOfProposal(Target& target, std::int64_t entry);
-    void grow(Target& target, Subchain& subchain);
+    /** Make the next proposal, or a group of alternatives; get how many iterations that were. */
+    int grow(Target& target, Subchain& subchain);
+    void choose(Target& target, Subchain& subchain, int alternatives);
     bool accepts(Target& target, const Subchain& subchain);
 
     std::unique_ptr<FlowMove> flow;

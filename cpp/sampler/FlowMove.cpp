@@ -13,6 +13,8 @@ using namespace OpenMM;
 using namespace std;
 
 static const int MAX_BATCH = 64;
+// How many alternatives there are at most.
+static const int LARGEST_GROUP = 64;
 // More than anybody computes ahead; a larger number is a damaged one.
 static const int64_t MAX_PREFETCHED = 1 << 20;
 // Cost of calling the model at all, in units of the cost of one more proposal in the batch.
@@ -216,6 +218,15 @@ int64_t FlowMove::next(Target& target) {
         return entry;
     if (entry < prefetch.getSize())
         counters.numDiscarded++;
+    int64_t size = 0, most = min(chooseBatchSize(), target.getLookAhead());
+    while (size < most &&
+           !(tryLength > 1 && areAlternatives(drawGroup(target, counters.iteration + size).second)))
+        size = min(most, groupEnd(counters.iteration + size) - counters.iteration);
+    computeFromState(target, max<int64_t>(1, size));
+    return 0;
+}
+
+void FlowMove::computeFromState(Target& target, int64_t size) {
     if (away) {
         bringToContext(target);
         positions.getKernel().getPositions(target.getContext(), prefetch.positions);
@@ -223,8 +234,7 @@ int64_t FlowMove::next(Target& target) {
     else
         prefetch.positions = positions.get();
     prefetch.madeFrom = state;
-    compute(target, counters.iteration, min(chooseBatchSize(), target.getLookAhead()), true);
-    return 0;
+    compute(target, counters.iteration, size, true);
 }
 
 int FlowMove::chooseBatchSize() const {
@@ -242,20 +252,89 @@ int FlowMove::chooseBatchSize() const {
     return model->usesGraphs() ? 1 << lround(log2(best)) : lround(best);
 }
 
+int FlowMove::afterNormals() const {
+    return NoiseLayout::FIRST_NORMAL_BLOCK + NoiseLayout::numBlocks(3 * positions.get().size()) +
+           NoiseLayout::numBlocks(model->getMetadata().noiseSize);
+}
+
 void FlowMove::draw(Target& target, int64_t start, const ProposalInputs& inputs, Draws& draws) {
     const RandomKey key = target.getRandomKey(surroundings.number);
     draws.resize(inputs.size);
-    int afterNormals = NoiseLayout::FIRST_NORMAL_BLOCK + NoiseLayout::numBlocks(3 * inputs.numAtoms) +
-                       NoiseLayout::numBlocks(inputs.noiseSize);
     for (int i = 0; i < inputs.size; i++) {
-        IterationNoise first(key, start + i), last(key, start + i, afterNormals);
+        IterationNoise first(key, start + i), last(key, start + i, afterNormals());
         draws.logUniform[i] = log(first.uniform());
         draws.lags[i] = model->getMetadata().pickLag(first.uniform(), lagWeights);
         draws.secondLogUniform[i] = log(last.uniform());
-        draws.latentSteps[i] = pickLatentStep(draws.lags[i], last.uniform());
+        auto [lag, step] = drawGroup(target, groupStart(start + i));
+        draws.latentSteps[i] = step;
+        if (areAlternatives(step))
+            draws.lags[i] = lag;
     }
     drawCorrelations(target, start, inputs.noiseSize, draws);
     positions.getKernel().drawNormals(target.getContext(), inputs, key, start);
+}
+
+/*
+ * Groups of iterations.
+ */
+
+static int64_t roundDown(int64_t number, int64_t multiple) {
+    int64_t rest = number % multiple;
+    return number - (rest < 0 ? rest + multiple : rest);
+}
+
+int64_t FlowMove::groupStart(int64_t iteration) const {
+    const int64_t start = tryStart + roundDown(iteration - tryStart, tryLength);
+    return start + roundDown(iteration - start, LARGEST_GROUP);
+}
+
+int64_t FlowMove::groupEnd(int64_t iteration) const {
+    const int64_t end = tryStart + roundDown(iteration - tryStart, tryLength) + tryLength;
+    return min(end, groupStart(iteration) + LARGEST_GROUP);
+}
+
+bool FlowMove::areAlternatives(const LatentStep& step) const {
+    return tryLength > 1 && step.knowsState();
+}
+
+pair<double, LatentStep> FlowMove::drawGroup(Target& target, int64_t start) const {
+    if (latentSteps.empty())
+        return {};
+    const RandomKey key = target.getRandomKey(surroundings.number);
+    IterationNoise first(key, start), last(key, start, afterNormals());
+    first.uniform();
+    const double lag = model->getMetadata().pickLag(first.uniform(), lagWeights);
+    last.uniform();
+    return {lag, pickLatentStep(lag, last.uniform())};
+}
+
+void FlowMove::beginTry(int iterations) {
+    if (iterations != tryLength && !latentSteps.empty())
+        prefetch.discard();
+    tryStart = counters.iteration;
+    tryLength = iterations;
+}
+
+int FlowMove::countAlternatives(Target& target) const {
+    const int64_t iteration = counters.iteration;
+    const bool are = areAlternatives(drawGroup(target, groupStart(iteration)).second);
+    return are ? groupEnd(iteration) - iteration : 0;
+}
+
+void FlowMove::computeAlternatives(Target& target, int number) {
+    computeFromState(target, number);
+}
+
+void FlowMove::endAlternatives(int64_t chosen) {
+    const int64_t number = prefetch.getSize();
+    endIteration(chosen, chosen >= 0);
+    counters.iteration += number - 1;
+    if (chosen >= 0)
+        goTo(chosen);
+
+    // Those that were not chosen are used up.
+
+    prefetch.discard();
 }
 
 LatentStep FlowMove::pickLatentStep(double lag, double deviate) const {
@@ -277,20 +356,30 @@ void FlowMove::drawCorrelations(Target& target, int64_t start, int noiseSize, Dr
     auto knowsState = [](const LatentStep& step) { return step.knowsState(); };
     if (none_of(draws.latentSteps.begin(), draws.latentSteps.end(), knowsState))
         return;
+    const RandomKey key = target.getRandomKey(surroundings.number);
     draws.correlations.assign(draws.latentSteps.size() * noiseSize, 1.0);
     double* correlation = draws.correlations.data();
     for (size_t i = 0; i < draws.latentSteps.size(); i++, correlation += noiseSize) {
         const LatentStep& step = draws.latentSteps[i];
-        IterationNoise noise(target.getRandomKey(surroundings.number), start + i,
-                             NoiseLayout::FIRST_LATENT_BLOCK);
+
+        // Alternatives draw the same variables, and are correlated with what they have in common, as that is
+        // with the state.
+
+        IterationNoise noise(key, groupStart(start + i), NoiseLayout::FIRST_LATENT_BLOCK);
+        const double rho = areAlternatives(step) ? sqrt(step.correlation) : step.correlation;
         if (step.torsions > 0)
             for (int k : chooseTorsions(step.torsions, noise))
-                correlation[k] = step.correlation;
+                correlation[k] = rho;
         else
             for (int k = 0; k < noiseSize; k++)
                 if (step.share == 1 || noise.uniform() <= step.share)
-                    correlation[k] = step.correlation;
+                    correlation[k] = rho;
     }
+    if (!areAlternatives(draws.latentSteps[0]) || draws.latentSteps[0].correlation == 0)
+        return;
+    draws.common.resize(noiseSize);
+    IterationNoise(key, groupStart(start), NoiseLayout::FIRST_COMMON_BLOCK)
+            .normal(draws.common.data(), noiseSize);
 }
 
 vector<int> FlowMove::chooseTorsions(int number, IterationNoise& noise) const {
@@ -340,7 +429,7 @@ void FlowMove::compute(Target& target, int64_t start, int64_t size, bool fromCon
     {
         DeviceLoan loan(positions.getKernel(), context);
         if (!prefetch.draws.correlations.empty())
-            model->correlateNoise(loan, prefetch.draws.correlations);
+            model->correlateNoise(loan, prefetch.draws.correlations, prefetch.draws.common);
         model->propose(loan, prefetch.draws.lags, batch);
     }
     TimewarpStateKernel& kernel = positions.getKernel();

@@ -180,6 +180,27 @@ public:
         guard.setMade(motions);
     }
     /**
+     * Begin a try of so many iterations.  They are in groups, each of which has one kind of latent step.
+     */
+    void beginTry(int iterations);
+    /**
+     * Get how many proposals there are from the current iteration on that are alternatives to each other: all
+     * of a group whose latent step knows the state, or 0.
+     */
+    int countAlternatives(Target& target) const;
+    /**
+     * Compute so many alternatives, as a batch of its own.  They and the state are exchangeable draws of the
+     * flow's density, given what they have in common: of them all one may be picked in proportion to
+     * exp(-U/kT)/q (Calderhead, PNAS 111, 17408 (2014)).
+     */
+    void computeAlternatives(Target& target, int number);
+    /**
+     * Finish the iterations of alternatives.
+     *
+     * @param chosen   the entry that was chosen, or -1 for the state
+     */
+    void endAlternatives(std::int64_t chosen);
+    /**
      * Get the entry of the batch that is the proposal of the current iteration.  Computes a batch if there is
      * none that holds.
      */
@@ -299,7 +320,15 @@ private:
     bool isDraw(std::int64_t entry) const;
     bool holds(std::int64_t entry) const;
     LatentStep pickLatentStep(double lag, double deviate) const;
+    /** The first iteration of the group that an iteration is in, and the first after it. */
+    std::int64_t groupStart(std::int64_t iteration) const;
+    std::int64_t groupEnd(std::int64_t iteration) const;
+    int afterNormals() const;
+    bool areAlternatives(const LatentStep& step) const;
+    /** The lag time and the latent step of a group. */
+    std::pair<double, LatentStep> drawGroup(Target& target, std::int64_t start) const;
     void drawCorrelations(Target& target, std::int64_t start, int noiseSize, Draws& draws) const;
+    void computeFromState(Target& target, std::int64_t size);
     /**
      * Choose so many of the numbers of the noise that make rotatable torsions, each set of them as often.
      */
@@ -322,6 +351,9 @@ private:
     std::vector<double> lagWeights;
     std::vector<std::pair<LatentStep, double>> latentSteps;
     int batchSize = 0;
+    /** Of the current try. */
+    std::int64_t tryStart = 0;
+    int tryLength = 1;
     OpenMM::Vec3 origin;
     bool originIsKnown = false;
     /** Whether the model is known not to tell periodic images apart. */

@@ -50,6 +50,9 @@ struct Draws {
     /** Correlation of each of the D numbers of a proposal's noise with that of the state, [entries, D]; 0
      * where a draw knows nothing of it, and none at all if no draw does. */
     std::vector<double> correlations;
+    /** Where the entries are alternatives to each other: D normal deviates that they have in common, by which
+     * they know the state; else none. */
+    std::vector<double> common;
 
     void resize(int size) {
         logUniform.resize(size);
@@ -57,6 +60,7 @@ struct Draws {
         lags.resize(size);
         latentSteps.resize(size);
         correlations.clear();
+        common.clear();
     }
 };
 

@@ -632,11 +632,13 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         return int(_plugin.get_subchain_length(self._address()))
 
     def setSubchainLength(self, length: int) -> None:
-        """Set the number of proposals that make up a step when there is a surrogate (default 1).
+        """Set the number of proposals that make up a try, where another energy tests them first.
 
-        They are accepted or rejected one after the other with the surrogate's energy, and where
-        this ends is accepted or rejected with the System's. Without a surrogate a step is always
-        one proposal.
+        That is a surrogate, or the local energy of a block (default 1). They are accepted or
+        rejected one after the other with it, and where this ends is accepted or rejected with the
+        System's. Latent steps that know the state (`setLatentCorrelation`) are made at once
+        instead, as alternatives to it, and one of up to 64 of them, or the state, is chosen.
+        Elsewhere a try is always one proposal.
         """
         _plugin.set_subchain_length(self._address(), length)
 

@@ -43,7 +43,8 @@ def latent_choice(numbers: Sequence[float]) -> LatentChoice:
             "a latent correlation is (rho, weight), (rho, weight, share) or (rho, weight, share, "
             f"torsions), not {tuple(numbers)!r}"
         )
-    choice = LatentChoice(*map(float, numbers))
-    if not float(choice.torsions).is_integer():
-        raise ValueError(f"the number of torsions must be whole, not {numbers[3]!r}")
-    return choice._replace(torsions=int(choice.torsions))
+    share = numbers[2] if len(numbers) > 2 else 1.0
+    torsions = numbers[3] if len(numbers) > 3 else 0
+    if not float(torsions).is_integer():
+        raise ValueError(f"the number of torsions must be whole, not {torsions!r}")
+    return LatentChoice(float(numbers[0]), float(numbers[1]), float(share), int(torsions))

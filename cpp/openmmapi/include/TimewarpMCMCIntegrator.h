@@ -403,13 +403,15 @@ public:
      */
     void setSurrogate(const std::string& content);
     /**
-     * Get the number of proposals that make up a step when there is a surrogate.
+     * Get the number of proposals that make up a try where another energy tests them first.
      */
     int getSubchainLength() const;
     /**
-     * Set the number of proposals that make up a step when there is a surrogate (the default is 1).  They
-     * are accepted or rejected one after the other with the surrogate's energy, and where this ends is
-     * accepted or rejected with the potential energy.  Without a surrogate, a step is always one proposal.
+     * Set the number of proposals that make up a try where a surrogate or the local energy of a block tests
+     * them first (the default is 1).  They are accepted or rejected one after the other with that energy,
+     * and where this ends is accepted or rejected with the potential energy.  Latent steps that know the
+     * state are made at once instead, as alternatives to it, and one of up to 64 of them, or the state, is
+     * chosen.  Elsewhere a try is always one proposal.
      */
     void setSubchainLength(int length);
     /**

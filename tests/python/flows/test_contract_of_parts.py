@@ -105,7 +105,8 @@ def test_old_files_move_all_atoms_and_say_nothing_of_stretches() -> None:
     old = ModelMetadata.from_json(json.dumps(content))
     assert old.moved_atoms() == [0, 1, 2, 3]
     assert old.context_atoms() == []
-    assert old.stretches is None and old.torsion_noise is None
+    assert old.stretches is None
+    assert old.torsion_noise is None
 
 
 @pytest.mark.parametrize(

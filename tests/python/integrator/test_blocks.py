@@ -15,7 +15,7 @@ from block_systems import NUM_PARTICLES, two_block_integrator, wells_simulation
 from chains import TEMPERATURE, positions_of, record, virial_temperature
 from openmm import app, unit
 
-from timewarp_openmm import BlockStatistics, TimewarpMCMCIntegrator
+from timewarp_openmm import BlockStatistics, LatentChoice, TimewarpMCMCIntegrator
 
 REFERENCE = "Reference"
 

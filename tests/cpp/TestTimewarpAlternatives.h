@@ -1,0 +1,206 @@
+/*
+ * Alternatives: latent steps of a subchain are made at once from one state, and of them all and the state
+ * one is chosen.  Invariance as in TestTimewarpInvariance.h, with a false-alarm rate of 1e-5 for each
+ * comparison.
+ */
+#include "TimewarpTestChain.h"
+#include "TimewarpTestTargets.h"
+
+using TimewarpPlugin::LatentStep;
+
+/** Most groups know the state: near it, in a share of the variables, in torsions; some do not. */
+const std::vector<std::pair<LatentStep, double>> GROUPS{
+        {{0.0, 1.0}, 0.2}, {{0.6, 1.0}, 0.2}, {{0.95, 1.0}, 0.2}, {{0.0, 0.4}, 0.2}, {{0.5, 1.0, 2}, 0.2}};
+
+class GroupedMove : public FlowMove {
+public:
+    GroupedMove(std::shared_ptr<ProposalModel> model, const Kernel& kernel,
+                const BlockSurroundings& surroundings)
+            : FlowMove(model, kernel, surroundings) {
+        setLatentCorrelations(GROUPS);
+    }
+};
+
+/**
+ * Apply steps to exact draws and compare with other exact draws.
+ */
+template <class Flow, class Delayed>
+void checkAlternatives(const std::string& model, const std::string& surrogate, int length, int batchSize,
+                       Platform& platform, int steps = 4) {
+    const int numDraws = 800, numExact = 6000;
+    AnharmonicWell target(4);
+    auto system = target.createSystem();
+    ChainIntegrator<Flow, Delayed> integrator(modelPath(model, 4), batchSize, 29);
+    integrator.setSurrogate(surrogateContent(surrogate), length);
+    Context context(*system, integrator, platform);
+    startAtZero(context);
+    std::mt19937 random(length);
+    std::vector<std::vector<double>> found(4), exact(4);
+    auto add = [&](std::vector<std::vector<double>>& columns, const std::vector<Vec3>& positions) {
+        columns[0].push_back(target.energy(positions));
+        columns[1].push_back(positions.front()[0]);
+        columns[2].push_back(positions.back()[2]);
+        columns[3].push_back(positions.front().dot(positions.front()));
+    };
+    for (int i = 0; i < numDraws; i++) {
+        context.setPositions(target.drawPositions(random));
+        integrator.step(steps);
+        add(found, context.getState(State::Positions).getPositions());
+    }
+    for (int i = 0; i < numExact; i++)
+        add(exact, target.drawPositions(random));
+    for (size_t i = 0; i < exact.size(); i++)
+        assertSameDistribution(found[i], exact[i]);
+    auto& counters = integrator.getCounters();
+    ASSERT_EQUAL(steps * numDraws + 1, counters.numTried);
+    ASSERT_EQUAL(length * counters.numTried, counters.iteration);
+    ASSERT(counters.numAccepted > numDraws / 4);
+}
+
+void testInvariance(Platform& platform) {
+    for (int batchSize : batchSizesOn(platform))
+        checkAlternatives<GroupedMove, DelayedAcceptance>("framed", "poor", 5, batchSize, platform);
+    checkAlternatives<GroupedMove, DelayedAcceptance>("framed_or_walk", "poor", 5, 64, platform);
+    if (isDevice(platform))
+        return;
+
+    // The groups of a try are 64 proposals each, and the rest.
+
+    checkAlternatives<GroupedMove, DelayedAcceptance>("framed", "true", 70, 64, platform, 2);
+}
+
+/** The fault: it picks among the alternatives alone, so that it always moves. */
+class AlwaysMoves : public DelayedAcceptance {
+public:
+    using DelayedAcceptance::DelayedAcceptance;
+
+protected:
+    std::int64_t pick(const std::vector<double>& logWeights, double uniform) const override {
+        std::vector<double> largeWeights;
+        for (double logWeight : logWeights)
+            largeWeights.push_back(logWeight + 50);
+        return DelayedAcceptance::pick(largeWeights, uniform);
+    }
+};
+
+/** The fault: energies alone decide, as if all were draws of a density that is the same everywhere. */
+class ForgetsDensities : public GroupedMove {
+public:
+    using GroupedMove::GroupedMove;
+
+protected:
+    double logAcceptance(TimewarpPlugin::Target& target, std::int64_t entry, double energyChange) override {
+        return -energyChange / target.getKT();
+    }
+};
+
+/**
+ * The fault: alternatives are steps from the state, and have nothing else in common.  Each of them alone
+ * would be right; but from the one that is chosen, the others are not what could have been drawn.
+ */
+class HasNothingInCommon : public FlowMove {
+public:
+    HasNothingInCommon(std::shared_ptr<ProposalModel> model, const Kernel& kernel,
+                       const BlockSurroundings& surroundings)
+            : FlowMove(model, kernel, surroundings) {
+        setLatentCorrelations({{LatentStep{0.8, 1.0}, 1.0}});
+    }
+
+protected:
+    void draw(TimewarpPlugin::Target& target, std::int64_t start, const ProposalInputs& inputs,
+              Draws& draws) override {
+        FlowMove::draw(target, start, inputs, draws);
+        draws.common.clear();
+        for (double& correlation : draws.correlations)
+            correlation *= correlation;
+    }
+};
+
+void testInvarianceCanFail(Platform& platform) {
+    const char* message = "distributions differ";
+    assertThrows([&] { checkAlternatives<GroupedMove, AlwaysMoves>("framed", "true", 2, 64, platform, 12); },
+                 message);
+    assertThrows(
+            [&] {
+                checkAlternatives<ForgetsDensities, DelayedAcceptance>("framed", "true", 5, 64, platform);
+            },
+            message);
+    assertThrows(
+            [&] {
+                checkAlternatives<HasNothingInCommon, DelayedAcceptance>("framed", "true", 30, 64, platform);
+            },
+            message);
+}
+
+/**
+ * With the System's own energy as the surrogate the second test has nothing to reject.
+ */
+void testTrueSurrogate(Platform& platform) {
+    ChainIntegrator<GroupedMove> integrator(modelPath("framed", 4), 64, 7);
+    integrator.setSurrogate(surrogateContent("true"), 8);
+    AnharmonicWell target(4);
+    auto system = target.createSystem();
+    Context context(*system, integrator, platform);
+    std::mt19937 random(6);
+    context.setPositions(target.drawPositions(random));
+    for (int i = 0; i < 300; i++) {
+        const auto before = integrator.getCounters();
+        integrator.step(1);
+        const auto& after = integrator.getCounters();
+        ASSERT_EQUAL(after.numSurrogateAccepted > before.numSurrogateAccepted,
+                     after.numAccepted > before.numAccepted);
+    }
+    ASSERT(integrator.getCounters().numAccepted > 100);
+}
+
+/**
+ * The chain does not depend on how far is computed ahead, and goes on bit for bit from a checkpoint.
+ */
+void testBatchSizesAndResumption(Platform& platform) {
+    AnharmonicWell target(4);
+    for (const char* model : {"framed", "framed_or_walk"}) {
+        auto system = createSystemFor(target, model);
+        std::vector<long long> accepted;
+        std::vector<Vec3> first;
+        for (int batchSize : {1, 7, 64}) {
+            TimewarpMCMCIntegrator integrator(modelPath(model, 4)), other(modelPath(model, 4));
+            for (auto* each : {&integrator, &other}) {
+                each->setSurrogate(surrogateContent("poor"));
+                each->setSubchainLength(9);
+                each->setLatentCorrelations({0.0, 0.7, 0.0, 0.6}, {0.4, 0.2, 0.2, 0.2}, {1, 1, 0.3, 1},
+                                            {0, 0, 0, 1});
+                each->setBatchSize(batchSize);
+            }
+            integrator.setRandomNumberSeed(9);
+            Context context(*system, integrator, platform), context2(*system, other, platform);
+            std::mt19937 random(6);
+            context.setPositions(target.drawPositions(random));
+            integrator.step(53);
+            std::stringstream checkpoint;
+            context.createCheckpoint(checkpoint);
+            integrator.step(50);
+            context2.loadCheckpoint(checkpoint);
+            other.step(50);
+            std::vector<Vec3> positions = context.getState(State::Positions).getPositions();
+            ASSERT(positions == context2.getState(State::Positions).getPositions());
+            if (first.empty())
+                first = positions;
+            for (int i = 0; i < 4; i++)
+                ASSERT_EQUAL_VEC(first[i], positions[i], toleranceOn(platform, 1e-5, 1e-4));
+            accepted.push_back(integrator.getNumAccepted());
+        }
+        ASSERT(accepted[0] > 20);
+        ASSERT_EQUAL(accepted[0], accepted[1]);
+        ASSERT_EQUAL(accepted[0], accepted[2]);
+    }
+}
+
+void runTests(Platform& platform) {
+    if (standsForAllPrecisions(platform)) {
+        testInvariance(platform);
+        testTrueSurrogate(platform);
+    }
+    if (!isDevice(platform))
+        testInvarianceCanFail(platform);
+    testBatchSizesAndResumption(platform);
+}
