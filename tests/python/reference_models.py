@@ -411,7 +411,8 @@ class Spherical(torch.nn.Module):
 
     with Phi the normal distribution function. A length that is kept is that in x, and its factor
     N(z) / (spread r) is left out. ``fault`` plants one: "context moves", "volume missing" (of the
-    last atom), "kept is resampled" or "kept has a density".
+    last atom), "kept is resampled" or "kept has a density". "kept drifts" is none of the contract:
+    what rounding does to kept lengths, ten times over.
     """
 
     def __init__(
@@ -450,7 +451,10 @@ class Spherical(torch.nn.Module):
         parents = torch.tensor(self.parents[1:], device=x.device)
         r = self.length * torch.exp(self.spread * z_length)
         if self.fault != "kept is resampled":
-            r = torch.where(kept, (x[1:] - x[parents]).norm(2, 1).expand_as(r), r)
+            lengths = (x[1:] - x[parents]).norm(2, 1)
+            if self.fault == "kept drifts":
+                lengths = lengths * (1 + 1e-6)
+            r = torch.where(kept, lengths.expand_as(r), r)
         start = x[0].expand(batch, 3)
         if self.first == 0:
             start = self.length * noise[:, :3]
@@ -740,6 +744,9 @@ def write_all(folder: Path) -> None:
             save_model(*spherical(tree, context), folder / f"spherical{suffix}")
             hydrides = spherical(tree, context, hydrogens=True)
             save_model(*hydrides, folder / f"hydrogens{suffix}")
+    module, metadata = spherical("star", fault="kept drifts", hydrogens=True)
+    metadata.precision = "single"
+    save_model(module, metadata, folder / "drifting_star_4.pt")
     for name, module in SURROGATES.items():
         torch.jit.save(torch.jit.script(module.eval()), str(folder / f"surrogate_{name}.pt"))
 
