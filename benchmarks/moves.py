@@ -49,6 +49,7 @@ from openmm import app, unit
 from umbrella_rotamers import BOX, FORCE_FIELD, MOLECULES, TEMPERATURE, solvated, torsions_of
 
 from timewarp_openmm import LatentChoice, TimewarpMCMCIntegrator
+from timewarp_openmm.molecule.matching import match_atoms
 
 STEP = 0.004  # ps
 FRICTION = 1.0  # /ps
@@ -136,10 +137,10 @@ def equilibrated(
     return state
 
 
-def with_block(model: Path, particles: list[int], subchain: int) -> TimewarpMCMCIntegrator:
+def with_block(model: Path, molecule: str, subchain: int) -> TimewarpMCMCIntegrator:
     """Return an integrator with the model as a block, and dynamics between the tries."""
     integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
-    integrator.addBlock(model, particles=particles)
+    integrator.addBlock(model, particles=particles_of(model, molecule))
     integrator.setDynamics(DYNAMICS, STEP, FRICTION)
     integrator.setSubchainLength(subchain)
     integrator.setLatentCorrelation(LATENT)
@@ -147,9 +148,10 @@ def with_block(model: Path, particles: list[int], subchain: int) -> TimewarpMCMC
     return integrator
 
 
-def molecule_atoms(name: str) -> list[int]:
-    """Return the particles of the molecule, which comes before the water."""
-    return list(range(app.PDBFile(str(MOLECULES / f"{name}.pdb")).topology.getNumAtoms()))
+def particles_of(model: Path, molecule: str) -> list[int]:
+    """Return the particles of a model's atoms in the molecule, which comes before the water."""
+    pdb = app.PDBFile(str(MOLECULES / f"{molecule}.pdb"))
+    return match_atoms(model, pdb.topology, positions=pdb.positions)
 
 
 def turn(simulation: app.Simulation, steps: int, chi1: tuple[int, ...], counter: Counter) -> None:
@@ -176,7 +178,7 @@ def transitions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         for label, suffix in (("molecule", ""), ("side chain", "-sidechain")):
             model = arguments.models / f"{molecule}{suffix}.pt"
             if model.exists():
-                block = with_block(model, molecule_atoms(molecule), SUBCHAIN[label])
+                block = with_block(model, molecule, SUBCHAIN[label])
                 methods[label] = (block, LOOK // DYNAMICS)
         for label, (integrator, steps) in methods.items():
             simulation, chi1 = simulation_of(molecule, integrator, arguments.threads)
@@ -285,9 +287,8 @@ def side_chain_alone(
 ) -> app.Simulation:
     """Return a simulation in which the side chain moves among frozen atoms."""
     integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
-    integrator.addBlock(
-        arguments.models / f"{molecule}-sidechain.pt", particles=molecule_atoms(molecule)
-    )
+    model = arguments.models / f"{molecule}-sidechain.pt"
+    integrator.addBlock(model, particles=particles_of(model, molecule))
     integrator.setFrozenOthers(True)
     integrator.setScreening(screened)
     integrator.setBatchSize(BATCH)
@@ -355,12 +356,12 @@ def blocks(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     molecule = f"{arguments.molecules[0]}-dipeptide"
     model = arguments.models / f"{molecule}-sidechain.pt"
     topology, system, positions = many_molecules(molecule, 100)
-    size = len(molecule_atoms(molecule))
+    size, particles = topology.getNumAtoms() // 100, particles_of(model, molecule)
     simulations, memory = [], []
     for count in (1, 100):
         integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
         for k in range(count):
-            integrator.addBlock(model, particles=range(k * size, (k + 1) * size))
+            integrator.addBlock(model, particles=[k * size + i for i in particles])
         integrator.setFrozenOthers(True)
         integrator.setSubchainLength(BATCH)
         integrator.setRandomNumberSeed(5)
@@ -371,7 +372,7 @@ def blocks(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         memory.append((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
         simulations.append(simulation)
     one, many = [], []
-    for _ in range(8):
+    for _ in range(24):
         one += seconds_of(lambda: simulations[0].step(40), 1)
         many += seconds_of(lambda: simulations[1].step(40), 1)
     ratio, error = ratio_of(many, one)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import mdtraj
 import numpy as np
-from moves import FRICTION, STEP, cpu, equilibrated, molecule_atoms
+from moves import FRICTION, STEP, cpu, equilibrated, particles_of
 from numpy.typing import NDArray
 from openmm import app
 from scipy import stats
@@ -60,7 +60,7 @@ def make_simulation(
 ) -> tuple[app.Simulation, TimewarpMCMCIntegrator]:
     """Return an equilibrated simulation of the molecule in water, whose side chain is a block."""
     integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
-    integrator.addBlock(str(model), particles=molecule_atoms(molecule))
+    integrator.addBlock(str(model), particles=particles_of(model, molecule))
     integrator.setDynamics(DYNAMICS, STEP, FRICTION)
     integrator.setProposalsPerStep(1)
     integrator.setSubchainLength(SUBCHAIN)

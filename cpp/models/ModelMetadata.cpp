@@ -355,9 +355,12 @@ static void checkMasses(const System& system, const vector<int>& particles, cons
         for (auto [hydrogen, heavy] : {bond, make_pair(bond.second, bond.first)})
             if (metadata.masses[hydrogen] < heaviestHydrogen && metadata.masses[heavy] >= heaviestHydrogen)
                 groupOf[hydrogen] = heavy;
-    // Context atoms may be frozen by a mass of 0.
+    // Of context atoms nothing is asked: they may be frozen by a mass of 0, and those of a fragment may have
+    // hydrogens that the model does not know.
 
-    vector<bool> isCompared(particles.size(), true);
+    vector<bool> isCompared(particles.size(), false);
+    for (int atom : metadata.moved)
+        isCompared[groupOf[atom]] = true;
     for (size_t i = 0; i < particles.size(); i++)
         if (system.getParticleMass(particles[i]) == 0)
             isCompared[groupOf[i]] = false;

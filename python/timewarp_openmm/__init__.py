@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .integrator import TimewarpMCMCIntegrator as TimewarpMCMCIntegrator
     from .integrator import trust as trust
     from .latent import LatentChoice as LatentChoice
+    from .molecule.matching import find_blocks as find_blocks
     from .reporters import BlockReporter as BlockReporter
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ _LOCATION = {
     "BlockStatistics": ".integrator",
     "LatentChoice": ".latent",
     "ModelMetadata": ".contract",
+    "find_blocks": ".molecule.matching",
     "read_metadata": ".contract",
     "TimewarpMCMCIntegrator": ".integrator",
     "pretrained": ".bundled",
@@ -36,6 +38,7 @@ __all__ = [
     "LatentChoice",
     "ModelMetadata",
     "TimewarpMCMCIntegrator",
+    "find_blocks",
     "pretrained",
     "read_metadata",
     "trust",

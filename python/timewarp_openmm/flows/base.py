@@ -73,6 +73,9 @@ class Flow(nn.Module):
         What the contract says of the types of positions.
     moved : list of int, or None
         The atoms that it moves; None: all of them.
+    seen : list of int, or None
+        Of a flow that moves a part: the atoms that have an influence on what it does, moved ones
+        included, ascending; None: all of them.
     stretches : list of (int, int), or None
         Bonds whose lengths a proposal can keep; None for flows that know nothing of constraints.
         With them a flow has the contract's constrained methods, too.
@@ -89,6 +92,7 @@ class Flow(nn.Module):
     auxiliary_velocities: bool
     precision: str
     moved: list[int] | None
+    seen: list[int] | None
     stretches: list[tuple[int, int]] | None
     torsion_noise: list[int] | None
 
@@ -96,6 +100,7 @@ class Flow(nn.Module):
         super().__init__()
         self.num_atoms = molecule.num_atoms
         self.moved = None
+        self.seen = None
         self.stretches = None
         self.torsion_noise = None
 

@@ -78,6 +78,28 @@ class Molecule:
         graph.add_edges_from(self.bonds)
         return graph
 
+    def part(self, atoms: Sequence[int]) -> Molecule:
+        """Return some atoms, in this order, with the bonds between them; without bond orders."""
+        place = {atom: i for i, atom in enumerate(atoms)}
+        bonds = [(place[a], place[b]) for a, b in self.bonds if a in place and b in place]
+        residues = [self.residue_indices[i] for i in atoms]
+        number = {residue: k for k, residue in enumerate(dict.fromkeys(residues))}
+        names = ("residue_ids", "insertion_codes", "chain_ids")
+        labels = {
+            name: tuple(getattr(self, name)[i] for i in atoms)
+            for name in names
+            if getattr(self, name)
+        }
+        return Molecule(
+            atom_names=tuple(self.atom_names[i] for i in atoms),
+            residue_names=tuple(self.residue_names[i] for i in atoms),
+            residue_indices=tuple(number[residue] for residue in residues),
+            elements=tuple(self.elements[i] for i in atoms),
+            masses=tuple(self.masses[i] for i in atoms),
+            bonds=tuple(sorted((min(bond), max(bond)) for bond in bonds)),
+            **labels,
+        )
+
     def without_bond_orders(self) -> Molecule:
         """Return the molecule as a file that states no bond orders has it."""
         return replace(self, bond_orders=(), formal_charges=())

@@ -25,6 +25,10 @@ from .torsions import torsion
 Colours = dict[int, int]
 
 
+class StereoisomerError(ValueError):
+    """Two molecules that differ in the chirality of centres alone."""
+
+
 @dataclass(frozen=True)
 class Core:
     """A molecule's bond graph without the hydrogens that hang on another atom.
@@ -91,10 +95,11 @@ def find_isomorphism(
 
     Raises
     ------
+    StereoisomerError
+        If positions are given and one is no more than a stereoisomer of the other.
     ValueError
-        If positions are given and one is no more than a stereoisomer of the other; if none are
-        given and equivalent atoms about a centre or an amide, which names do not tell apart, would
-        have to be told apart by them.
+        If none are given and equivalent atoms about a centre or an amide, which names do not tell
+        apart, would have to be told apart by them.
     """
     # Bonds of both are perceived alike, though only one may come with bond orders.
     ours, theirs = Core.of(wanted.without_bond_orders()), Core.of(found.without_bond_orders())
@@ -121,7 +126,7 @@ def find_isomorphism(
         for c in ours.centres
         if not _same_chirality(ours, mapping, shapes, c)
     ]
-    raise ValueError(
+    raise StereoisomerError(
         "the structure is another stereoisomer than the model's molecule: the chirality differs at "
         + ", ".join(other)
         + "; use a model of this stereoisomer, or the other structure"

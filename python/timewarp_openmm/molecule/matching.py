@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,11 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract import read_metadata
+from ..contract import ModelMetadata, read_metadata
 from ..units import NANOMETER, value_in
+from .fragments import find_fragments
 from .graph import Molecule, molecule_from_topology
-from .isomorphism import Shapes, find_isomorphism
+from .isomorphism import Shapes, StereoisomerError, find_isomorphism
 
 if TYPE_CHECKING:
     from openmm import app, unit
@@ -35,9 +37,11 @@ def match_atoms(
     ----------
     model : path
     topology : openmm.app.Topology
-        Of the whole System; the model's molecule is found in it by its bond graph.
+        Of the whole System; the model's molecule is found in it by its bond graph. That of a model
+        of a part may be a fragment of a larger one (`fragments`).
     particles : sequence of int, optional
-        The atoms of the molecule that is meant, in any order; needed where there are several.
+        The atoms of the molecule that is meant, in any order; needed where there are several. For
+        a model of a part: atoms that hold all that it moves, of its residue for instance.
     positions : array or Quantity [N, 3], nm, optional
         Of all atoms of the topology. Equivalent atoms that names do not tell apart are then
         assigned so that the chirality of all centres agrees with the model's.
@@ -48,24 +52,130 @@ def match_atoms(
         If the molecule is not there or there several times; the message says what is.
     """
     metadata = read_metadata(str(model))
+    if metadata.context_atoms():
+        return _match_part(metadata, topology, particles, positions)
     if particles is not None:
         particles = _checked(particles, topology)
     if metadata.molecule is None:
         return list(range(topology.getNumAtoms()) if particles is None else particles)
-    shape = None
-    if positions is not None and metadata.reference_positions is not None:
-        shape = np.asarray(value_in(positions, NANOMETER), dtype=float)
-        if shape.shape != (topology.getNumAtoms(), 3):
-            raise ValueError(
-                f"positions= is of shape {shape.shape}, but the topology has "
-                f"{topology.getNumAtoms()} atoms"
-            )
     atoms = particles or _find_molecule(metadata.molecule, topology)
+    return _in_order(metadata, topology, atoms, _shape(topology, positions))
+
+
+def _shape(
+    topology: app.Topology, positions: NDArray[np.floating] | unit.Quantity | None
+) -> NDArray[np.float64] | None:
+    """Return positions [N, 3] / nm as an array."""
+    if positions is None:
+        return None
+    shape = np.asarray(value_in(positions, NANOMETER), dtype=float)
+    if shape.shape != (topology.getNumAtoms(), 3):
+        raise ValueError(
+            f"positions= is of shape {shape.shape}, but the topology has "
+            f"{topology.getNumAtoms()} atoms"
+        )
+    return shape
+
+
+def _in_order(
+    metadata: ModelMetadata,
+    topology: app.Topology,
+    atoms: list[int],
+    shape: NDArray[np.float64] | None,
+) -> list[int]:
+    """Return those atoms of the topology in the order of the model's."""
+    assert metadata.molecule is not None
     found = molecule_from_topology(topology, particles=atoms)
     shapes = None
-    if shape is not None:
+    if shape is not None and metadata.reference_positions is not None:
         shapes = Shapes(np.array(metadata.reference_positions), shape[atoms])
     return [atoms[i] for i in match_molecules(metadata.molecule, found, shapes)]
+
+
+def find_blocks(
+    model: str | PathLike[str],
+    topology: app.Topology,
+    positions: NDArray[np.floating] | unit.Quantity | None = None,
+) -> list[list[int]]:
+    """Return every place in a topology where a model of a part fits, for `addBlock`.
+
+    Parameters
+    ----------
+    model : path
+        A model that moves some of its atoms and sees the others (``fit --moved``).
+    topology : openmm.app.Topology
+        Of the whole System.
+    positions : array or Quantity [N, 3], nm, optional
+        Of all atoms of the topology. Equivalent atoms that names do not tell apart, such as the
+        hydrogens of a methyl group, are then assigned so that their chirality agrees with the
+        model's, and places of another stereoisomer (D residues) are left out.
+
+    Returns
+    -------
+    list of list of int
+        Of each place the atom of the topology for each of the model's atoms, in the topology's
+        order; none where the model fits nowhere.
+
+    Raises
+    ------
+    ValueError
+        If the model moves all its atoms: it is of a whole molecule, which `addBlock` finds; or
+        if names do not tell which atom is which and there are no positions.
+
+    Examples
+    --------
+    >>> for particles in find_blocks("valine-sidechain.pt", topology, positions):  # doctest: +SKIP
+    ...     integrator.addBlock("valine-sidechain.pt", particles)
+    """
+    metadata = read_metadata(str(model))
+    if not metadata.context_atoms():
+        raise ValueError(
+            f"{model} moves all its atoms, so that it is no model of a part; "
+            "addBlock(model, topology=topology) finds its molecule"
+        )
+    places, shape = _find_part(metadata, topology), _shape(topology, positions)
+    found = []
+    for atoms in places:
+        with suppress(StereoisomerError):
+            found.append(_in_order(metadata, topology, atoms, shape))
+    return found
+
+
+def _find_part(metadata: ModelMetadata, topology: app.Topology) -> list[list[int]]:
+    assert metadata.molecule is not None
+    return find_fragments(metadata.molecule, metadata.moved_atoms(), _bond_graph(topology))
+
+
+def _match_part(
+    metadata: ModelMetadata,
+    topology: app.Topology,
+    particles: Sequence[int] | None,
+    positions: NDArray[np.floating] | unit.Quantity | None,
+) -> list[int]:
+    places = _find_part(metadata, topology)
+    if not places:
+        raise ValueError(
+            "the topology has no place for the model: nowhere are the "
+            f"{len(metadata.moved_atoms())} atoms that it moves and those around them bonded as in "
+            "it" + ("" if any(topology.bonds()) else "; add the topology's bonds (CONECT records)")
+        )
+    shape = _shape(topology, positions)
+    ordered = [_in_order(metadata, topology, atoms, shape) for atoms in places]
+    if particles is not None:
+        meant = {int(i) for i in particles}
+        ordered = [p for p in ordered if meant.issuperset(p[i] for i in metadata.moved_atoms())]
+    if len(ordered) == 1:
+        return ordered[0]
+    if not ordered:
+        raise ValueError(
+            "none of the places where the model fits has all atoms that it moves among particles="
+        )
+    moved = [sorted(place[i] for i in metadata.moved_atoms()) for place in ordered]
+    raise ValueError(
+        f"the model fits in {len(ordered)} places, where it moves {_name_copies(topology, moved)}; "
+        "say which one is meant by atoms that hold these, particles=, or add a block for each of "
+        "find_blocks(model, topology, positions)"
+    )
 
 
 def match_molecules(wanted: Molecule, found: Molecule, shapes: Shapes | None = None) -> list[int]:
@@ -142,7 +252,7 @@ def _bond_graph(topology: app.Topology) -> nx.Graph:
     for atom in topology.atoms():
         # Virtual sites of other molecules have no element.
         element = "?" if atom.element is None else atom.element.symbol
-        graph.add_node(atom.index, element=element)
+        graph.add_node(atom.index, element=element, name=atom.name)
     graph.add_edges_from((bond[0].index, bond[1].index) for bond in topology.bonds())
     return graph
 

@@ -13,7 +13,6 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
-from ..contract import read_metadata
 from ..seeds import shifted_seed
 from .systems import make_platform
 
@@ -124,13 +123,9 @@ def run_chains(
     # Loads the compiled plugin and torch, which other simulations do without.
     from ..integrator import TimewarpMCMCIntegrator
 
-    # What a part is among stays where each chain starts.
-    context_atoms = read_metadata(str(model)).context_atoms()
     chains = []
     for number, start in enumerate(starts):
         integrator = TimewarpMCMCIntegrator(model)
-        if context_atoms:
-            integrator.setFrozenOthers(True)
         integrator.setParticles(list(particles))
         integrator.setRandomNumberSeed(shifted_seed(seed, number))
         # Of a model of a part the question is how its own atoms move, and by the energy itself.

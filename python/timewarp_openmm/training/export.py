@@ -10,6 +10,7 @@ from .. import __version__
 from ..contract import ModelMetadata
 from ..flows.base import Flow
 from ..flows.export import export_model
+from ..flows.fragment import cut_out
 from ..flows.registry import build_flow
 from .checkpoints import TrainedFlow, load_trained, restore_weights
 from .config import TrainingConfig
@@ -37,7 +38,7 @@ def export_trained(
     licence: str = "MIT",
     overwrite: bool = False,
 ) -> None:
-    """Write a trained flow as a model file.
+    """Write a trained flow as a model file; that of a part is one of the atoms that it looks at.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def export_trained(
     restore_weights(flow, trained.weights, trained.path)
     metadata = make_metadata(trained, flow, licence)
     metadata.provenance.update(provenance or {})
-    export_model(flow, metadata, path, overwrite=overwrite)
+    export_model(*cut_out(flow, metadata), path, overwrite=overwrite)
 
 
 def make_metadata(trained: TrainedFlow, flow: Flow, licence: str) -> ModelMetadata:

@@ -19,6 +19,7 @@ from ..files import exclusive_lock, refuse_existing, write_bytes_atomically
 from ..flows.internal.config import InternalFlowConfig
 from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
+from ..molecule.matching import match_atoms
 from ..seeds import shifted_seed
 from ..simulation.chains import ChainRuns, run_chains
 from ..simulation.explore import (
@@ -654,7 +655,11 @@ def validate(
 
     with ThreadPoolExecutor(settings.workers) as pool:
         starts = list(pool.map(relax, range(len(minima))))
+    # The model of a part knows some of the atoms only, and may fit elsewhere in the molecule, too.
+    own: Sequence[int] = ()
+    if settings.moved is not None:
+        own = match_atoms(model, molecule.topology, settings.moved, molecule.positions)
     left = max_seconds - (time.monotonic() - began)
     return Validation.of(
-        run_chains(model, system, starts, budget.iterations, seed, max_seconds=left)
+        run_chains(model, system, starts, budget.iterations, seed, own, max_seconds=left)
     )

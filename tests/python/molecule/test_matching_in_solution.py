@@ -11,7 +11,7 @@ import pytest
 from block_systems import trimer_positions, trimer_system, trimer_topology, write_trimer
 from openmm import app, unit
 
-from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
+from timewarp_openmm import TimewarpMCMCIntegrator, find_blocks, pretrained
 from timewarp_openmm.simulation.systems import named_molecule
 
 MODEL = pretrained("alanine-dipeptide")
@@ -78,14 +78,14 @@ def test_none_there_is_said() -> None:
         integrator.addBlock(MODEL, topology=topology)
 
 
-def test_models_of_a_part_are_found_by_their_whole_graph(tmp_path: Path) -> None:
+def test_models_of_a_part_are_found_with_what_is_around_it(tmp_path: Path) -> None:
     """Context atoms belong to the molecule; they stay, and the others move."""
     model = write_trimer(tmp_path / "part.pt", CARBONS, context=True)
     topology, system = trimer_topology(CARBONS, 2), trimer_system(CARBONS, 2)
     integrator = TimewarpMCMCIntegrator(temperature=300)
-    with pytest.raises(ValueError, match=r"A:MOL1 .*range\(0, 3\).*A:MOL2 .*range\(3, 6\)"):
+    with pytest.raises(ValueError, match=r"A:MOL1 .*range\(1, 3\).*A:MOL2 .*range\(4, 6\)"):
         integrator.addBlock(model, topology=topology)
-    with pytest.raises(ValueError, match="cuts the bond"):
+    with pytest.raises(ValueError, match="has all atoms that it moves among particles="):
         integrator.addBlock(model, topology=topology, particles=[3, 4])
     integrator.addBlock(model, topology=topology, particles=[5, 4, 3], positions=None)
     assert integrator.getBlockParticles(0) == [3, 4, 5]
@@ -101,11 +101,13 @@ def test_models_of_a_part_are_found_by_their_whole_graph(tmp_path: Path) -> None
     assert integrator.getBlockStatistics(0).accepted > 0
 
 
-def test_a_fragment_of_a_larger_molecule_is_not_taken(tmp_path: Path) -> None:
+def test_in_a_larger_molecule_only_context_atoms_have_other_bonds(tmp_path: Path) -> None:
     model = write_trimer(tmp_path / "part.pt", CARBONS, context=True)
     topology = trimer_topology(CARBONS, 2)
     atoms = list(topology.atoms())
+    # Of one trimer it is an atom that the model would move, of the other the one that stays.
     topology.addBond(atoms[2], atoms[3])
+    assert find_blocks(model, topology) == [[3, 4, 5]]
     integrator = TimewarpMCMCIntegrator(temperature=300)
-    with pytest.raises(ValueError, match=r"does not hold the model's molecule \(C3\)"):
-        integrator.addBlock(model, topology=topology)
+    integrator.addBlock(model, topology=topology)
+    assert integrator.getBlockParticles(0) == [3, 4, 5]

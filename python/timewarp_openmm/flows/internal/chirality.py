@@ -37,6 +37,8 @@ class Chirality(nn.Module):
         K, the other centres.
     fixed_centres : list of int
         The atoms at these.
+    atoms : list of int
+        All centres, and the atoms that tell their chirality.
     """
 
     corners: Tensor
@@ -54,6 +56,7 @@ class Chirality(nn.Module):
         self.num_relabelled = len(relabelled)
         self.num_fixed = len(kept)
         self.fixed_centres = [centre.atom for centre in kept]
+        self.atoms = sorted({atom for c in centres for atom in (c.atom, *c.corners)})
         for name, indices in (
             ("corners", [centre.corners for centre in relabelled]),
             ("fixed_corners", [centre.corners for centre in kept]),

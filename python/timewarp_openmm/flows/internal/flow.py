@@ -113,6 +113,8 @@ class InternalFlow(Flow):
             self.register_buffer(name, torch.tensor(indices, dtype=torch.long), persistent=False)
 
         self.surroundings = Surroundings(molecule, set(moved))
+        if self.has_context and not (config.velocities or self.looks_at_x):
+            self.seen = sorted({*moved, *self.shape.references, *self.surroundings.atoms})
         self.context: Context | AttentionContext
         make_rotatable, make_stiff = self._conditioners(config, molecule, places)
         chooser = random.Random(config.seed)

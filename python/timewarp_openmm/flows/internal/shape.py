@@ -238,6 +238,8 @@ class ShapeChart(Float64Buffers):
     ----------
     num_rotatable, num_stiff : int
         R and M, with R + M = 3N - 6, or 3 for each atom of a part.
+    references : list of int
+        The atoms that others are placed from, and those that a centre's chirality is told by.
     stretches : list of (int, int)
         The X-H bonds (heavy atom, hydrogen) whose lengths are the last S of the stiff coordinates,
         in the order of their hydrogens.
@@ -267,6 +269,8 @@ class ShapeChart(Float64Buffers):
         self.internal = InternalCoordinates(zmatrix)
         moving = set(range(molecule.num_atoms)) - set(zmatrix.context)
         self.chirality = Chirality(molecule, moving)
+        placed_from = {atom for placed in zmatrix.placed for atom in placed.references}
+        self.references = sorted(placed_from.union(self.chirality.atoms))
         kinds = zmatrix.torsion_kinds
         rotatable = [i for i, kind in enumerate(kinds) if kind.is_circular]
         stiff = [i for i, kind in enumerate(kinds) if not kind.is_circular]

@@ -32,6 +32,8 @@ class Surroundings(Float64Buffers):
 
     Attributes
     ----------
+    atoms : list of int
+        That they are about.
     size : int
         F: lengths and angles, standardised, and the cosine and sine of each torsion.
     """
@@ -51,6 +53,7 @@ class Surroundings(Float64Buffers):
         starts -= alike
         depth = nx.multi_source_dijkstra_path_length(context, starts) if starts else {}
         bonds, angles, torsions = _coordinates(molecule, context, depth)
+        self.atoms = sorted({atom for atoms in (*bonds, *angles, *torsions) for atom in atoms})
         self.size = len(bonds) + len(angles) + 2 * len(torsions)
         for name, indices, width in (
             ("bonds", bonds, 2),
