@@ -70,7 +70,7 @@ void DelayedAcceptance::attempt(Target& target) {
     Subchain subchain{flow->getPlace(), start, start};
     bool accepted;
     const int64_t proposals = static_cast<int64_t>(target.getLookAhead()) * subchainLength;
-    flow->beginTry(subchainLength);
+    flow->beginTry();
     try {
         for (int i = 0; i < subchainLength;) {
             target.setLookAhead(min<int64_t>(proposals - i, numeric_limits<int>::max()));

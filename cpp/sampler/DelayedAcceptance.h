@@ -30,6 +30,7 @@ public:
      */
     void setSubchainLength(int length) {
         subchainLength = length;
+        flow->setTryLength(length);
     }
     FlowMove& getFlow() const {
         return *flow;

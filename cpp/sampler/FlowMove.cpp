@@ -308,10 +308,9 @@ pair<double, LatentStep> FlowMove::drawGroup(Target& target, int64_t start) cons
     return {lag, pickLatentStep(lag, last.uniform())};
 }
 
-void FlowMove::beginTry(int iterations) {
+void FlowMove::setTryLength(int iterations) {
     if (iterations != tryLength && !latentSteps.empty())
         prefetch.discard();
-    tryStart = counters.iteration;
     tryLength = iterations;
 }
 

@@ -180,9 +180,12 @@ public:
         guard.setMade(motions);
     }
     /**
-     * Begin a try of so many iterations.  They are in groups, each of which has one kind of latent step.
+     * Set how many iterations a try has.  They are in groups, each of which has one kind of latent step.
      */
-    void beginTry(int iterations);
+    void setTryLength(int iterations);
+    void beginTry() {
+        tryStart = counters.iteration;
+    }
     /**
      * Get how many proposals there are from the current iteration on that are alternatives to each other: all
      * of a group whose latent step knows the state, or 0.

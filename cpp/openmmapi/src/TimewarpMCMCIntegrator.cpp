@@ -898,6 +898,7 @@ void TimewarpMCMCIntegrator::makeBlock(ContextImpl& contextRef, const BlockAtoms
     else {
         auto delayed = make_unique<DelayedAcceptance>(std::move(flow), first);
         of.delayed = delayed.get();
+        delayed->setSubchainLength(subchainLength);
         move = std::move(delayed);
     }
     chain->addMove(withRigidMoves(std::move(move), atoms, surroundings, of), of.weight);
