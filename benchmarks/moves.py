@@ -111,12 +111,21 @@ def cpu(threads: int) -> tuple[openmm.Platform, dict[str, str]]:
     return openmm.Platform.getPlatformByName("CPU"), {"Threads": str(threads)}
 
 
+def opencl() -> tuple[openmm.Platform, dict[str, str]]:
+    """Return the OpenCL platform and its properties."""
+    return openmm.Platform.getPlatformByName("OpenCL"), {"Precision": "mixed"}
+
+
 def simulation_of(
-    name: str, integrator: openmm.Integrator, threads: int, box: float = BOX
+    name: str,
+    integrator: openmm.Integrator,
+    threads: int,
+    box: float = BOX,
+    platform: tuple[openmm.Platform, dict[str, str]] | None = None,
 ) -> tuple[app.Simulation, tuple[int, ...]]:
     """Return an equilibrated simulation in water, and the atoms of chi1."""
     topology, system, positions = solvated(name, box)
-    simulation = app.Simulation(topology, system, integrator, *cpu(threads))
+    simulation = app.Simulation(topology, system, integrator, *(platform or cpu(threads)))
     start = equilibrated(topology, system, positions, threads)
     simulation.context.setState(start)
     return simulation, torsions_of(topology)["chi1"]
@@ -323,18 +332,32 @@ def screening_of(molecule: str, arguments: argparse.Namespace) -> dict[str, Any]
 def dynamics(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Compare dynamics in the integrator with OpenMM's own."""
     molecule = f"{arguments.molecules[0]}-dipeptide"
+    return [
+        dynamics_on(platform, molecule, arguments.threads)
+        for platform in (cpu(arguments.threads), opencl())
+    ]
+
+
+def dynamics_on(
+    platform: tuple[openmm.Platform, dict[str, str]], molecule: str, threads: int
+) -> dict[str, Any]:
+    """Compare them on one platform."""
     own = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
     own.setDynamics(100, STEP, FRICTION)
-    ours, _ = simulation_of(molecule, own, arguments.threads)
-    theirs, _ = simulation_of(
-        molecule, openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, STEP), arguments.threads
-    )
+    langevin = openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, STEP)
+    ours, _ = simulation_of(molecule, own, threads, platform=platform)
+    theirs, _ = simulation_of(molecule, langevin, threads, platform=platform)
     first, second = [], []
     for _ in range(20):
         first += seconds_of(lambda: ours.step(3), 1)
         second += seconds_of(lambda: theirs.step(300), 1)
     ratio, error = ratio_of(first, second)
-    return [{"part": "dynamics", "time over LangevinMiddle's": ratio, "error": error}]
+    return {
+        "part": "dynamics",
+        "platform": platform[0].getName(),
+        "time over LangevinMiddle's": ratio,
+        "error": error,
+    }
 
 
 def many_molecules(name: str, count: int) -> tuple[app.Topology, openmm.System, np.ndarray]:
