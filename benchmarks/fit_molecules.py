@@ -1,10 +1,10 @@
-"""What `timewarp-openmm fit` reaches for the molecules in examples/molecules (docs/figures.md).
+"""What `timewarp-openmm fit` reaches for a set of molecules (docs/figures.md).
 
     python benchmarks/fit_molecules.py --work FOLDER [NAME ...]
 
 Takes the sum of the minutes below on two cores that do nothing else; less is reached beside other
 programs. What FOLDER holds already is gone on with. Acceptance is that of 8 true chains from
-different basins.
+different basins. The molecules are those of examples/molecules, and two with rings that flip.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from ring_acceptance import SMILES
+from short_fits import from_smiles
+
 from timewarp_openmm.simulation.systems import MolecularSystem, load_molecule, named_molecule
 from timewarp_openmm.workflows.fit import FitSettings, fit
 
 MOLECULES = Path(__file__).parent.parent / "examples" / "molecules"
+#: Built from SMILES strings, with the force field of tests/python/generic_force_field.py.
+RINGS = ("methylcyclohexane", "N-methylpiperidine")
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Example:
     minutes: float
 
     def load(self) -> MolecularSystem:
+        if self.name in RINGS:
+            return from_smiles(self.name, SMILES[self.name])
         structure = MOLECULES / f"{self.name}.pdb"
         if not structure.exists():
             return named_molecule(self.name)
@@ -40,6 +47,7 @@ EXAMPLES = (
     Example("leucine-dipeptide", 15),
     Example("valproic-acid", 26),
     Example("glycine-proline", 36),
+    *(Example(name, 2) for name in RINGS),
 )
 
 

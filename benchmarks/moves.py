@@ -146,11 +146,11 @@ def equilibrated(
     return state
 
 
-def with_block(model: Path, molecule: str, subchain: int) -> TimewarpMCMCIntegrator:
+def with_block(model: Path, molecule: str, subchain: int, dynamics: int) -> TimewarpMCMCIntegrator:
     """Return an integrator with the model as a block, and dynamics between the tries."""
     integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
     integrator.addBlock(model, particles=particles_of(model, molecule))
-    integrator.setDynamics(DYNAMICS, STEP, FRICTION)
+    integrator.setDynamics(dynamics, STEP, FRICTION)
     integrator.setSubchainLength(subchain)
     integrator.setLatentCorrelation(LATENT)
     integrator.setRandomNumberSeed(5)
@@ -187,8 +187,8 @@ def transitions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         for label, suffix in (("molecule", ""), ("side chain", "-sidechain")):
             model = arguments.models / f"{molecule}{suffix}.pt"
             if model.exists():
-                block = with_block(model, molecule, SUBCHAIN[label])
-                methods[label] = (block, LOOK // DYNAMICS)
+                block = with_block(model, molecule, SUBCHAIN[label], arguments.dynamics)
+                methods[label] = (block, LOOK // arguments.dynamics)
         for label, (integrator, steps) in methods.items():
             simulation, chi1 = simulation_of(molecule, integrator, arguments.threads)
             runs.append((name, label, simulation, steps, chi1, Counter()))
@@ -418,6 +418,13 @@ def main() -> None:
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1])
     parser.add_argument("--molecules", nargs="+", default=["valine", "leucine"])
+    parser.add_argument(
+        "--dynamics",
+        type=int,
+        default=DYNAMICS,
+        choices=(6, 12, 24, 48),
+        help="time steps between tries",
+    )
     parser.add_argument("--langevin", type=Path, help="what --parts langevin has written")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from openmm import app
 
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.losses.registry import LossConfig, losses
@@ -39,7 +38,7 @@ from timewarp_openmm.trajectories.weights import BasinMap, frame_weights, save_w
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "python"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "molecules"))
 
-from generic_force_field import make_system
+from generic_force_field import make_system, make_topology
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
@@ -56,18 +55,8 @@ def from_smiles(name: str, smiles: str) -> MolecularSystem:
     tests/python/generic_force_field.py."""
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     AllChem.EmbedMolecule(mol, randomSeed=7)
-    topology = app.Topology()
-    residue = topology.addResidue("LIG", topology.addChain())
-    atoms = [
-        topology.addAtom(
-            f"{a.GetSymbol()}{a.GetIdx()}", app.Element.getBySymbol(a.GetSymbol()), residue
-        )
-        for a in mol.GetAtoms()
-    ]
-    for bond in mol.GetBonds():
-        topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()])
     positions = mol.GetConformer().GetPositions() / 10
-    return MolecularSystem(name, topology, make_system(mol), positions, ("generic",))
+    return MolecularSystem(name, make_topology(mol), make_system(mol), positions, ("generic",))
 
 
 @dataclass

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <set>
 
 using namespace TimewarpPlugin;
 using namespace OpenMM;
@@ -39,7 +38,6 @@ public:
             if (!part.isEmpty())
                 bonded.push_back(part);
         }
-        fixed.insert(block.fixed.begin(), block.fixed.end());
         for (const PairForm& form : terms->getPairs()) {
             pairs.emplace_back(form, block, clashEnergy);
             reach = max(reach, pairs.back().getReach());
@@ -55,29 +53,30 @@ public:
             if (newState->parameters.count(name) == 0)
                 throw OpenMMException("Timewarp: a local energy needs the global parameter '" + name +
                                       "', which has no value");
-        const bool isElsewhere =
-                (state && state->differsInPositionsOnly(*newState) ? isFelt(*newState) : true);
-        if (!isElsewhere) {
+        if (state && state->hasBoxAndParametersOf(*newState) && !isFelt(*newState)) {
             for (PairTerms& part : pairs)
                 part.setPositions(newState);
             state = newState;
             return false;
         }
-        setAll(newState);
+
+        // A state that is refused is not known, so that it is refused each time.
+
+        state.reset();
+        useState(newState);
+        computed = Bounds();
         return true;
     }
-    /** Set it as if nothing had been known, on whatever device. */
-    void setAll(shared_ptr<const SystemState> newState) {
-        state = newState;
-        computed = Bounds();
+    void useState(shared_ptr<const SystemState> newState) {
         vector<Vec3> positions;
         for (int particle : block.fixed)
-            positions.push_back(state->positions.at(particle));
-        fixedPositions = positionsTensor(positions, torch::kFloat64).to(device);
+            positions.push_back(newState->positions.at(particle));
+        fixed = positionsTensor(positions, torch::kFloat64).to(device);
         for (BondedTerms& part : bonded)
-            part.setState(*state, device);
+            part.setState(*newState, device);
         for (PairTerms& part : pairs)
-            part.setState(state, device);
+            part.setState(newState, device);
+        state = newState;
     }
     /**
      * @param positions   of the model's atoms, [B, N, 3] (nm)
@@ -119,7 +118,8 @@ private:
             const Vec3 &before = state->positions[i], &now = newState.positions[i];
             if (before == now || block.isMoved(i) || block.following.count(i) > 0)
                 continue;
-            if (fixed.count(i) > 0 || (!computed.isEmpty() && (isWithinReach(before) || isWithinReach(now))))
+            const bool isFixed = block.places.count(i) > 0;
+            if (isFixed || (!computed.isEmpty() && (isWithinReach(before) || isWithinReach(now))))
                 return true;
         }
         return false;
@@ -127,7 +127,7 @@ private:
     Tensor finiteEnergies(const Tensor& x) {
         Tensor sum = torch::zeros({x.size(0)}, x.options());
         if (!bonded.empty()) {
-            Tensor all = torch::cat({x, fixedPositions.expand({x.size(0), -1, 3})}, 1);
+            Tensor all = torch::cat({x, fixed.expand({x.size(0), -1, 3})}, 1);
             for (const BondedTerms& part : bonded)
                 sum = sum + part.energies(all);
         }
@@ -150,9 +150,8 @@ private:
     vector<PairTerms> pairs;
     double reach = 0;
     bool isPeriodic = false;
-    /** Particles that stay, and that bonded terms act on; and their positions, [fixed, 3] (nm). */
-    set<int> fixed;
-    Tensor fixedPositions;
+    /** Positions of the fixed particles, [fixed, 3] (nm). */
+    Tensor fixed;
     /** Where the moved particles were in all conformations whose energies were computed. */
     Bounds computed;
 };
@@ -170,7 +169,7 @@ void LocalEnergy::useDevice(const DeviceLoan&, int index) {
     torch::InferenceMode inference;
     OnDefaultStream stream(implementation->device);
     if (implementation->state)
-        implementation->setAll(implementation->state);
+        implementation->useState(implementation->state);
 }
 
 bool LocalEnergy::setState(const DeviceLoan&, shared_ptr<const SystemState> state) {

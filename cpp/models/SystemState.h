@@ -21,9 +21,9 @@ struct SystemState {
     std::map<std::string, double> parameters;
 
     bool operator==(const SystemState& other) const {
-        return positions == other.positions && differsInPositionsOnly(other);
+        return positions == other.positions && hasBoxAndParametersOf(other);
     }
-    bool differsInPositionsOnly(const SystemState& other) const {
+    bool hasBoxAndParametersOf(const SystemState& other) const {
         return box == other.box && parameters == other.parameters;
     }
 };

@@ -30,11 +30,11 @@ void DelayedAcceptance::lookAtSurroundings(Target& target) {
     if (!energy->feelsSurroundings() || surroundingsSeen == target.getRevision())
         return;
     DeviceLoan loan(flow->getPositions().getKernel(), target.getContext());
+    if (energy->lookAtSurroundings(loan, target)) {
+        stateEnergy.forget();
+        batchNumber = -1;
+    }
     surroundingsSeen = target.getRevision();
-    if (!energy->lookAtSurroundings(loan, target))
-        return;
-    stateEnergy.forget();
-    batchNumber = -1;
 }
 
 double DelayedAcceptance::energyOfState(Target& target) {
@@ -65,6 +65,10 @@ double DelayedAcceptance::energyOfProposal(Target& target, int64_t entry) {
 void DelayedAcceptance::attempt(Target& target) {
     if (flow->mustLook(target))
         look(target);
+
+    // Also if it failed before, when the block's own positions had been looked at.
+
+    lookAtSurroundings(target);
     flow->guardRigidMotion(target);
     double start = energyOfState(target);
     Subchain subchain{flow->getPlace(), start, start};
@@ -117,8 +121,8 @@ int DelayedAcceptance::grow(Target& target, Subchain& subchain) {
 }
 
 void DelayedAcceptance::choose(Target& target, Subchain& subchain, int alternatives) {
-    flow->computeAlternatives(target, alternatives);
-    vector<double> logWeights;
+    flow->computeFromState(target, alternatives);
+    logWeights.clear();
     int numPossible = 0;
     for (int64_t entry = 0; entry < alternatives; entry++) {
         const double newEnergy = energyOfProposal(target, entry);

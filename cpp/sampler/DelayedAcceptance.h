@@ -100,6 +100,8 @@ private:
     Known<double> stateEnergy;
     /** Of the prefetched batch of that number. */
     std::vector<double> energies;
+    /** Of alternatives; kept so that a try need not allocate any. */
+    std::vector<double> logWeights;
     std::int64_t batchNumber = -1;
     /** The number of the Target's state whose surroundings both were computed in. */
     std::int64_t surroundingsSeen = -1;

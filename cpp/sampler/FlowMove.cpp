@@ -218,12 +218,18 @@ int64_t FlowMove::next(Target& target) {
         return entry;
     if (entry < prefetch.getSize())
         counters.numDiscarded++;
-    int64_t size = 0, most = min(chooseBatchSize(), target.getLookAhead());
-    while (size < most &&
-           !(tryLength > 1 && areAlternatives(drawGroup(target, counters.iteration + size).second)))
-        size = min(most, groupEnd(counters.iteration + size) - counters.iteration);
-    computeFromState(target, max<int64_t>(1, size));
+    computeFromState(target, withoutAlternatives(target, min(chooseBatchSize(), target.getLookAhead())));
     return 0;
+}
+
+int64_t FlowMove::withoutAlternatives(Target& target, int64_t size) const {
+    if (latentSteps.empty() || tryLength == 1)
+        return size;
+    const int64_t start = counters.iteration;
+    int64_t end = groupEnd(start);
+    while (end < start + size && !areAlternatives(drawGroup(target, end).second))
+        end = groupEnd(end);
+    return min(size, end - start);
 }
 
 void FlowMove::computeFromState(Target& target, int64_t size) {
@@ -320,10 +326,6 @@ int FlowMove::countAlternatives(Target& target) const {
     return are ? groupEnd(iteration) - iteration : 0;
 }
 
-void FlowMove::computeAlternatives(Target& target, int number) {
-    computeFromState(target, number);
-}
-
 void FlowMove::endAlternatives(int64_t chosen) {
     const int64_t number = prefetch.getSize();
     endIteration(chosen, chosen >= 0);
@@ -364,6 +366,10 @@ void FlowMove::drawCorrelations(Target& target, int64_t start, int noiseSize, Dr
         // Alternatives draw the same variables, and are correlated with what they have in common, as that is
         // with the state.
 
+        if (i > 0 && areAlternatives(step)) {
+            copy_n(correlation - noiseSize, noiseSize, correlation);
+            continue;
+        }
         IterationNoise noise(key, groupStart(start + i), NoiseLayout::FIRST_LATENT_BLOCK);
         const double rho = areAlternatives(step) ? sqrt(step.correlation) : step.correlation;
         if (step.torsions > 0)

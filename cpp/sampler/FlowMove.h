@@ -192,11 +192,11 @@ public:
      */
     int countAlternatives(Target& target) const;
     /**
-     * Compute so many alternatives, as a batch of its own.  They and the state are exchangeable draws of the
-     * flow's density, given what they have in common: of them all one may be picked in proportion to
-     * exp(-U/kT)/q (Calderhead, PNAS 111, 17408 (2014)).
+     * Compute the proposals of so many iterations from the current state.  If they are alternatives, they and
+     * the state are exchangeable draws of the flow's density, given what they have in common: of them all one
+     * may be picked in proportion to exp(-U/kT)/q (Calderhead, PNAS 111, 17408 (2014)).
      */
-    void computeAlternatives(Target& target, int number);
+    void computeFromState(Target& target, std::int64_t size);
     /**
      * Finish the iterations of alternatives.
      *
@@ -331,7 +331,8 @@ private:
     /** The lag time and the latent step of a group. */
     std::pair<double, LatentStep> drawGroup(Target& target, std::int64_t start) const;
     void drawCorrelations(Target& target, std::int64_t start, int noiseSize, Draws& draws) const;
-    void computeFromState(Target& target, std::int64_t size);
+    /** Get how many of so many iterations come before the next alternatives. */
+    std::int64_t withoutAlternatives(Target& target, std::int64_t size) const;
     /**
      * Choose so many of the numbers of the noise that make rotatable torsions, each set of them as often.
      */

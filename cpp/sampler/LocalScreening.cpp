@@ -29,8 +29,9 @@ bool LocalScreening::lookAtSurroundings(const DeviceLoan& loan, const Target& ta
     auto current = state->get(target);
     if (current == seen)
         return false;
+    const bool mayBeOthers = energy->setState(loan, current);
     seen = current;
-    return energy->setState(loan, current);
+    return mayBeOthers;
 }
 
 void LocalScreening::compute(const DeviceLoan& loan, const ProposalBatch& batch, int numAtoms,

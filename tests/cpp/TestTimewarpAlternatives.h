@@ -3,6 +3,8 @@
  * one is chosen.  Invariance as in TestTimewarpInvariance.h, with a false-alarm rate of 1e-5 for each
  * comparison.
  */
+#include "LocalScreening.h"
+#include "TimewarpTestBlocks.h"
 #include "TimewarpTestChain.h"
 #include "TimewarpTestTargets.h"
 
@@ -69,6 +71,25 @@ void testInvariance(Platform& platform) {
     checkAlternatives<GroupedMove, DelayedAcceptance>("framed", "true", 70, 64, platform, 2);
 }
 
+/**
+ * Alternatives of blocks, one of them given its context, which the other moves; their local energies choose.
+ */
+template <class Flow> void checkBlocks(Platform& platform) {
+    auto screen = [](BlockChain<Flow>& chain) {
+        auto state = std::make_shared<TimewarpPlugin::SharedSystemState>();
+        chain.around = [=](ContextImpl& context, const BlockAtoms& atoms, std::unique_ptr<FlowMove> flow) {
+            auto terms = std::make_shared<TimewarpPlugin::SystemTerms>(context.getSystem(), -1);
+            auto local = std::make_unique<TimewarpPlugin::LocalEnergy>(terms, atoms.particles, atoms.moved);
+            auto delayed = std::make_unique<DelayedAcceptance>(
+                    std::move(flow),
+                    std::make_shared<TimewarpPlugin::LocalScreening>(std::move(local), state));
+            delayed->setSubchainLength(6);
+            return delayed;
+        };
+    };
+    checkMoleculeAndPart<Flow>(SpringStar(0.06, 0.003), 1.0, 16, 6, platform, screen);
+}
+
 /** The fault: it picks among the alternatives alone, so that it always moves. */
 class AlwaysMoves : public DelayedAcceptance {
 public:
@@ -130,6 +151,7 @@ void testInvarianceCanFail(Platform& platform) {
                 checkAlternatives<HasNothingInCommon, DelayedAcceptance>("framed", "true", 30, 64, platform);
             },
             message);
+    assertThrows([&] { checkBlocks<ForgetsDensities>(platform); }, message);
 }
 
 /**
@@ -153,46 +175,13 @@ void testTrueSurrogate(Platform& platform) {
     ASSERT(integrator.getCounters().numAccepted > 100);
 }
 
-/**
- * The chain does not depend on how far is computed ahead, and goes on bit for bit from a checkpoint.
- */
 void testBatchSizesAndResumption(Platform& platform) {
-    AnharmonicWell target(4);
-    for (const char* model : {"framed", "framed_or_walk"}) {
-        auto system = createSystemFor(target, model);
-        std::vector<long long> accepted;
-        std::vector<Vec3> first;
-        for (int batchSize : {1, 7, 64}) {
-            TimewarpMCMCIntegrator integrator(modelPath(model, 4)), other(modelPath(model, 4));
-            for (auto* each : {&integrator, &other}) {
-                each->setSurrogate(surrogateContent("poor"));
-                each->setSubchainLength(9);
-                each->setLatentCorrelations({0.0, 0.7, 0.0, 0.6}, {0.4, 0.2, 0.2, 0.2}, {1, 1, 0.3, 1},
-                                            {0, 0, 0, 1});
-                each->setBatchSize(batchSize);
-            }
-            integrator.setRandomNumberSeed(9);
-            Context context(*system, integrator, platform), context2(*system, other, platform);
-            std::mt19937 random(6);
-            context.setPositions(target.drawPositions(random));
-            integrator.step(53);
-            std::stringstream checkpoint;
-            context.createCheckpoint(checkpoint);
-            integrator.step(50);
-            context2.loadCheckpoint(checkpoint);
-            other.step(50);
-            std::vector<Vec3> positions = context.getState(State::Positions).getPositions();
-            ASSERT(positions == context2.getState(State::Positions).getPositions());
-            if (first.empty())
-                first = positions;
-            for (int i = 0; i < 4; i++)
-                ASSERT_EQUAL_VEC(first[i], positions[i], toleranceOn(platform, 1e-5, 1e-4));
-            accepted.push_back(integrator.getNumAccepted());
-        }
-        ASSERT(accepted[0] > 20);
-        ASSERT_EQUAL(accepted[0], accepted[1]);
-        ASSERT_EQUAL(accepted[0], accepted[2]);
-    }
+    checkBatchSizesAndResumption(platform, 53, [](TimewarpMCMCIntegrator& integrator) {
+        integrator.setSurrogate(surrogateContent("poor"));
+        integrator.setSubchainLength(9);
+        integrator.setLatentCorrelations({0.0, 0.7, 0.0, 0.6}, {0.4, 0.2, 0.2, 0.2}, {1, 1, 0.3, 1},
+                                         {0, 0, 0, 1});
+    });
 }
 
 void runTests(Platform& platform) {
@@ -200,7 +189,9 @@ void runTests(Platform& platform) {
         testInvariance(platform);
         testTrueSurrogate(platform);
     }
-    if (!isDevice(platform))
+    if (!isDevice(platform)) {
+        checkBlocks<GroupedMove>(platform);
         testInvarianceCanFail(platform);
+    }
     testBatchSizesAndResumption(platform);
 }

@@ -264,16 +264,19 @@ struct SpringStar : public Target {
 /**
  * A block that moves a whole star, and one that moves the atoms around its centre, which it sees as context.
  *
- * @param weight   of the first; that of the second is 1
+ * @param weight    of the first; that of the second is 1
+ * @param prepare   changes the chain before it is used
  */
 template <class Flow>
-void checkMoleculeAndPart(const SpringStar& target, double weight, int batchSize, int proposals,
-                          Platform& platform) {
+void checkMoleculeAndPart(
+        const SpringStar& target, double weight, int batchSize, int proposals, Platform& platform,
+        const std::function<void(BlockChain<Flow>&)>& prepare = [](BlockChain<Flow>&) {}) {
     auto system = target.createSystem();
     BlockChain<Flow> integrator(
             {{"spherical_star", {0, 1, 2, 3}, weight}, {"spherical_star_on_context", {0, 1, 2, 3}}},
             batchSize, 5);
     integrator.proposalsPerStep = proposals;
+    prepare(integrator);
     Context context(*system, integrator, platform);
     context.setPositions(SpringStar::start());
     integrator.step(2);

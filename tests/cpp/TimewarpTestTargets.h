@@ -221,4 +221,48 @@ inline std::unique_ptr<System> createSystemFor(const Target& target, const std::
     return untethered.createSystem();
 }
 
+/**
+ * Check that a chain of independent draws, or of draws and walks, does not depend on how far is computed
+ * ahead, and goes on bit for bit from a checkpoint.
+ *
+ * @param steps       before the checkpoint, and after it
+ * @param configure   sets up an integrator
+ */
+inline void checkBatchSizesAndResumption(Platform& platform, int steps,
+                                         const std::function<void(TimewarpMCMCIntegrator&)>& configure) {
+    AnharmonicWell target(4);
+    for (const char* model : {"framed", "framed_or_walk"}) {
+        auto system = createSystemFor(target, model);
+        std::vector<long long> accepted;
+        std::vector<Vec3> first;
+        for (int batchSize : {1, 7, 64}) {
+            TimewarpMCMCIntegrator integrator(modelPath(model, 4)), other(modelPath(model, 4));
+            for (auto* each : {&integrator, &other}) {
+                configure(*each);
+                each->setBatchSize(batchSize);
+            }
+            integrator.setRandomNumberSeed(9);
+            Context context(*system, integrator, platform), context2(*system, other, platform);
+            std::mt19937 random(6);
+            context.setPositions(target.drawPositions(random));
+            integrator.step(steps);
+            std::stringstream checkpoint;
+            context.createCheckpoint(checkpoint);
+            integrator.step(steps);
+            context2.loadCheckpoint(checkpoint);
+            other.step(steps);
+            std::vector<Vec3> positions = context.getState(State::Positions).getPositions();
+            ASSERT(positions == context2.getState(State::Positions).getPositions());
+            if (first.empty())
+                first = positions;
+            for (int i = 0; i < 4; i++)
+                ASSERT_EQUAL_VEC(first[i], positions[i], toleranceOn(platform, 1e-5, 1e-4));
+            accepted.push_back(integrator.getNumAccepted());
+        }
+        ASSERT(accepted[0] > 20);
+        ASSERT_EQUAL(accepted[0], accepted[1]);
+        ASSERT_EQUAL(accepted[0], accepted[2]);
+    }
+}
+
 #endif /*TIMEWARP_TEST_TARGETS_H_*/

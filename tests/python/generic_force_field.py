@@ -11,13 +11,28 @@ import math
 import mmff
 import numpy as np
 import openmm
-from openmm import unit
+from openmm import app, unit
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
 #: r_min/2 / Angstrom and epsilon / (kcal/mol).
 LENNARD_JONES = {"H": (1.2, 0.0157), "C": (1.908, 0.1), "N": (1.824, 0.17), "O": (1.66, 0.2)}
 OTHER_ELEMENT = (1.9, 0.2)
+
+
+def make_topology(mol: Chem.Mol, residue: str = "LIG") -> app.Topology:
+    """Return the atoms and bonds of a molecule, as one residue; names are elements and indices."""
+    topology = app.Topology()
+    parent = topology.addResidue(residue, topology.addChain())
+    atoms = [
+        topology.addAtom(
+            f"{a.GetSymbol()}{a.GetIdx()}", app.Element.getBySymbol(a.GetSymbol()), parent
+        )
+        for a in mol.GetAtoms()
+    ]
+    for bond in mol.GetBonds():
+        topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()])
+    return topology
 
 
 def make_system(mol: Chem.Mol) -> openmm.System:

@@ -17,7 +17,12 @@ from .graph import Molecule
 _ALPHA_CARBONS = {("ACE", "CH3"), ("NME", "CH3"), ("NME", "C")}
 
 
-def find_fragments(fragment: Molecule, moved: Collection[int], graph: nx.Graph) -> list[list[int]]:
+def find_fragments(
+    fragment: Molecule,
+    moved: Collection[int],
+    graph: nx.Graph,
+    among: Collection[int] | None = None,
+) -> list[list[int]]:
     """Return the nodes of each place of a fragment in a bond graph, ascending.
 
     Each set of nodes for the moved atoms is one place, however many ways there are to tell which of
@@ -31,6 +36,8 @@ def find_fragments(fragment: Molecule, moved: Collection[int], graph: nx.Graph) 
         Its atoms that have no other neighbours than in the fragment.
     graph : networkx.Graph
         Integer nodes with `element` and `name`.
+    among : collection of int, optional
+        Nodes that all moved atoms must be among.
 
     Examples
     --------
@@ -47,6 +54,8 @@ def find_fragments(fragment: Molecule, moved: Collection[int], graph: nx.Graph) 
     places: dict[frozenset[int], dict[int, int]] = {}
     for place in search.places():
         key = frozenset(place[i] for i in moved)
+        if among is not None and not key.issubset(among):
+            continue
         if key not in places or search.agreement(place) > search.agreement(places[key]):
             places[key] = place
     return [sorted(places[key].values()) for key in sorted(places, key=min)]

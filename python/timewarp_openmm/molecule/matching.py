@@ -141,9 +141,12 @@ def find_blocks(
     return found
 
 
-def _find_part(metadata: ModelMetadata, topology: app.Topology) -> list[list[int]]:
+def _find_part(
+    metadata: ModelMetadata, topology: app.Topology, among: set[int] | None = None
+) -> list[list[int]]:
     assert metadata.molecule is not None
-    return find_fragments(metadata.molecule, metadata.moved_atoms(), _bond_graph(topology))
+    graph = _bond_graph(topology)
+    return find_fragments(metadata.molecule, metadata.moved_atoms(), graph, among)
 
 
 def _match_part(
@@ -152,7 +155,13 @@ def _match_part(
     particles: Sequence[int] | None,
     positions: NDArray[np.floating] | unit.Quantity | None,
 ) -> list[int]:
-    places = _find_part(metadata, topology)
+    # Other places are not looked at, where names may not tell atoms apart or chirality differs.
+    among = None if particles is None else {int(i) for i in particles}
+    places = _find_part(metadata, topology, among)
+    if not places and among is not None and _find_part(metadata, topology):
+        raise ValueError(
+            "none of the places where the model fits has all atoms that it moves among particles="
+        )
     if not places:
         raise ValueError(
             "the topology has no place for the model: nowhere are the "
@@ -160,21 +169,12 @@ def _match_part(
             "it" + ("" if any(topology.bonds()) else "; add the topology's bonds (CONECT records)")
         )
     shape = _shape(topology, positions)
-    ordered = [_in_order(metadata, topology, atoms, shape) for atoms in places]
-    if particles is not None:
-        meant = {int(i) for i in particles}
-        ordered = [p for p in ordered if meant.issuperset(p[i] for i in metadata.moved_atoms())]
-    if len(ordered) == 1:
-        return ordered[0]
-    if not ordered:
-        raise ValueError(
-            "none of the places where the model fits has all atoms that it moves among particles="
-        )
-    moved = [sorted(place[i] for i in metadata.moved_atoms()) for place in ordered]
+    if len(places) == 1:
+        return _in_order(metadata, topology, places[0], shape)
     raise ValueError(
-        f"the model fits in {len(ordered)} places, where it moves {_name_copies(topology, moved)}; "
-        "say which one is meant by atoms that hold these, particles=, or add a block for each of "
-        "find_blocks(model, topology, positions)"
+        f"the model fits in {len(places)} places, with its context at "
+        f"{_name_copies(topology, places)}; say which one is meant by particles= that hold all "
+        "atoms that it moves, or add a block for each of find_blocks(model, topology, positions)"
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import openmm
 import pytest
 import torch
-from generic_force_field import make_system
+from generic_force_field import make_system, make_topology
 from molecules import make
 from openmm import app
 from rdkit import Chem
@@ -22,6 +22,7 @@ from timewarp_openmm.flows.export import export_model
 from timewarp_openmm.flows.fragment import OfFragment, cut_out
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.flows.internal.flow import InternalFlow
+from timewarp_openmm.molecule import Molecule
 
 VAL = "N[C@@H](C(C)C)C(=O)"
 ALA = "N[C@@H](C)C(=O)"
@@ -33,7 +34,11 @@ def valine_flow() -> tuple[InternalFlow, ModelMetadata, torch.Tensor]:
     torch.manual_seed(0)
     flow = InternalFlow(InternalFlowConfig(moved=tuple(moved)), molecule)
     flow.fit_normalisation(x)
-    metadata = ModelMetadata(
+    return flow.eval(), metadata_of(flow, molecule, x[0]), x
+
+
+def metadata_of(flow: InternalFlow, molecule: Molecule, positions: torch.Tensor) -> ModelMetadata:
+    return ModelMetadata(
         molecule=molecule,
         noise_size=flow.noise_size,
         temperature=300.0,
@@ -45,9 +50,8 @@ def valine_flow() -> tuple[InternalFlow, ModelMetadata, torch.Tensor]:
         torsion_noise=flow.torsion_noise,
         auxiliary_velocities=False,
         precision="double",
-        reference_positions=x[0].tolist(),
+        reference_positions=positions.tolist(),
     )
-    return flow.eval(), metadata, x
 
 
 def larger(smiles: str) -> tuple[app.Topology, openmm.System, np.ndarray]:
@@ -55,17 +59,7 @@ def larger(smiles: str) -> tuple[app.Topology, openmm.System, np.ndarray]:
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     AllChem.EmbedMolecule(mol, randomSeed=7)
     AllChem.MMFFOptimizeMolecule(mol)
-    topology = app.Topology()
-    residue = topology.addResidue("PEP", topology.addChain())
-    atoms = [
-        topology.addAtom(
-            f"{a.GetSymbol()}{a.GetIdx()}", app.Element.getBySymbol(a.GetSymbol()), residue
-        )
-        for a in mol.GetAtoms()
-    ]
-    for bond in mol.GetBonds():
-        topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()])
-    return topology, make_system(mol), mol.GetConformer().GetPositions() / 10
+    return make_topology(mol, "PEP"), make_system(mol), mol.GetConformer().GetPositions() / 10
 
 
 @pytest.fixture(scope="module")
@@ -115,15 +109,7 @@ def test_a_flow_that_looks_farther_than_it_says_is_refused() -> None:
 def test_a_flow_of_a_whole_molecule_stays_as_it_is() -> None:
     molecule, positions = make("CCCO", 1)
     flow = InternalFlow(InternalFlowConfig(), molecule)
-    metadata = ModelMetadata(
-        molecule=molecule,
-        noise_size=flow.noise_size,
-        temperature=300.0,
-        coordinates="internal",
-        lag_times=[math.inf],
-        lag_weights=[1.0],
-        reference_positions=positions.tolist(),
-    )
+    metadata = metadata_of(flow, molecule, torch.tensor(positions))
     assert cut_out(flow, metadata) == (flow, metadata)
     assert not isinstance(cut_out(flow, metadata)[0], OfFragment)
 
@@ -156,7 +142,7 @@ def test_several_places_are_named_and_one_can_be_meant(model: Path) -> None:
     places = find_blocks(model, topology, positions)
     assert len(places) == 2
     integrator = TimewarpMCMCIntegrator(temperature=300.0)
-    with pytest.raises(ValueError, match="fits in 2 places, where it moves 1:PEP1 "):
+    with pytest.raises(ValueError, match="fits in 2 places, with its context at 1:PEP1 "):
         integrator.addBlock(model, topology=topology, positions=positions)
     moved = read_metadata(model).moved_atoms()
     meant = [places[1][i] for i in moved]
@@ -181,11 +167,14 @@ def test_where_it_fits_nowhere_that_is_said(model: Path) -> None:
 def test_residues_of_the_other_chirality_are_left_out(model: Path) -> None:
     mirrored = VAL.replace("@@", "@")
     topology, _, positions = larger(f"CC(=O){VAL}{ALA}{mirrored}NC")
-    assert len(find_blocks(model, topology, positions)) == 1
+    (place,) = find_blocks(model, topology, positions)
+    integrator = TimewarpMCMCIntegrator(temperature=300.0)
+    # The other residue does not matter if this one is meant.
+    integrator.addBlock(model, place, topology=topology, positions=positions)
+    assert integrator.getBlockParticles(0) == place
+    others = [i for i in range(topology.getNumAtoms()) if i not in place]
     with pytest.raises(ValueError, match="another stereoisomer"):
-        TimewarpMCMCIntegrator(temperature=300.0).addBlock(
-            model, topology=topology, positions=positions
-        )
+        integrator.addBlock(model, others, topology=topology, positions=positions)
 
 
 def test_models_of_whole_molecules_have_no_places() -> None:

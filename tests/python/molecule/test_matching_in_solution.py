@@ -83,7 +83,7 @@ def test_models_of_a_part_are_found_with_what_is_around_it(tmp_path: Path) -> No
     model = write_trimer(tmp_path / "part.pt", CARBONS, context=True)
     topology, system = trimer_topology(CARBONS, 2), trimer_system(CARBONS, 2)
     integrator = TimewarpMCMCIntegrator(temperature=300)
-    with pytest.raises(ValueError, match=r"A:MOL1 .*range\(1, 3\).*A:MOL2 .*range\(4, 6\)"):
+    with pytest.raises(ValueError, match=r"A:MOL1 .*range\(0, 3\).*A:MOL2 .*range\(3, 6\)"):
         integrator.addBlock(model, topology=topology)
     with pytest.raises(ValueError, match="has all atoms that it moves among particles="):
         integrator.addBlock(model, topology=topology, particles=[3, 4])
