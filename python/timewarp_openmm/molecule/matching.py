@@ -105,6 +105,12 @@ class PartFinder:
         Of the whole System.
     positions : array or Quantity [N, 3], nm, optional
         Of all atoms of the topology.
+
+    Attributes
+    ----------
+    graph : networkx.Graph
+        The topology's bonds; nodes carry `element` and `name`.
+    positions : array [N, 3], nm, or None
     """
 
     def __init__(
@@ -112,13 +118,13 @@ class PartFinder:
         topology: app.Topology,
         positions: NDArray[np.floating] | unit.Quantity | None = None,
     ) -> None:
-        self._shape = _shape(topology, positions)
-        self._graph = _bond_graph(topology)
-        parts = nx.connected_components(self._graph)
+        self.positions = _shape(topology, positions)
+        self.graph = _bond_graph(topology)
+        parts = nx.connected_components(self.graph)
         large = [atom for atoms in parts if len(atoms) > _WATER for atom in atoms]
-        self._without_water = self._graph.subgraph(large).copy()
+        self._without_water = self.graph.subgraph(large).copy()
         # Virtual sites have no element, and are no atoms of a model.
-        self._atoms = sorted(i for i, e in self._graph.nodes(data="element") if e != _NO_ELEMENT)
+        self._atoms = sorted(i for i, e in self.graph.nodes(data="element") if e != _NO_ELEMENT)
         self._index = {atom: i for i, atom in enumerate(self._atoms)}
         self._molecule = molecule_from_topology(topology, particles=self._atoms)
 
@@ -132,7 +138,7 @@ class PartFinder:
         """
         assert metadata.molecule is not None
         # Thousands of waters are not looked through where the model cannot fit into one.
-        graph = self._without_water if metadata.molecule.num_atoms > _WATER else self._graph
+        graph = self._without_water if metadata.molecule.num_atoms > _WATER else self.graph
         return find_fragments(metadata.molecule, metadata.moved_atoms(), graph, among)
 
     def in_order(self, metadata: ModelMetadata, place: Sequence[int]) -> list[int]:
@@ -146,7 +152,7 @@ class PartFinder:
             If there are no positions and names do not tell which atom is which.
         """
         found = self._molecule.part([self._index[atom] for atom in place])
-        return _in_order(metadata, found, list(place), self._shape)
+        return _in_order(metadata, found, list(place), self.positions)
 
 
 def find_blocks(
