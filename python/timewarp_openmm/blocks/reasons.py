@@ -72,11 +72,6 @@ class Diagnosis:
         """Return why no model fits a residue; None if nothing is found."""
         if not has_side_chain(residue):
             return "it has no side chain"
-        if not any(self._graph[atom.index] for atom in residue.atoms()):
-            return (
-                f"its bonds are not known: {residue.name} is no standard residue; add its bonds to "
-                "the structure (CONECT records)"
-            )
         backbone = find_backbone(residue, self._graph)
         amino_acid = None if backbone is None else identify(residue, self._graph, backbone)
         if backbone is None or amino_acid is None:
@@ -87,6 +82,11 @@ class Diagnosis:
         missing = missing_heavy_atoms(residue)
         if missing:
             return f"it lacks the atoms {', '.join(missing)}; {_FIX}"
+        if not nx.is_connected(self._graph.subgraph(atom.index for atom in residue.atoms())):
+            return (
+                f"its bonds are not known: {residue.name} is no standard residue; add its bonds to "
+                "the structure (CONECT records)"
+            )
         if backbone is None:
             return "it is no amino acid; a model of a whole molecule can be made with fit"
         return f"its side chain is none of the 20 amino acids'; {_OWN_MODEL}"

@@ -143,11 +143,15 @@ def find_backbone(residue: app.topology.Residue, graph: nx.Graph) -> Backbone | 
         if _neighbours(graph, carbon, "O", inside)
     ]
 
-    def agreement(backbone: Backbone) -> int:
+    def likelihood(backbone: Backbone) -> tuple[int, bool, bool]:
+        """By names, by what follows in the chain, and last by an oxygen that is a carbonyl's."""
         atoms = (backbone.nitrogen, backbone.alpha, backbone.carbon)
-        return sum(graph.nodes[i]["name"] == n for i, n in zip(atoms, _BACKBONE, strict=False))
+        names = sum(graph.nodes[i]["name"] == n for i, n in zip(atoms, _BACKBONE, strict=False))
+        after = any(i not in inside for i in graph[backbone.carbon])
+        oxygens = _neighbours(graph, backbone.carbon, "O", inside)
+        return names, after, any(graph.degree[i] == 1 for i in oxygens)
 
-    return max(found, key=agreement, default=None)
+    return max(found, key=likelihood, default=None)
 
 
 def _neighbours(graph: nx.Graph, atom: int, element: str, inside: set[int]) -> list[int]:
