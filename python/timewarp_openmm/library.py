@@ -112,6 +112,11 @@ class Library:
     not_moved: Mapping[str, str]
     made_with: Mapping[str, Any]
 
+    @property
+    def is_bundled(self) -> bool:
+        """Whether it comes with the package, and is opened by its folder's name."""
+        return self.folder.parent == _FOLDER
+
     def of_kind(self, kind: str) -> list[LibraryEntry]:
         """Return the entries of a kind, such as "side chain"."""
         return [entry for entry in self.entries if entry.kind == kind]

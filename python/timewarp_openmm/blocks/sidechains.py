@@ -33,6 +33,8 @@ class Block:
     ----------
     residue : str
         Of the structure, such as ``A:VAL12``.
+    index : int
+        Of the residue in the topology.
     model : str
         Path of the model file.
     particles : tuple of int
@@ -46,6 +48,7 @@ class Block:
     """
 
     residue: str
+    index: int
     model: str
     particles: tuple[int, ...]
     kind: str
@@ -55,10 +58,20 @@ class Block:
 
 @dataclass(frozen=True)
 class Unserved:
-    """A residue that gets no block, and why, with the remedy where there is one."""
+    """A residue that gets no block.
+
+    Attributes
+    ----------
+    residue : str
+    reason : str
+        Why, with the remedy where there is one.
+    incomplete : bool
+        Whether atoms or bonds are missing, so that no force field takes the residue either.
+    """
 
     residue: str
     reason: str
+    incomplete: bool
 
 
 @dataclass(frozen=True)
@@ -139,12 +152,12 @@ def find_sidechains(
         place, label = places.get(residue.index), residue_label(residue)
         reason = diagnosis.why_none(residue) if place is None else diagnosis.unfit_chain(residue)
         if place is None or reason is not None:
-            unserved.append(Unserved(label, reason or NO_PLACE))
+            found = reason or NO_PLACE
+            unserved.append(Unserved(label, found.text, found.incomplete))
         else:
-            entry, particles = place
-            blocks.append(
-                Block(label, entry.model, particles, SIDE_CHAIN, entry.residue, entry.acceptance)
-            )
+            entry, atoms = place
+            share, name = entry.acceptance, entry.residue
+            blocks.append(Block(label, residue.index, entry.model, atoms, SIDE_CHAIN, name, share))
     return SideChains(tuple(blocks), tuple(unserved))
 
 

@@ -168,10 +168,21 @@ def identify(
     for template in _templates().values():
         if template.elements != elements:
             continue
-        matcher = GraphMatcher(template.heavy, heavy, node_match=_same_atom)
-        if matcher.is_isomorphic():
-            return _amino_acid(template, matcher.mapping, graph, backbone, inside)
+        atoms = _match(template, heavy)
+        if atoms is not None:
+            return _amino_acid(template, atoms, graph, backbone, inside)
     return None
+
+
+def _match(template: _Template, heavy: nx.Graph) -> dict[str, int] | None:
+    """Return where the template's atoms are; names decide between equivalent ones if they fit."""
+    named = {heavy.nodes[i]["name"]: i for i in heavy}
+    if set(named) == set(template.heavy) and len(heavy.edges) == len(template.heavy.edges):
+        same = all(_same_atom(template.heavy.nodes[n], heavy.nodes[i]) for n, i in named.items())
+        if same and all(heavy.has_edge(named[a], named[b]) for a, b in template.heavy.edges):
+            return named
+    matcher = GraphMatcher(template.heavy, heavy, node_match=_same_atom)
+    return matcher.mapping if matcher.is_isomorphic() else None
 
 
 def _same_atom(ours: Mapping[str, str], theirs: Mapping[str, str]) -> bool:
@@ -227,6 +238,28 @@ def _state(
         if sum(count[atom] for atom in atoms) == hydrogens:
             return state
     return name
+
+
+def rotamer_torsions(amino_acid: AminoAcid, graph: nx.Graph) -> list[tuple[int, int, int, int]]:
+    """Return chi1, and chi2 where it is about two atoms with four neighbours each.
+
+    Each of these has three wells, so that the thirds of the circle that they are in are the
+    rotamer (Lovell et al., Proteins 40, 389 (2000), have the same names p, t and m for them).
+    """
+    atoms = amino_acid.atoms
+    found: list[tuple[int, int, int, int]] = []
+    chain = ["N", "CA", "CB"]
+    heavy = graph.subgraph(atoms.values())
+    names = {atom: name for name, atom in atoms.items()}
+    while len(found) < 2 and chain[-1] in atoms and graph.degree[atoms[chain[-1]]] == 4:
+        beyond = {names[i] for i in heavy[atoms[chain[-1]]]} - set(chain)
+        if not beyond:
+            break
+        # Of OG1 and CG2 the one with the lower number.
+        chain.append(min(beyond, key=lambda name: name[1:]))
+        a, b, c, d = (atoms[name] for name in chain[-4:])
+        found.append((a, b, c, d))
+    return found
 
 
 def missing_heavy_atoms(residue: app.topology.Residue) -> list[str]:

@@ -55,6 +55,12 @@ def residue_label(residue: app.topology.Residue) -> str:
     return f"{(residue.chain.id or '').strip()}:{residue.name}{number}".removeprefix(":")
 
 
+def is_water(residue: app.topology.Residue) -> bool:
+    """Tell water, also without hydrogens or with virtual sites, from other residues."""
+    elements = sorted(a.element.symbol for a in residue.atoms() if a.element is not None)
+    return elements in (["H", "H", "O"], ["O"])
+
+
 def select_residues(
     topology: app.Topology, wanted: Sequence[str | app.topology.Residue]
 ) -> list[app.topology.Residue]:
