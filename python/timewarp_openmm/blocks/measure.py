@@ -31,7 +31,8 @@ class Measured:
     ----------
     tried, accepted : int
     rotamer_changes : int
-        How many of those accepted led into another rotamer (`rotamer_torsions`).
+        How often the rotamer (`rotamer_torsions`) was another one after a round of as many
+        proposals as there are blocks.
     """
 
     tried: int
@@ -56,9 +57,15 @@ def relax(
     Raises
     ------
     ValueError
-        If the dynamics have torn the structure apart.
+        If its energy is not finite, or the dynamics have torn it apart.
     """
     dynamics = Langevin(temperature, _FRICTION, _TIMESTEP)
+    context = dynamics.context(system, platform, seed)
+    context.setPositions(positions)
+    energy = context.getState(energy=True).getPotentialEnergy()._value
+    if not np.isfinite(energy):
+        # OpenMM's minimiser would not come to an end.
+        raise ValueError(_torn(f"its energy is {energy}"))
     try:
         relaxed = dynamics.relaxed(system, positions, picoseconds, platform, seed, minimise=True)
     except openmm.OpenMMException as error:
@@ -87,7 +94,7 @@ def measure_blocks(
     seed: int,
     report: Report = lambda _: None,
 ) -> list[Measured]:
-    """Return what becomes of `proposals` of each block, on average, in turn at random.
+    """Return what becomes of `proposals` of each block on average, picked at random.
 
     Parameters
     ----------
@@ -107,12 +114,13 @@ def measure_blocks(
     context.setPositions(positions)
     counter = _RotamerCounter(_torsions(blocks, topology, graph), get_positions(context))
     accepted = 0
-    for number in range(proposals * len(blocks)):
-        integrator.step(1)
+    for round_number in range(1, proposals + 1):
+        # Each call of step() costs an energy of the System.
+        integrator.step(len(blocks))
         if integrator.getNumAccepted() > accepted:
             accepted = integrator.getNumAccepted()
             counter.count(get_positions(context))
-        report(number + 1)
+        report(round_number * len(blocks))
     statistics = [integrator.getBlockStatistics(i) for i in range(len(blocks))]
     return [
         Measured(entry.tried, entry.accepted, changes)

@@ -234,7 +234,9 @@ def planned_blocks(
     topology: app.Topology,
     positions: NDArray[np.float64],
 ) -> list[tuple[Block, float]]:
-    """Return the blocks of a plan with their weights, in a structure with these residues.
+    """Return the blocks of a plan with their weights, in the plan's order.
+
+    The structure is any that has residues of these labels, such as the plan's own in water.
 
     Raises
     ------
@@ -246,5 +248,5 @@ def planned_blocks(
     if found.unserved:
         problems = [f"  {entry.residue}: {entry.reason}" for entry in found.unserved]
         raise ValueError("\n".join(["some residues cannot be blocks here:", *problems]))
-    weights = {block.residue: block.weight for block in plan.blocks}
-    return [(block, weights[block.residue]) for block in found.blocks]
+    by_label = {block.residue: block for block in found.blocks}
+    return [(by_label[block.residue], block.weight) for block in plan.blocks]
