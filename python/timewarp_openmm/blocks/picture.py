@@ -51,7 +51,9 @@ def draw_blocks(
     alphas = {r.index: b.alpha for r, b in found if b is not None}
     flat = _projected(positions[list(alphas.values())])
     places = dict(zip(alphas, flat, strict=True))
-    figure = Figure(figsize=(9.0, 7.5), layout="constrained")
+    width, height = np.ptp(flat, axis=0)
+    shape = min(max(height / max(width, 1e-9), 0.4), 1.2)
+    figure = Figure(figsize=(10.0, 1.2 + 8.0 * shape), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     _draw_trace(axis, list(alphas.values()), positions, flat)
@@ -73,7 +75,7 @@ def draw_blocks(
 def _projected(alphas: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return points [R, 3] on the plane of their two longest principal axes [R, 2]."""
     centred = alphas - alphas.mean(axis=0)
-    axes = np.linalg.svd(centred, full_matrices=False)[2]
+    axes = np.linalg.svd(centred)[2]
     # The signs of singular vectors are arbitrary; the first residue is on the left, at the bottom.
     plane = centred @ axes[:2].T
     flat: NDArray[np.float64] = plane * np.where(plane[0] > 0, -1.0, 1.0)

@@ -58,6 +58,13 @@ def has_side_chain(residue: app.topology.Residue) -> bool:
     return atoms > 1 and not is_water(residue) and residue.name not in CAPS
 
 
+def _lacks_atoms(residue: app.topology.Residue) -> Reason | None:
+    missing = missing_heavy_atoms(residue)
+    if not missing:
+        return None
+    return Reason(f"it lacks the atoms {', '.join(missing)}; {_FIX}", incomplete=True)
+
+
 class Diagnosis:
     """Says of residues of one structure why a library does not serve them.
 
@@ -94,9 +101,9 @@ class Diagnosis:
         return self._why_not_this(residue, amino_acid)
 
     def _unknown(self, residue: app.topology.Residue, backbone: Backbone | None) -> Reason:
-        missing = missing_heavy_atoms(residue)
-        if missing:
-            return Reason(f"it lacks the atoms {', '.join(missing)}; {_FIX}", incomplete=True)
+        lacking = _lacks_atoms(residue)
+        if lacking is not None:
+            return lacking
         if not nx.is_connected(self._graph.subgraph(atom.index for atom in residue.atoms())):
             return Reason(
                 f"its bonds are not known: {residue.name} is no standard residue; add its bonds to "
@@ -116,8 +123,10 @@ class Diagnosis:
                 "is not the side chain that the library knows"
             )
         if amino_acid.missing:
+            # Cysteine without its sulfur has the heavy atoms of alanine.
             missing = ", ".join(amino_acid.missing)
-            return Reason(f"it lacks the hydrogens {missing}; {_FIX}", incomplete=True)
+            lacks_hydrogens = Reason(f"it lacks the hydrogens {missing}; {_FIX}", incomplete=True)
+            return _lacks_atoms(residue) or lacks_hydrogens
         if name in self._library.not_moved:
             return Reason(f"the library does not move {name}: {self._library.not_moved[name]}")
         if all(entry.residue != name for entry in self._library.of_kind(self._kind)):

@@ -265,10 +265,13 @@ def rotamer_torsions(amino_acid: AminoAcid, graph: nx.Graph) -> list[tuple[int, 
 def missing_heavy_atoms(residue: app.topology.Residue) -> list[str]:
     """Return the names of the heavy atoms that a residue must have by its name, and has not.
 
-    There are none where the name is not one of the 20 amino acids'.
+    There are none where the name is not one of the 20 amino acids', or other atoms are there.
     """
     template = _templates().get(_SYNONYMS.get(residue.name, residue.name))
     if template is None:
         return []
-    present = {atom.name for atom in residue.atoms()}
+    heavy = (a for a in residue.atoms() if a.element is not None and a.element.symbol != "H")
+    present = {atom.name for atom in heavy}
+    if not present <= {*_BACKBONE, "OXT", *template.heavy}:
+        return []
     return [name for name in dict.fromkeys([*_BACKBONE, *template.heavy]) if name not in present]

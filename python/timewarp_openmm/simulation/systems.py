@@ -16,7 +16,7 @@ from openmm import app
 from .._opencl import provide_opencl
 from ..molecule.selection import is_water
 from ..molecule.structure_files import load_structure
-from ..units import DALTON
+from ..units import DALTON, NANOMETER
 
 #: amber99sbildn with the OBC implicit solvent: what the published alanine dipeptide data used.
 DEFAULT_FORCE_FIELD = ("amber99sbildn.xml", "amber99_obc.xml")
@@ -77,7 +77,8 @@ class DynamicsOptions:
             "removeCMMotion": False,
         }
         if cutoff is not None:
-            found["nonbondedCutoff"] = cutoff
+            # Scripts of force fields ask for its unit.
+            found["nonbondedCutoff"] = cutoff * NANOMETER
         if self.hydrogen_mass is not None:
             found["hydrogenMass"] = self.hydrogen_mass * DALTON
         return found
@@ -120,23 +121,30 @@ def build_system(
             f"cannot load the force field {' '.join(force_field)}: {error}; name OpenMM's own "
             "files (such as amber99sbildn.xml) or paths to XML files"
         ) from error
+    solvated = dynamics is not None and is_solvated(topology)
     try:
         arguments = _FREE if dynamics is None else dynamics.arguments(topology)
         system = parameters.createSystem(topology, **arguments)
     except Exception as error:  # ValueError for missing templates, a bare Exception for several
+        if solvated and any(word in str(error) for word in ("GBSAOBC", "implicit solvent")):
+            raise ValueError(_not_implicit(force_field)) from error
         raise ValueError(
             f"the force field {' '.join(force_field)} does not fit the molecule: {error} "
             + _remedy(str(error))
         ) from error
     if dynamics is None:
         check_movable(system)
-    elif is_solvated(topology) and _is_implicit(system):
-        raise ValueError(
-            f"the structure holds water, and {' '.join(force_field)} puts implicit solvent around "
-            "it; name a force field with a model of water with --force-field, such as "
-            "amber14-all.xml amber14/tip3p.xml"
-        )
+    elif solvated and _is_implicit(system):
+        raise ValueError(_not_implicit(force_field))
     return system
+
+
+def _not_implicit(force_field: Sequence[str]) -> str:
+    return (
+        f"the structure holds water, and {' '.join(force_field)} puts implicit solvent around it; "
+        "name a force field with a model of water with --force-field, such as amber14-all.xml "
+        "amber14/tip3p.xml"
+    )
 
 
 def _is_implicit(system: openmm.System) -> bool:

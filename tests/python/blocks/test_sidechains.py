@@ -165,6 +165,12 @@ def without_a_methyl_group() -> Structure:
     return structure.without(*(structure.atom(4, n) for n in ("CG1", "HG11", "HG12", "HG13")))
 
 
+def without_a_sulfur() -> Structure:
+    """What is left has the heavy atoms of alanine."""
+    structure = Structure()
+    return structure.without(structure.atom(5, "SG"), structure.atom(5, "HG"))
+
+
 def without_some_hydrogens() -> Structure:
     structure = Structure()
     return structure.without(structure.atom(4, "HG11"), structure.atom(4, "HA"))
@@ -238,6 +244,7 @@ def with_a_ligand() -> Structure:
         (mirrored, [], "A:VAL4", "it is a D residue"),
         (without_hydrogens, [], "A:VAL4", "it lacks the hydrogens HA, HB, HG11.*PDBFixer"),
         (without_a_methyl_group, [0, 2], "A:VAL4", "it lacks the atoms CG1; .*PDBFixer"),
+        (without_a_sulfur, [0, 1, 2], "A:CYS5", "it lacks the atoms SG; .*PDBFixer"),
         (without_some_hydrogens, [0, 2], "A:VAL4", "it lacks the hydrogens HA, HG11; .*PDBFixer"),
         (without_an_end, [1, 2], "A:VAL2", "no residue is bonded before it.*caps"),
         (without_a_serine, [2], "A:VAL2", "no residue is bonded after it.*PDBFixer"),

@@ -69,5 +69,7 @@ def test_atoms_that_a_name_promises() -> None:
     assert missing_heavy_atoms(residue) == []
     (residue,) = residue_of("ALA", "LEU").residues()
     assert missing_heavy_atoms(residue) == ["CG", "CD1", "CD2"]
+    (residue,) = residue_of("VAL", "LEU").residues()
+    assert missing_heavy_atoms(residue) == [], "it is no leucine"
     (residue,) = residue_of("ALA", "LIG").residues()
     assert missing_heavy_atoms(residue) == []
