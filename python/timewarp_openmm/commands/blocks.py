@@ -83,8 +83,8 @@ def blocks(options: BlocksOptions) -> None:
         raise ValueError(f"{out} is the name of the picture; name a file of blocks, such as a.yaml")
     for path in (out, picture):
         refuse_existing(path, options.force)
-    library = open_library(options.library)
     topology, positions = load_structure(options.structure)
+    library = open_library(options.library)
     _tell_alternate_locations(options.structure)
     found = find_sidechains(topology, positions, options.residue, library)
     _refuse_repeated_labels(found)
