@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import networkx as nx
 import numpy as np
@@ -12,36 +11,15 @@ from numpy.typing import NDArray
 from openmm import app
 
 from ..integrator import TimewarpMCMCIntegrator
-from ..molecule.amino_acids import find_backbone, identify, rotamer_torsions
+from ..molecule.rotamers import wells
 from ..molecule.torsions import TorsionAtoms, measure_torsions
 from ..simulation.langevin import Langevin, get_positions
 from ..simulation.systems import make_platform
-from .sidechains import Block
+from .sidechains import Block, Measured, block_torsions
 
 #: 1/ps and ps, of the relaxation.
 _FRICTION, _TIMESTEP = 1.0, 0.002
 Report = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What became of the proposals of a block while everything but side chains stood still.
-
-    Attributes
-    ----------
-    tried, accepted : int
-    rotamer_changes : int
-        How often the rotamer (`rotamer_torsions`) was another one after a round of as many
-        proposals as there are blocks.
-    """
-
-    tried: int
-    accepted: int
-    rotamer_changes: int
-
-    @property
-    def acceptance(self) -> float:
-        return self.accepted / self.tried if self.tried else 0.0
 
 
 def relax(
@@ -112,7 +90,7 @@ def measure_blocks(
     integrator.setRandomNumberSeed(seed)
     context = openmm.Context(system, integrator, *make_platform(platform))
     context.setPositions(positions)
-    counter = _RotamerCounter(_torsions(blocks, topology, graph), get_positions(context))
+    counter = _RotamerCounter(block_torsions(blocks, topology, graph), get_positions(context))
     accepted = 0
     for round_number in range(1, proposals + 1):
         # Each call of step() costs an energy of the System.
@@ -126,18 +104,6 @@ def measure_blocks(
         Measured(entry.tried, entry.accepted, changes)
         for entry, changes in zip(statistics, counter.changes, strict=True)
     ]
-
-
-def _torsions(
-    blocks: Sequence[Block], topology: app.Topology, graph: nx.Graph
-) -> list[list[TorsionAtoms]]:
-    residues = list(topology.residues())
-    found = []
-    for block in blocks:
-        backbone = find_backbone(residues[block.index], graph)
-        known = None if backbone is None else identify(residues[block.index], graph, backbone)
-        found.append([] if known is None else rotamer_torsions(known, graph))
-    return found
 
 
 class _RotamerCounter:
@@ -157,16 +123,3 @@ class _RotamerCounter:
         for block in set(self._owner[now != self._wells].tolist()):
             self.changes[block] += 1
         self._wells = now
-
-
-def wells(torsions: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the third of the circle that each torsion / rad is in: 0 at 60, 1 at 180, 2 at 300
-    degrees.
-
-    Examples
-    --------
-    >>> wells(np.radians([55.0, -170.0, 179.0, -60.0])).tolist()
-    [0, 1, 1, 2]
-    """
-    thirds: NDArray[np.int64] = np.floor(np.mod(torsions, 2 * np.pi) / (2 * np.pi / 3)).astype(int)
-    return np.minimum(thirds, 2)

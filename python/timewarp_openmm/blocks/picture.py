@@ -20,7 +20,7 @@ from ..molecule.amino_acids import find_backbone
 if TYPE_CHECKING:
     from openmm import app
 
-    from .measure import Measured
+    from .sidechains import Measured
 
 #: nm; alpha carbons of neighbours are 0.38 nm apart, or 0.3 by a cis peptide.
 _LONGEST_STEP = 0.45

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING
 
+import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
 from ..contract import read_metadata
 from ..library import Library, LibraryEntry, open_library
+from ..molecule.amino_acids import find_backbone, identify
 from ..molecule.isomorphism import StereoisomerError
 from ..molecule.matching import PartFinder
+from ..molecule.rotamers import rotamer_torsions
 from ..molecule.selection import residue_label, select_residues
+from ..molecule.torsions import TorsionAtoms
 from .reasons import NO_PLACE, Diagnosis, has_side_chain
 
 if TYPE_CHECKING:
@@ -80,6 +84,27 @@ class SideChains:
 
     blocks: tuple[Block, ...]
     unserved: tuple[Unserved, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What became of the proposals of a block while everything but side chains stood still.
+
+    Attributes
+    ----------
+    tried, accepted : int
+    rotamer_changes : int
+        How often the rotamer (`rotamer_torsions`) was another one after a round of as many
+        proposals as there are blocks.
+    """
+
+    tried: int
+    accepted: int
+    rotamer_changes: int
+
+    @property
+    def acceptance(self) -> float:
+        return self.accepted / self.tried if self.tried else 0.0
 
 
 def sidechain_blocks(
@@ -176,3 +201,18 @@ def _places(
                 particles = tuple(finder.in_order(metadata, place))
                 found[residues[particles[first]]] = (entry, particles)
     return found
+
+
+def block_torsions(
+    blocks: Sequence[Block], topology: app.Topology, graph: nx.Graph
+) -> list[list[TorsionAtoms]]:
+    """Return the torsions of each block's rotamers (`rotamer_torsions`)."""
+    residues = list(topology.residues())
+    return [residue_torsions(residues[block.index], graph) for block in blocks]
+
+
+def residue_torsions(residue: app.topology.Residue, graph: nx.Graph) -> list[TorsionAtoms]:
+    """Return the torsions of a residue's rotamers; none where it is no amino acid."""
+    backbone = find_backbone(residue, graph)
+    known = None if backbone is None else identify(residue, graph, backbone)
+    return [] if known is None else rotamer_torsions(known, graph)

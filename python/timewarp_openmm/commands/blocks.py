@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from openmm import app
 
-    from ..blocks.measure import Measured
     from ..blocks.plan import BlockPlan
-    from ..blocks.sidechains import SideChains, Unserved
+    from ..blocks.sidechains import Measured, SideChains, Unserved
     from ..library import Library
     from ..simulation.systems import MolecularSystem
 

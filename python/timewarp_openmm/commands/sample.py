@@ -158,6 +158,7 @@ def _run_of_model(options: SampleOptions, model: Path) -> _Run:
 
 def _run_of_blocks(options: SampleOptions, path: Path) -> _Run:
     from ..blocks.plan import planned_blocks, planned_library, read_plan
+    from ..blocks.statistics import statistics_file
     from ..files import refuse_existing
     from ..seeds import shifted_seed
     from ..simulation.langevin import default_platform
@@ -198,17 +199,6 @@ def _run_of_blocks(options: SampleOptions, path: Path) -> _Run:
     simulation.reporters.append(BlockReporter(statistics, options.interval))
     residues = [block.residue for block, _ in blocks]
     return _Run(simulation, integrator, steps * step_size, residues)
-
-
-def statistics_file(out: Path) -> Path:
-    """Return where the statistics of blocks go, beside a trajectory.
-
-    Examples
-    --------
-    >>> statistics_file(Path("run/out.dcd")).name
-    'out.blocks.csv'
-    """
-    return out.with_suffix(".blocks.csv")
 
 
 def _simulation(
@@ -268,6 +258,8 @@ def _record(options: SampleOptions, run: _Run) -> None:
 
 
 def _tell_of_blocks(run: _Run, out: Path) -> None:
+    from ..blocks.statistics import statistics_file
+
     never = [
         residue
         for i, residue in enumerate(run.residues)

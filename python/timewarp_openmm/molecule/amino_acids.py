@@ -240,28 +240,6 @@ def _state(
     return name
 
 
-def rotamer_torsions(amino_acid: AminoAcid, graph: nx.Graph) -> list[tuple[int, int, int, int]]:
-    """Return chi1, and chi2 where it is about two atoms with four neighbours each.
-
-    Each of these has three wells, so that the thirds of the circle that they are in are the
-    rotamer (Lovell et al., Proteins 40, 389 (2000), have the same names p, t and m for them).
-    """
-    atoms = amino_acid.atoms
-    found: list[tuple[int, int, int, int]] = []
-    chain = ["N", "CA", "CB"]
-    heavy = graph.subgraph(atoms.values())
-    names = {atom: name for name, atom in atoms.items()}
-    while len(found) < 2 and chain[-1] in atoms and graph.degree[atoms[chain[-1]]] == 4:
-        beyond = {names[i] for i in heavy[atoms[chain[-1]]]} - set(chain)
-        if not beyond:
-            break
-        # Of OG1 and CG2 the one with the lower number.
-        chain.append(min(beyond, key=lambda name: name[1:]))
-        a, b, c, d = (atoms[name] for name in chain[-4:])
-        found.append((a, b, c, d))
-    return found
-
-
 def missing_heavy_atoms(residue: app.topology.Residue) -> list[str]:
     """Return the names of the heavy atoms that a residue must have by its name, and has not.
 

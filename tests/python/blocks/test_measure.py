@@ -12,8 +12,9 @@ from peptides import Structure
 
 from timewarp_openmm import sidechain_blocks
 from timewarp_openmm.blocks.exposure import exposed_shares
-from timewarp_openmm.blocks.measure import Measured, measure_blocks, relax
+from timewarp_openmm.blocks.measure import _RotamerCounter, measure_blocks, relax
 from timewarp_openmm.blocks.picture import draw_blocks
+from timewarp_openmm.blocks.sidechains import Measured, block_torsions
 from timewarp_openmm.molecule.matching import PartFinder
 
 FORCE_FIELD = app.ForceField("amber99sbildn.xml", "amber99_obc.xml")
@@ -85,12 +86,10 @@ def test_what_blocks_accept_is_counted_with_their_rotamers(library: Path) -> Non
 
 def test_a_rotamer_is_counted_where_it_changed(library: Path) -> None:
     """Beside a proposal that changes it there are those that stay, and those of other blocks."""
-    from timewarp_openmm.blocks.measure import _RotamerCounter, _torsions
-
     structure = Structure()
     graph = PartFinder(structure.topology).graph
     blocks = sidechain_blocks(structure.topology, structure.positions, library=library)
-    torsions = _torsions(blocks, structure.topology, graph)
+    torsions = block_torsions(blocks, structure.topology, graph)
     assert [len(entry) for entry in torsions] == [1, 1, 1]
     names = [atom.name for atom in structure.topology.atoms()]
     assert [names[i] for i in torsions[1][0]] == ["N", "CA", "CB", "CG1"]
