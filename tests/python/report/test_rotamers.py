@@ -145,7 +145,5 @@ def test_the_command_follows_chi1(
 def test_other_statistics_are_named(text: str, tmp_path: Path) -> None:
     path = tmp_path / "a.blocks.csv"
     path.write_text(text)
-    with pytest.raises(
-        ValueError, match=r"does not hold the statistics of that number of blocks \(1\)"
-    ):
+    with pytest.raises(ValueError, match=r"does not hold the statistics of .* \(1\)"):
         read_statistics(path, 1)
