@@ -244,9 +244,9 @@ def _record(options: SampleOptions, run: _Run) -> None:
                 state.getPositions(), periodicBoxVectors=state.getPeriodicBoxVectors()
             )
             report(simulation.currentStep)
-            stuck = stuck or _warn_if_stuck(integrator)
+            stuck = stuck or _warn_if_stuck(run)
         simulation.step(steps % interval)
-        stuck = stuck or _warn_if_stuck(integrator)
+        stuck = stuck or _warn_if_stuck(run)
     seconds = time.monotonic() - began
     what = "steps" if run.residues else "iterations"
     typer.echo(
@@ -273,11 +273,14 @@ def _tell_of_blocks(run: _Run, out: Path) -> None:
         typer.echo(f"never moved by a proposal: {', '.join(never)}")
 
 
-def _warn_if_stuck(integrator: TimewarpMCMCIntegrator) -> bool:
+def _warn_if_stuck(run: _Run) -> bool:
     """Warn, once, of a chain that has accepted nothing in a thousand tries."""
     from ..simulation.chains import describe_stuck
 
-    message = describe_stuck(integrator.getNumProposed(), integrator.getNumAccepted())
+    # Dynamics move what blocks do not; those that never moved are named at the end.
+    if run.residues:
+        return False
+    message = describe_stuck(run.simulation.currentStep, run.integrator.getNumAccepted())
     if message is not None:
         typer.echo(f"timewarp-openmm: warning: {message}", err=True)
     return message is not None
