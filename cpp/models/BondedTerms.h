@@ -46,7 +46,7 @@ private:
     std::vector<int> rows;
     /** The places of their particles, those of the first of each term first. */
     std::vector<std::int64_t> places;
-    std::array<OpenMM::Vec3, 3> box;
+    PeriodicBox box;
     at::Tensor indices, mapSizes, mapFirst, mapCoefficients;
     TensorExpression::Steps prepared;
 };
