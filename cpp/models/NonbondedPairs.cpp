@@ -9,16 +9,6 @@ using namespace TimewarpPlugin;
 using namespace OpenMM;
 using namespace std;
 
-// Processors with wider registers run code of their own.  It rounds as the other does: nothing is contracted
-// or reordered (see CMakeLists.txt), and sums have a fixed number of parts.  Sanitizers are not ready when
-// the loader chooses between the two.
-
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(TIMEWARP_SANITIZED)
-#define FOR_WIDE_REGISTERS __attribute__((target_clones("avx2", "default")))
-#else
-#define FOR_WIDE_REGISTERS
-#endif
-
 namespace {
 
 const double INFINITE = numeric_limits<double>::infinity();
@@ -69,8 +59,8 @@ inline double nearestInteger(double x) {
  * @param first   index of the first particle
  * @param count   how many particles
  */
-FOR_WIDE_REGISTERS void squaredDistances(const Vec3& point, const Particles& particles, int first, int count,
-                                         const PeriodicBox* box, double* squares) {
+void squaredDistances(const Vec3& point, const Particles& particles, int first, int count,
+                      const PeriodicBox* box, double* squares) {
     const double *x = &particles.x[first], *y = &particles.y[first], *z = &particles.z[first];
     const double px = point[0], py = point[1], pz = point[2];
     if (box == NULL) {
@@ -110,17 +100,16 @@ FOR_WIDE_REGISTERS void squaredDistances(const Vec3& point, const Particles& par
 /**
  * Keep the numbers that are below a limit.
  *
- * @param indices   which numbers they are
- * @param kept      on exit, those kept; there must be room for all
- * @param places    on exit, which they are
+ * @param first    what the first of them is called
+ * @param kept     on exit, those kept; there must be room for all and one more
+ * @param places   on exit, what they are called
  * @return how many are kept
  */
-template <class Index>
-int keepBelow(double limit, const double* numbers, int count, Index index, double* kept, int* places) {
+int keepBelow(double limit, const double* numbers, int count, int first, double* kept, int* places) {
     int numKept = 0;
     for (int k = 0; k < count; k++) {
         kept[numKept] = numbers[k];
-        places[numKept] = index(k);
+        places[numKept] = first + k;
         numKept += (numbers[k] < limit);
     }
     return numKept;
@@ -133,9 +122,9 @@ int keepBelow(double limit, const double* numbers, int count, Index index, doubl
  * @param squares                 squared distances (nm^2)
  * @param places                  which of the particles the others are
  */
-FOR_WIDE_REGISTERS void pairEnergies(const NonbondedFunction& function, double charge, double radius,
-                                     double depth, const Particles& particles, const double* squares,
-                                     const int* places, int count, double* energies) {
+void pairEnergies(const NonbondedFunction& function, double charge, double radius, double depth,
+                  const Particles& particles, const double* squares, const int* places, int count,
+                  double* energies) {
     const double *charges = particles.charges.data(), *radii = particles.radii.data();
     const double* depths = particles.depths.data();
     const double fieldK = function.k, fieldC = function.c;
@@ -162,7 +151,7 @@ FOR_WIDE_REGISTERS void pairEnergies(const NonbondedFunction& function, double c
 /**
  * Add up numbers in an order that depends on their count alone.
  */
-FOR_WIDE_REGISTERS double sumOf(const double* numbers, int count) {
+double sumOf(const double* numbers, int count) {
     const int width = 8;
     double parts[width] = {};
     int k = 0;
@@ -210,33 +199,28 @@ private:
             for (int j : excluded[i])
                 if (j >= first)
                     all[j - first] = INFINITE;
-            numFound += keepBelow(
-                    farthest, all.data(), count, [first](int k) { return first + k; }, &squares[numFound],
-                    &places[numFound]);
+            numFound += keepBelow(farthest, all.data(), count, first, &squares[numFound], &places[numFound]);
             ends.push_back(numFound);
         }
     }
     double closeEnergy(const Particles& moved, const Particles& others) {
         double sum = 0;
-        int begin = 0;
-        for (int i = 0; i < moved.size(); i++) {
-            const int* place = &places[begin];
-            const int count = keepBelow(
-                    closest, &squares[begin], ends[i] - begin, [place](int k) { return place[k]; },
-                    closeSquares.data(), closePlaces.data());
-            if (count > 0)
-                sum += energyOf(moved, i, others, closeSquares.data(), closePlaces.data(), count);
-            begin = ends[i];
+        for (int i = 0, pair = 0; i < moved.size(); i++) {
+            closeSquares.clear();
+            closePlaces.clear();
+            for (; pair < ends[i]; pair++)
+                if (squares[pair] < closest) {
+                    closeSquares.push_back(squares[pair]);
+                    closePlaces.push_back(places[pair]);
+                }
+            sum += energyOf(moved, i, others, closeSquares.data(), closePlaces.data(), closePlaces.size());
         }
         return sum;
     }
     double energy(const Particles& moved, const Particles& others) {
         double sum = 0;
-        int begin = 0;
-        for (int i = 0; i < moved.size(); i++) {
+        for (int i = 0, begin = 0; i < moved.size(); begin = ends[i++])
             sum += energyOf(moved, i, others, &squares[begin], &places[begin], ends[i] - begin);
-            begin = ends[i];
-        }
         return sum;
     }
     double energyOf(const Particles& moved, int i, const Particles& others, const double* pairSquares,
@@ -253,8 +237,6 @@ private:
                 values.resize(2 * size);
         };
         grow(all, count + 1);
-        grow(closeSquares, count + 1);
-        grow(closePlaces, count + 1);
         grow(squares, numFound + count + 1);
         grow(places, numFound + count + 1);
     }
