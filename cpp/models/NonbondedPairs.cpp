@@ -61,7 +61,8 @@ inline double nearestInteger(double x) {
  */
 void squaredDistances(const Vec3& point, const Particles& particles, int first, int count,
                       const PeriodicBox* box, double* squares) {
-    const double *x = &particles.x[first], *y = &particles.y[first], *z = &particles.z[first];
+    const double *x = particles.x.data() + first, *y = particles.y.data() + first,
+                 *z = particles.z.data() + first;
     const double px = point[0], py = point[1], pz = point[2];
     if (box == NULL) {
         for (int k = 0; k < count; k++) {
@@ -199,7 +200,8 @@ private:
             for (int j : excluded[i])
                 if (j >= first)
                     all[j - first] = INFINITE;
-            numFound += keepBelow(farthest, all.data(), count, first, &squares[numFound], &places[numFound]);
+            numFound += keepBelow(farthest, all.data(), count, first, squares.data() + numFound,
+                                  places.data() + numFound);
             ends.push_back(numFound);
         }
     }
@@ -220,7 +222,7 @@ private:
     double energy(const Particles& moved, const Particles& others) {
         double sum = 0;
         for (int i = 0, begin = 0; i < moved.size(); begin = ends[i++])
-            sum += energyOf(moved, i, others, &squares[begin], &places[begin], ends[i] - begin);
+            sum += energyOf(moved, i, others, squares.data() + begin, places.data() + begin, ends[i] - begin);
         return sum;
     }
     double energyOf(const Particles& moved, int i, const Particles& others, const double* pairSquares,
