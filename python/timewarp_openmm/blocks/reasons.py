@@ -46,6 +46,9 @@ class Reason:
     incomplete: bool = False
 
 
+MIRRORED = Reason(
+    "it is another stereoisomer than the library's model: the chirality of its side chain differs"
+)
 NO_PLACE = Reason(
     "the atoms around its side chain are bonded otherwise than the library's model has them; fit a "
     "model in these surroundings (fit --moved sidechain)"
@@ -91,7 +94,7 @@ class Diagnosis:
         self._atoms = list(topology.atoms())
 
     def why_none(self, residue: app.topology.Residue) -> Reason | None:
-        """Return why no model fits a residue; None if nothing is found."""
+        """Return why no model fits a residue; None if bonds and backbone do not say it."""
         if not has_side_chain(residue):
             return Reason("it has no side chain")
         backbone = find_backbone(residue, self._graph)

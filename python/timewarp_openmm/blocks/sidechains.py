@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from ..molecule.matching import PartFinder
 from ..molecule.rotamers import rotamer_torsions
 from ..molecule.selection import residue_label, select_residues
 from ..molecule.torsions import TorsionAtoms
-from .reasons import NO_PLACE, Diagnosis, has_side_chain
+from .reasons import MIRRORED, NO_PLACE, Diagnosis, has_side_chain
 
 if TYPE_CHECKING:
     from openmm import app, unit
@@ -170,14 +170,14 @@ def find_sidechains(
     finder = PartFinder(topology, positions)
     if finder.positions is None:
         raise ValueError("positions= of all atoms are needed, to tell L residues from D ones")
-    places = _places(finder, opened, asked)
+    places, mirrored = _places(finder, opened, asked)
     diagnosis = Diagnosis(topology, finder.graph, finder.positions, opened, SIDE_CHAIN)
     blocks, unserved = [], []
     for residue in asked:
         place, label = places.get(residue.index), residue_label(residue)
         reason = diagnosis.why_none(residue) if place is None else diagnosis.unfit_chain(residue)
         if place is None or reason is not None:
-            found = reason or NO_PLACE
+            found = reason or (MIRRORED if residue.index in mirrored else NO_PLACE)
             unserved.append(Unserved(label, found.text, found.incomplete))
         else:
             entry, atoms = place
@@ -188,19 +188,24 @@ def find_sidechains(
 
 def _places(
     finder: PartFinder, library: Library, asked: Sequence[app.topology.Residue]
-) -> dict[int, tuple[LibraryEntry, tuple[int, ...]]]:
-    """Return the model of each residue's side chain and its particles, by the residue's index."""
+) -> tuple[dict[int, tuple[LibraryEntry, tuple[int, ...]]], set[int]]:
+    """Return the model of each residue's side chain and its particles, by the residue's index, and
+    the residues that are other stereoisomers of what a model is of."""
     residues = {atom.index: residue.index for residue in asked for atom in residue.atoms()}
-    found = {}
+    found, mirrored = {}, set()
     for entry in library.of_kind(SIDE_CHAIN):
         metadata = read_metadata(entry.model)
         first = metadata.moved_atoms()[0]
         for place in finder.find(metadata, set(residues)):
-            # Of D residues and other stereoisomers `Diagnosis` says what they are.
-            with suppress(StereoisomerError):
+            try:
                 particles = tuple(finder.in_order(metadata, place))
+            except StereoisomerError:
+                # Neighbours have fewer of its atoms than the residue itself.
+                owners = Counter(residues[i] for i in place if i in residues)
+                mirrored.add(owners.most_common(1)[0][0])
+            else:
                 found[residues[particles[first]]] = (entry, particles)
-    return found
+    return found, mirrored
 
 
 def block_torsions(

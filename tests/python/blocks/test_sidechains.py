@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import openmm
 import pytest
 from libraries import PEPTIDE, write_library
+from make_peptides import write_pdb
+from model_archives import with_metadata
 from openmm import app, unit
 from peptides import Structure
 
-from timewarp_openmm import TimewarpMCMCIntegrator, sidechain_blocks, unserved_residues
+from timewarp_openmm import (
+    TimewarpMCMCIntegrator,
+    read_metadata,
+    sidechain_blocks,
+    unserved_residues,
+)
+from timewarp_openmm.files import sha256_of
+from timewarp_openmm.molecule.graph import molecule_from_topology
 from timewarp_openmm.molecule.selection import residue_label
 from timewarp_openmm.molecule.structure_files import alternate_locations
 
@@ -272,6 +283,36 @@ def test_what_cannot_be_served_is_named_and_the_rest_is_served(
     assert set(served(structure, library)).isdisjoint(found)
     assert label in found
     assert re.search(reason, found[label]), found[label]
+
+
+def test_another_stereoisomer_of_a_side_chain_is_named(tmp_path: Path) -> None:
+    """Allo-isoleucine, which differs at CB alone, beside a model of isoleucine."""
+    pieces = {"ILE": "[C@@H](C)CC", "allo": "[C@H](C)CC"}
+    structures = {}
+    for name, side_chain in pieces.items():
+        path = tmp_path / f"{name}.pdb"
+        smiles = f"CC(=O)N[C@@H]({side_chain})C(=O)NC"
+        write_pdb(path, smiles, ("ACE", "ILE", "NME"))
+        structures[name] = Structure(path.read_text())
+    folder = write_library(tmp_path / "library")
+    like = structures["ILE"]
+    molecule = molecule_from_topology(like.topology)
+    beyond = ("CG", "HG", "CD", "HD", "HB")
+    moved = [atom.index for atom in like.residue(2).atoms() if atom.name[:2] in beyond]
+    content = (folder / "VAL.pt").read_bytes()
+    entries = {"moved": moved, "stretches": None, "reference_positions": like.positions.tolist()}
+    metadata = replace(read_metadata(folder / "VAL.pt"), molecule=molecule, **entries)
+    shown = json.loads(metadata.to_json())["molecule"]
+    changed = with_metadata(content, molecule=shown, **entries)
+    (folder / "ILE.pt").write_bytes(changed)
+    (entry,) = json.loads((folder / "library.json").read_text())["entries"]
+    entry |= {"residue": "ILE", "file": "ILE.pt", "sha256": sha256_of(folder / "ILE.pt")}
+    write_library(folder, entries=[entry])
+    assert served(structures["ILE"], folder) == ["A:ILE2"]
+    assert reasons(structures["allo"], folder) == {
+        "A:ILE2": "it is another stereoisomer than the library's model: the chirality of its side "
+        "chain differs"
+    }
 
 
 def test_water_and_ions_are_no_residues_to_serve(library: Path) -> None:
