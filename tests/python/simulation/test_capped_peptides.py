@@ -14,6 +14,7 @@ from timewarp_openmm.simulation.backbone_spread import (
     CEILING,
     SHARE,
     SIZE,
+    backbone_free_energy,
     backbone_torsions,
     with_spread_backbone,
 )
@@ -138,6 +139,15 @@ def test_spread_takes_the_free_energy_of_phi_and_psi_away():
             x = turned(x, graph, atoms, 2 * np.pi * target / SIZE)
         change = energy(spread.system, x) - energy(molecule.system, x)
         assert change == pytest.approx(-SHARE * min(free[j, i], CEILING), abs=1e-6)
+
+
+def test_free_energy_of_alanine():
+    """A picosecond of metadynamics: the map's place and scale, not its accuracy."""
+    free = backbone_free_energy(AMBER14, 300.0, 2.0, seed=3)
+    assert free.shape == (SIZE, SIZE)
+    assert free.min() == 0
+    # Where no hill lies, it is at its highest: phi near 0 clashes.
+    assert free[:, 0].min() > 0.9 * free.max()
 
 
 def turned(x: np.ndarray, graph: nx.Graph, atoms: tuple[int, ...], target: float) -> np.ndarray:

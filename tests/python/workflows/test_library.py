@@ -61,6 +61,7 @@ def fits(monkeypatch) -> list[tuple[str, float]]:
         return Validation(0.5, 0.01, 0.4, 8, 1000, 100.0)
 
     monkeypatch.setattr(library_module, "fit", fit)
+    monkeypatch.setattr(library_module, "backbone_free_energy", lambda *_: np.zeros((24, 24)))
     return asked
 
 
@@ -158,16 +159,14 @@ def test_residues_without_models_are_refused(residue, message):
 
 def test_the_backbone_is_made_once(tmp_path, fits, monkeypatch):
     made = []
-    free_energy = library_module.backbone_free_energy
 
     def count(*arguments):
         made.append(arguments)
-        return free_energy(*arguments)
+        return np.arange(576.0).reshape(24, 24)
 
     monkeypatch.setattr(library_module, "backbone_free_energy", count)
     build_library(tmp_path / "lib", replace(SETTINGS, residues=("VAL",)), Silent())
     build_library(tmp_path / "lib", SETTINGS, Silent())
-    assert len(made) == 1
+    assert made == [(SETTINGS.force_field, 300.0, 0.5, 1)]
     stored = np.load(tmp_path / "lib.work" / "backbone.npz")["free_energy"]
-    assert stored.min() == 0
-    assert stored.shape == (24, 24)
+    assert (stored == np.arange(576.0).reshape(24, 24)).all()
