@@ -12,6 +12,7 @@ import typer
 
 from .commands.analyze import AnalyzeOptions, analyze
 from .commands.benchmark import BenchmarkOptions, benchmark
+from .commands.blocks import BlocksOptions, blocks
 from .commands.export import ExportOptions, export
 from .commands.fit import FitOptions, fit
 from .commands.import_published import ImportOptions, import_published
@@ -36,6 +37,7 @@ COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
     "train": (TrainOptions, train),
     "refine": (RefineOptions, refine),
     "export": (ExportOptions, export),
+    "blocks": (BlocksOptions, blocks),
     "sample": (SampleOptions, sample),
     "tau-sweep": (TauSweepOptions, tau_sweep),
     "analyze": (AnalyzeOptions, analyze),
