@@ -12,7 +12,7 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolTransforms
 
 from ..units import NANOMETER
 from .gbsa import with_builtin_gbsa
-from .systems import MolecularSystem, build_system
+from .systems import MolecularSystem, build_system, make_platform
 
 #: Residues that have side chains with rotamers, by Amber's names, and their letters in sequences.
 SIDE_CHAINS = {
@@ -160,7 +160,10 @@ def _with_hydrogens(
         topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()])
     positions = heavy.GetConformer().GetPositions() / _ANGSTROM_PER_NM
     modeller = app.Modeller(topology, positions * unit.nanometer)
-    modeller.addHydrogens(variants=[None, *(_VARIANTS.get(name) for name in residues), None])
+    modeller.addHydrogens(
+        variants=[None, *(_VARIANTS.get(name) for name in residues), None],
+        platform=make_platform("Reference")[0],
+    )
     for residue, name in zip(list(modeller.topology.residues())[1:-1], residues, strict=True):
         residue.name = name
     surplus = [

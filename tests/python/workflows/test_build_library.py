@@ -150,7 +150,7 @@ def test_other_libraries_and_folders_are_left_alone(tmp_path, fits):
 
 @pytest.mark.parametrize(
     ("residue", "message"),
-    [("PRO", "no model of PRO: its side chain is a ring"), ("XYZ", "no model of XYZ; choose")],
+    [("PRO", "has a model of PRO: its side chain is a ring"), ("XYZ", "has a model of XYZ; choose")],
 )
 def test_residues_without_models_are_refused(residue, message):
     with pytest.raises(ValueError, match=message):
