@@ -502,6 +502,7 @@ class _Fit:
             minutes=seconds / 60,
             target=self._settings.target,
             workers=self._settings.workers,
+            learning_rate=self._budget.refine_rate,
             **shape,
         )
 

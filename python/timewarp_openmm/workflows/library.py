@@ -43,6 +43,7 @@ SIDE_CHAIN_BUDGET = FitBudget(
     explore_share=0.1,
     simulate_share=0.2,
     train_share=0.08,
+    refine_rate=1.5e-3,
     runs_per_basin=2,
     equilibration=2.0,
     shortest=5.0,
