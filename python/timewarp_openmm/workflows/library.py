@@ -16,6 +16,7 @@ from .. import __version__
 from ..bounds import MINUTES, SEED, TEMPERATURE, WORKERS
 from ..files import exclusive_lock, sha256_of, write_bytes_atomically
 from ..flows.internal.config import InternalFlowConfig
+from ..library import FORMAT, LIBRARY_FILE
 from ..molecule.selection import side_chains
 from ..simulation.backbone_spread import backbone_free_energy, with_spread_backbone
 from ..simulation.capped_peptides import SIDE_CHAINS, capped_peptide
@@ -25,8 +26,6 @@ from .budget import FitBudget
 from .fit import LOCK_FILE, Display, Validation, fit
 from .settings import FitSettings
 
-LIBRARY_FILE = "library.json"
-FORMAT = 1
 _BACKBONE_FILE = "backbone.npz"
 _REMEDY = "remove it, so that it is made again"
 #: Residues without rotamers of their own, by Amber's names, and why no library has them.

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from timewarp_openmm.files import sha256_of
+from timewarp_openmm.library import LIBRARY_FILE, open_library
 from timewarp_openmm.workflows import library as library_module
 from timewarp_openmm.workflows.fit import Validation
 from timewarp_openmm.workflows.library import (
-    LIBRARY_FILE,
     NOT_MOVED,
     LibrarySettings,
     build_library,
@@ -75,6 +75,10 @@ def test_a_library_lists_what_was_made(tmp_path, fits):
         assert entry["sha256"] == sha256_of(tmp_path / "lib" / entry["file"])
         assert entry["acceptance"] == 0.5
         assert entry["sites"] == 8
+    library = open_library(tmp_path / "lib")
+    assert (library.name, library.temperature) == ("test", 300.0)
+    assert library.not_moved == NOT_MOVED
+    assert [entry.residue for entry in library.of_kind("side chain")] == ["SER", "VAL"]
 
 
 def test_more_residues_and_minutes_go_on_with_it(tmp_path, fits):
@@ -150,7 +154,10 @@ def test_other_libraries_and_folders_are_left_alone(tmp_path, fits):
 
 @pytest.mark.parametrize(
     ("residue", "message"),
-    [("PRO", "has a model of PRO: its side chain is a ring"), ("XYZ", "has a model of XYZ; choose")],
+    [
+        ("PRO", "has a model of PRO: its side chain is a ring"),
+        ("XYZ", "has a model of XYZ; choose"),
+    ],
 )
 def test_residues_without_models_are_refused(residue, message):
     with pytest.raises(ValueError, match=message):
