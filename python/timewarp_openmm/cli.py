@@ -16,6 +16,7 @@ from .commands.blocks import BlocksOptions, blocks
 from .commands.export import ExportOptions, export
 from .commands.fit import FitOptions, fit
 from .commands.import_published import ImportOptions, import_published
+from .commands.library import BuildOptions, build
 from .commands.options import Options, as_command
 from .commands.refine import RefineOptions, refine
 from .commands.sample import SampleOptions, sample
@@ -45,6 +46,9 @@ COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
 }
 for _name, (_options, _run) in COMMANDS.items():
     app.command(_name)(as_command(_options, _run))
+_library = typer.Typer(help="Models of all residues.", no_args_is_help=True)
+_library.command("build")(as_command(BuildOptions, build))
+app.add_typer(_library, name="library")
 
 
 @app.callback()
@@ -57,7 +61,7 @@ def main() -> None:
     code: str | int | None = 0
     problem: Exception | None = None
     try:
-        app(repeat_option(sys.argv[1:], "--force-field"))
+        app(repeat_option(repeat_option(sys.argv[1:], "--force-field"), "--residue"))
     except SystemExit as stop:
         code = stop.code
     except Exception as error:

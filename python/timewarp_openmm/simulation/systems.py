@@ -17,6 +17,7 @@ from .._opencl import provide_opencl
 from ..molecule.selection import is_water
 from ..molecule.structure_files import load_structure
 from ..units import DALTON, NANOMETER
+from .gbsa import with_builtin_gbsa
 
 #: amber99sbildn with the OBC implicit solvent: what the published alanine dipeptide data used.
 DEFAULT_FORCE_FIELD = ("amber99sbildn.xml", "amber99_obc.xml")
@@ -106,7 +107,8 @@ def build_system(
     dynamics: DynamicsOptions | None = None,
 ) -> openmm.System:
     """Make a System that a flow can move as a whole: no cut-off, no constraints, no removal of the
-    drift. With `dynamics`, one of which it moves parts.
+    drift. With `dynamics`, one of which it moves parts. OBC2 is made as OpenMM's own GBSAOBCForce,
+    however the files write it.
 
     Raises
     ------
@@ -136,7 +138,7 @@ def build_system(
         check_movable(system)
     elif solvated and _is_implicit(system):
         raise ValueError(_not_implicit(force_field))
-    return system
+    return with_builtin_gbsa(system)
 
 
 def _not_implicit(force_field: Sequence[str]) -> str:

@@ -191,7 +191,7 @@ def fit(
 
 def flow_config(settings: FitSettings) -> InternalFlowConfig:
     """Return the flow that a fit trains."""
-    return InternalFlowConfig(moved=settings.moved)
+    return settings.flow.model_copy(update={"moved": settings.moved})
 
 
 def _make_way(work: Path, identity: dict[str, object], display: Display, force: bool) -> None:
@@ -502,6 +502,7 @@ class _Fit:
             minutes=seconds / 60,
             target=self._settings.target,
             workers=self._settings.workers,
+            learning_rate=self._budget.refine_rate,
             **shape,
         )
 
@@ -526,7 +527,7 @@ class _Fit:
         trained = load_trained(self._refine_folder(self._record.number))
         provenance = {
             "fit": {
-                "settings": asdict(self._settings),
+                "settings": {k: v for k, v in asdict(self._settings).items() if k != "flow"},
                 "seconds": self._record.seconds,
                 "basins": {
                     "kept": len(basins),

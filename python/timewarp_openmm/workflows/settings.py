@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..bounds import ACCEPTANCE_TARGET, MINUTES, SEED, TEMPERATURE, WORKERS
+from ..flows.internal.config import InternalFlowConfig
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class FitSettings:
     constraints : {None, "HBonds"}
         Of the System in which acceptance is measured at the end. Data are made without any, so that
         one model serves Systems with constraints and without.
+    flow : InternalFlowConfig
+        The flow that is trained, but for the atoms that it moves.
     """
 
     minutes: float = 30.0
@@ -37,6 +40,7 @@ class FitSettings:
     workers: int = 2
     moved: tuple[int, ...] | None = None
     constraints: Literal["HBonds"] | None = None
+    flow: InternalFlowConfig = field(default_factory=InternalFlowConfig)
 
     def __post_init__(self) -> None:
         MINUTES.check("minutes", self.minutes)
@@ -51,4 +55,8 @@ class FitSettings:
         More time, another target, other workers and constraints go on with what is there.
         """
         identity: dict[str, object] = {"temperature": self.temperature, "seed": self.seed}
-        return identity if self.moved is None else {**identity, "moved": list(self.moved)}
+        if self.moved is not None:
+            identity["moved"] = list(self.moved)
+        if self.flow != InternalFlowConfig():
+            identity["flow"] = self.flow.model_dump(exclude={"lag_times", "moved"})
+        return identity
