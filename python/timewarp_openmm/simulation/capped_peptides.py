@@ -42,6 +42,8 @@ SIDE_CHAINS = {
 _LETTERS = {"ALA": "A", "GLY": "G", "PRO": "P", **SIDE_CHAINS}
 #: Conformations that are made at most until one has trans amides only.
 _TRIALS = 20
+#: Phi and psi / degrees.
+_STRETCHED = (-130.0, 140.0)
 #: Glycines at the ends become caps: the atoms that are left out, and new names of others.
 _FIRST_CAP = ("ACE", {"N"}, {"CA": "CH3"})
 _LAST_CAP = ("NME", {"C", "O", "OXT"}, {"CA": "C"})
@@ -121,16 +123,21 @@ def _name_isoleucines_as_pdb_does(molecule: Chem.Mol) -> None:
 
 def _conformer_with_trans_amides(heavy: Chem.Mol, count: int) -> Chem.Conformer:
     molecule = Chem.AddHs(heavy)
-    numbers = rdDistGeom.EmbedMultipleConfs(molecule, _TRIALS, randomSeed=7)
+    numbers = list(rdDistGeom.EmbedMultipleConfs(molecule, _TRIALS, randomSeed=7))
+    if not numbers:
+        numbers = [rdDistGeom.EmbedMolecule(molecule, randomSeed=7, useRandomCoords=True)]
     atoms = {_label(atom): atom.GetIdx() for atom in heavy.GetAtoms()}
     # O-C-N-C is 0 in a trans amide.
     amides = [
         [atoms[i, "O"], atoms[i, "C"], atoms[i + 1, "N"], atoms[i + 1, "CA" if i <= count else "C"]]
         for i in range(1, count + 2)
     ]
-    for number in numbers:
-        rdForceFieldHelpers.MMFFOptimizeMolecule(molecule, confId=number)
+    # Of a long peptide none may be as it should, but there is always room for a stretched one.
+    for stretches, number in [(False, number) for number in numbers] + [(True, numbers[0])]:
         conformer = molecule.GetConformer(number)
+        if stretches:
+            _stretch(conformer, molecule, atoms, amides, count)
+        rdForceFieldHelpers.MMFFOptimizeMolecule(molecule, confId=number)
         torsions = [rdMolTransforms.GetDihedralDeg(conformer, *amide) for amide in amides]
         if all(abs(torsion) < 40 for torsion in torsions):
             found = Chem.Conformer(heavy.GetNumAtoms())
@@ -138,6 +145,26 @@ def _conformer_with_trans_amides(heavy: Chem.Mol, count: int) -> Chem.Conformer:
                 found.SetAtomPosition(index, conformer.GetAtomPosition(index))
             return found
     raise ValueError("no conformation of the peptide has trans amides only")
+
+
+def _stretch(
+    conformer: Chem.Conformer,
+    molecule: Chem.Mol,
+    atoms: dict[tuple[int, str], int],
+    amides: list[list[int]],
+    count: int,
+) -> None:
+    """Make all amides trans, and phi and psi those of a stretched chain."""
+    for amide in amides:
+        rdMolTransforms.SetDihedralDeg(conformer, *amide, 0.0)
+    for i in range(2, count + 2):
+        before, nitrogen, alpha = atoms[i - 1, "C"], atoms[i, "N"], atoms[i, "CA"]
+        carbon, after = atoms[i, "C"], atoms[i + 1, "N"]
+        if not molecule.GetBondBetweenAtoms(nitrogen, alpha).IsInRing():
+            rdMolTransforms.SetDihedralDeg(
+                conformer, before, nitrogen, alpha, carbon, _STRETCHED[0]
+            )
+        rdMolTransforms.SetDihedralDeg(conformer, nitrogen, alpha, carbon, after, _STRETCHED[1])
 
 
 def _with_hydrogens(

@@ -77,15 +77,18 @@ def test_names_of_isoleucine_are_those_of_pdb_files():
     assert frozenset(("CG1", "CD1")) in bonds
 
 
-def test_capped_peptide():
-    names = ("GLY", "ILE", "HIP", "PRO", "ASH")
+@pytest.mark.parametrize(
+    "names", [("GLY", "ILE", "HIP", "PRO", "ASH"), ("LEU", "ALA", "GLU", "LYS") * 4]
+)
+def test_capped_peptide(names):
     molecule = capped_peptide(names, AMBER14)
     topology = molecule.topology
     assert [r.name for r in topology.residues()] == ["ACE", *names, "NME"]
     assert len(molecule.positions) == molecule.system.getNumParticles()
     atoms = atoms_by_name(topology)
     amides = [
-        (atoms[i, "CA"], atoms[i, "C"], atoms[i + 1, "N"], atoms[i + 1, "CA"]) for i in range(1, 5)
+        (atoms[i, "CA"], atoms[i, "C"], atoms[i + 1, "N"], atoms[i + 1, "CA"])
+        for i in range(1, len(names))
     ]
     turns = np.abs(measure_torsions(molecule.positions[None], amides))
     assert (turns > np.radians(140)).all()
