@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..files import exclusive_lock, refuse_existing, write_bytes_atomically
+from ..flows.base import FlowConfig
+from ..flows.chained.config import ChainedFlowConfig
 from ..flows.internal.config import InternalFlowConfig
 from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
@@ -189,9 +191,11 @@ def fit(
         return _Fit(molecule, out, settings, budget, record, work, display).run()
 
 
-def flow_config(settings: FitSettings) -> InternalFlowConfig:
+def flow_config(settings: FitSettings) -> FlowConfig:
     """Return the flow that a fit trains."""
-    return InternalFlowConfig(moved=settings.moved)
+    if settings.last is None:
+        return InternalFlowConfig(moved=settings.moved)
+    return ChainedFlowConfig(moved=settings.moved, later_parts=(settings.last,))
 
 
 def _make_way(work: Path, identity: dict[str, object], display: Display, force: bool) -> None:

@@ -27,12 +27,12 @@ class ChainedFlowConfig(ShapeFlowConfig):
     def _check(self) -> ChainedFlowConfig:
         named = [atom for part in self.later_parts for atom in part]
         if twice := sorted({atom for atom in named if named.count(atom) > 1}):
-            raise ValueError(f"later_parts name the atoms {twice} in more than one part")
+            raise ValueError(f"more than one later part names the atoms {twice}")
         if self.moved is not None:
             if others := sorted(set(named) - set(self.moved)):
-                raise ValueError(f"later_parts name the atoms {others}, which moved does not")
+                raise ValueError(f"later parts name the atoms {others}, which moved does not")
             if set(named) == set(self.moved):
-                raise ValueError("later_parts name all moved atoms, so that none comes first")
+                raise ValueError("later parts name all moved atoms, so that none comes first")
         return self
 
     def of_part(self, moved: tuple[int, ...] | None) -> InternalFlowConfig:

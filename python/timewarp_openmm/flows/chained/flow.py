@@ -155,7 +155,7 @@ class ChainedFlow(Flow):
     ) -> tuple[Tensor, Tensor, Tensor]:
         if x.dim() == 2:
             x = x.unsqueeze(0)
-        of_links = noise.index_select(1, self.by_part).split(self.noise_sizes, dim=1)
+        of_links = torch.split(noise.index_select(1, self.by_part), self.noise_sizes, dim=1)
         y = x
         w = torch.zeros((noise.size(0), self.num_atoms, 3), dtype=x.dtype, device=x.device)
         log_q = torch.zeros(noise.size(0), dtype=torch.float64, device=x.device)
@@ -179,7 +179,7 @@ class ChainedFlow(Flow):
 
     def _kept(self, kept: Tensor | None, link: int) -> Tensor | None:
         """Return which stretches of one link keep their lengths."""
-        return None if kept is None else kept.split(self.stretch_sizes)[link]
+        return None if kept is None else torch.split(kept, self.stretch_sizes)[link]
 
     def _with_context(self, y: Tensor, x: Tensor) -> Tensor:
         """Return positions [B, N, 3] with the chain's context atoms of x."""

@@ -26,12 +26,12 @@ def ordered_parts(config: ChainedFlowConfig, molecule: Molecule) -> list[tuple[i
     named = {atom for part in config.later_parts for atom in part}
     if unknown := sorted(named - set(atoms)):
         raise ValueError(
-            f"later_parts name the atoms {unknown}, but there are {molecule.num_atoms} atoms, "
+            f"later parts name the atoms {unknown}, but there are {molecule.num_atoms} atoms, "
             "counted from 0"
         )
     first = tuple(i for i in (atoms if config.moved is None else config.moved) if i not in named)
     if not first:
-        raise ValueError("later_parts name all atoms, so that none comes first; leave some out")
+        raise ValueError("the later parts have all atoms, so that none comes first; leave some out")
     if config.moved is None:
         _check_connected(molecule, first)
     parts = [first, *config.later_parts]
@@ -44,9 +44,8 @@ def _check_connected(molecule: Molecule, first: tuple[int, ...]) -> None:
     if len(pieces) > 1:
         loose = ", ".join(molecule.describe_atom(i) for i in sorted(pieces[0]))
         raise ValueError(
-            f"what later_parts leave to come first does not hang together: {loose} is bonded to "
-            "the rest by later atoms only; leave the atoms between them out of later_parts, or "
-            "name these there as well"
+            f"the atoms that come first do not hang together: bonds join {loose} to the others "
+            "through later parts only; let what is between come first as well, or all of it later"
         )
 
 
