@@ -35,7 +35,10 @@ SMALL = {
     "stiff_layers": 2,
     "stiff_hidden": 16,
     "stiff_transform": "spline",
+    "attention": {"d_model": 16, "num_layers": 1, "feedforward": 16},
 }
+#: Chains whose couplings are steered by the atom transformer, whose tokens are all atoms.
+ATTENTION = ("amine in two parts",)
 VALINE = "CC(=O)N[C@@H](C(C)C)C(=O)NC"
 #: A molecule; a pattern of its heavy atoms, whose numbers say in which part they come with their
 #: hydrogens (those without a number come first, or are context if there is a 1); and the places in
@@ -72,7 +75,9 @@ def chain_of(name: str) -> tuple[Molecule, ChainedFlowConfig]:
     moved = tuple(sorted(i for i in part if part[i] > 0)) if has_context else None
     numbers = sorted(set(part.values()) - {0, 1})
     later = tuple(tuple(sorted(i for i in part if part[i] == n)) for n in numbers)
-    return molecule, ChainedFlowConfig(moved=moved, later_parts=later, **SMALL)
+    conditioner = "attention" if name in ATTENTION else "mlp"
+    options = {**SMALL, "conditioner": conditioner, "moved": moved, "later_parts": later}
+    return molecule, ChainedFlowConfig.model_validate(options)
 
 
 @lru_cache

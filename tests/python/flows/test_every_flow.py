@@ -60,7 +60,6 @@ VARIANTS: dict[str, FlowConfig] = {
     "internal, part": InternalFlowConfig(**PART, stiff_transform="spline"),
     "internal, part, attention": InternalFlowConfig(**PART, conditioner="attention"),
     "chained, three parts": ChainedFlowConfig(**LINK, **LATER, stiff_transform="spline"),
-    "chained, attention": ChainedFlowConfig(**LINK, **LATER, conditioner="attention"),
     "chained, part": ChainedFlowConfig(**LINK, **LATER_OF_PART),
 }
 DEFAULTS = {flow.config_class().coordinates: flow.config_class() for flow in FLOWS}
