@@ -65,12 +65,12 @@ Tensor BondedTerms::energies(const Tensor& positions) const {
     switch (form->coordinate) {
     case BondedForm::POSITION: {
         Tensor x = atom(positions, 0);
-        values = {{"x", x.select(-1, 0)}, {"y", x.select(-1, 1)}, {"z", x.select(-1, 2)}};
+        values = {{"x", x[0]}, {"y", x[1]}, {"z", x[2]}};
         functions["periodicdistance"] = [this](const vector<Tensor>& x) { return periodicDistance(x); };
         break;
     }
     case BondedForm::DISTANCE:
-        values["r"] = at::linalg_vector_norm(difference(positions, 0, 1), 2, {-1});
+        values["r"] = length(difference(positions, 0, 1));
         break;
     case BondedForm::ANGLE:
         values["theta"] = angle(positions);
@@ -85,33 +85,42 @@ Tensor BondedTerms::energies(const Tensor& positions) const {
     }
     Tensor energies =
             form->expression->finish(prepared, values, functions, [](const Tensor& value) { return value; });
-    return energies.expand({positions.size(0), (int64_t)rows.size()}).sum(1);
+    return energies.expand({positions.size(1), (int64_t)rows.size()}).sum(1);
+}
+
+BondedTerms::Vectors BondedTerms::crossProduct(const Vectors& a, const Vectors& b) {
+    return {a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]};
+}
+
+Tensor BondedTerms::innerProduct(const Vectors& a, const Vectors& b) {
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+}
+
+Tensor BondedTerms::length(const Vectors& a) {
+    return at::sqrt(innerProduct(a, a));
 }
 
 Tensor BondedTerms::atom(const Tensor& positions, int index) const {
-    return positions.index_select(1, indices[index]);
+    return positions.index_select(2, indices[index]);
 }
 
-Tensor BondedTerms::difference(const Tensor& positions, int from, int to) const {
+BondedTerms::Vectors BondedTerms::difference(const Tensor& positions, int from, int to) const {
     Tensor difference = atom(positions, to) - atom(positions, from);
-    return form->periodic ? nearestImages(difference, box) : difference;
-}
-
-static Tensor innerProduct(const Tensor& a, const Tensor& b) {
-    return (a * b).sum(-1);
+    if (form->periodic)
+        difference = nearestImages(difference.movedim(0, -1), box).movedim(-1, 0);
+    return {difference[0], difference[1], difference[2]};
 }
 
 Tensor BondedTerms::angle(const Tensor& positions) const {
-    Tensor a = difference(positions, 1, 0), b = difference(positions, 1, 2);
-    return at::atan2(at::linalg_vector_norm(at::cross(a, b, -1), 2, {-1}), innerProduct(a, b));
+    Vectors a = difference(positions, 1, 0), b = difference(positions, 1, 2);
+    return at::atan2(length(crossProduct(a, b)), innerProduct(a, b));
 }
 
 Tensor BondedTerms::torsion(const Tensor& positions, int first) const {
-    Tensor a = difference(positions, first, first + 1), b = difference(positions, first + 1, first + 2);
-    Tensor c = difference(positions, first + 2, first + 3);
-    Tensor normal = at::cross(b, c, -1);
-    return at::atan2(at::linalg_vector_norm(b, 2, {-1}) * innerProduct(a, normal),
-                     innerProduct(at::cross(a, b, -1), normal));
+    Vectors a = difference(positions, first, first + 1), b = difference(positions, first + 1, first + 2);
+    Vectors c = difference(positions, first + 2, first + 3);
+    Vectors normal = crossProduct(b, c);
+    return at::atan2(length(b) * innerProduct(a, normal), innerProduct(crossProduct(a, b), normal));
 }
 
 /**

@@ -28,14 +28,20 @@ public:
     /**
      * Compute the sum of the terms (kJ/mol).
      *
-     * @param positions   of moved and fixed particles, [B, places, 3] (nm)
+     * @param positions   of moved and fixed particles, [3, B, places] (nm)
      * @return energies, [B]
      */
     at::Tensor energies(const at::Tensor& positions) const;
 
 private:
+    /** Components of a vector for each term, [B, terms] each: torch is slow where it adds up three numbers.
+     */
+    using Vectors = std::array<at::Tensor, 3>;
+    static Vectors crossProduct(const Vectors& a, const Vectors& b);
+    static at::Tensor innerProduct(const Vectors& a, const Vectors& b);
+    static at::Tensor length(const Vectors& a);
     at::Tensor atom(const at::Tensor& positions, int index) const;
-    at::Tensor difference(const at::Tensor& positions, int from, int to) const;
+    Vectors difference(const at::Tensor& positions, int from, int to) const;
     at::Tensor angle(const at::Tensor& positions) const;
     at::Tensor torsion(const at::Tensor& positions, int first) const;
     at::Tensor mapEnergies(const std::vector<at::Tensor>& arguments) const;
@@ -46,7 +52,7 @@ private:
     std::vector<int> rows;
     /** The places of their particles, those of the first of each term first. */
     std::vector<std::int64_t> places;
-    std::array<OpenMM::Vec3, 3> box;
+    PeriodicBox box;
     at::Tensor indices, mapSizes, mapFirst, mapCoefficients;
     TensorExpression::Steps prepared;
 };

@@ -1,7 +1,7 @@
 #ifndef TIMEWARP_BOUNDS_H_
 #define TIMEWARP_BOUNDS_H_
 
-#include "NearestImages.h"
+#include "PeriodicBox.h"
 #include "openmm/Vec3.h"
 #include <algorithm>
 #include <cmath>

@@ -127,7 +127,7 @@ private:
     Tensor finiteEnergies(const Tensor& x) {
         Tensor sum = torch::zeros({x.size(0)}, x.options());
         if (!bonded.empty()) {
-            Tensor all = torch::cat({x, fixed.expand({x.size(0), -1, 3})}, 1);
+            Tensor all = torch::cat({x, fixed.expand({x.size(0), -1, 3})}, 1).permute({2, 0, 1}).contiguous();
             for (const BondedTerms& part : bonded)
                 sum = sum + part.energies(all);
         }

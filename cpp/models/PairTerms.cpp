@@ -1,6 +1,7 @@
 #include "PairTerms.h"
 #include "NearestImages.h"
 #include "openmm/OpenMMException.h"
+#include <algorithm>
 #include <cmath>
 
 using namespace TimewarpPlugin;
@@ -24,7 +25,7 @@ static Tensor toTensor(const vector<double>& values, at::Device device) {
             .to(device, at::kDouble, false, true);
 }
 
-MovedRegion::MovedRegion(const Tensor& absolute, const PeriodicBox* box) {
+MovedRegion::MovedRegion(const Tensor& absolute, const PeriodicBox* box) : absolute(absolute) {
     Tensor middle = absolute[0].mean(0);
     center = toVec3(middle);
     positions = absolute - middle;
@@ -34,9 +35,12 @@ MovedRegion::MovedRegion(const Tensor& absolute, const PeriodicBox* box) {
 }
 
 PairTerms::PairTerms(const PairForm& form, const BlockParticles& block, double clashEnergy)
-        : form(&form), clashEnergy(clashEnergy), moved(block.moved), notNeighbors(block.following),
+        : form(&form), clashEnergy(clashEnergy), moved(block.moved), notNeighbors(block.moved),
           device(at::kCPU) {
-    notNeighbors.insert(moved.begin(), moved.end());
+    notNeighbors.insert(notNeighbors.end(), block.following.begin(), block.following.end());
+    sort(notNeighbors.begin(), notNeighbors.end());
+    if (form.nonbonded)
+        loop.emplace(form, block, clashDistance(), clashEnergy);
     for (auto [p1, p2] : form.exclusions)
         for (auto pair : {make_pair(p1, p2), make_pair(p2, p1)})
             if (block.isMoved(pair.first)) {
@@ -87,6 +91,10 @@ static TensorExpression::Function splineFunction(const FunctionTable& table, at:
     };
 }
 
+double PairTerms::clashDistance() const {
+    return form->cutoff == 0 ? CLASH_DISTANCE : min(CLASH_DISTANCE, form->cutoff);
+}
+
 void PairTerms::setPositions(shared_ptr<const SystemState> newState) {
     state = newState;
 }
@@ -107,24 +115,33 @@ void PairTerms::setState(shared_ptr<const SystemState> newState, at::Device newD
 }
 
 /**
- * Find all images of other particles that are within the cut-off of the region; without one, all particles.
+ * Visit all images of other particles that are within reach of the region, in ascending order of the
+ * particles; without a cut-off, all particles.
+ *
+ * @param visit   is given the particle, and where the image is, relative to the region's point (nm)
  */
-PairTerms::Neighbors PairTerms::findNeighbors(const MovedRegion& region) const {
-    Neighbors found;
-    auto add = [&](int particle, const Vec3& p) {
-        found.particles.push_back(particle);
-        found.positions.insert(found.positions.end(), {p[0], p[1], p[2]});
-    };
+template <class Visit> void PairTerms::visitNeighbors(const MovedRegion& region, Visit visit) const {
     const PeriodicBox* box = form->periodic ? &state->box : NULL;
+    auto next = notNeighbors.begin();
     for (int i = 0; i < (int)state->positions.size(); i++) {
-        if (notNeighbors.count(i) > 0)
+        if (next != notNeighbors.end() && *next == i) {
+            ++next;
             continue;
+        }
         const Vec3 p = state->positions[i] - region.center;
         if (form->cutoff == 0)
-            add(i, p);
+            visit(i, p);
         else
-            region.bounds.visitNear(p, form->cutoff, box, [&](const Vec3& image) { add(i, image); });
+            region.bounds.visitNear(p, getReach(), box, [&](const Vec3& image) { visit(i, image); });
     }
+}
+
+PairTerms::Neighbors PairTerms::findNeighbors(const MovedRegion& region) const {
+    Neighbors found;
+    visitNeighbors(region, [&](int particle, const Vec3& p) {
+        found.particles.push_back(particle);
+        found.positions.insert(found.positions.end(), {p[0], p[1], p[2]});
+    });
     return found;
 }
 
@@ -251,8 +268,7 @@ Tensor PairTerms::evaluate(const PairLayout& layout, const PairTable& table, con
  * @param squares   squared distances, [B, pairs] (nm^2)
  */
 Tensor PairTerms::rowEnergies(const PairTable& table, const Tensor& squares) const {
-    const double distance = form->cutoff == 0 ? CLASH_DISTANCE : min(CLASH_DISTANCE, form->cutoff);
-    Tensor sum = energiesWithin(distance, table, squares);
+    Tensor sum = energiesWithin(clashDistance(), table, squares);
     Tensor rows = (sum <= clashEnergy).nonzero().squeeze(1);
     if (rows.numel() == sum.numel())
         return allEnergies(table, squares);
@@ -302,6 +318,22 @@ static Tensor squaredDistances(const Tensor& x, const Tensor& y) {
 }
 
 Tensor PairTerms::energies(const MovedRegion& region) const {
+    return loop && device.is_cpu() ? loopEnergies(region) : expressionEnergies(region);
+}
+
+Tensor PairTerms::loopEnergies(const MovedRegion& region) const {
+    vector<int> neighbors;
+    visitNeighbors(region, [&](int particle, const Vec3&) {
+        if (neighbors.empty() || neighbors.back() != particle)
+            neighbors.push_back(particle);
+    });
+    Tensor x = region.absolute.contiguous();
+    Tensor results = at::empty({x.size(0)}, x.options());
+    loop->compute(*state, neighbors, x.data_ptr<double>(), x.size(0), results.data_ptr<double>());
+    return results;
+}
+
+Tensor PairTerms::expressionEnergies(const MovedRegion& region) const {
     Neighbors neighbors = findNeighbors(region);
     PairTable outer = makeTable(moved, neighbors.particles, true);
     vector<int> first, second;

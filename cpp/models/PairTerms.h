@@ -3,18 +3,22 @@
 
 #include "BlockParticles.h"
 #include "Bounds.h"
+#include "NonbondedPairs.h"
 #include "SystemState.h"
 #include "SystemTerms.h"
 #include "TensorExpression.h"
+#include <optional>
 #include <utility>
 
 namespace TimewarpPlugin {
 
 /**
- * Conformations of the moved particles, relative to a point near them.
+ * Conformations of the moved particles, and a point near them.
  */
-struct MovedRegion {
-    /** [B, M, 3] (nm) */
+struct EXPORT_TIMEWARP MovedRegion {
+    /** As they were given, [B, M, 3] (nm). */
+    at::Tensor absolute;
+    /** Relative to the point, [B, M, 3] (nm). */
     at::Tensor positions;
     /** The point (nm). */
     OpenMM::Vec3 center;
@@ -24,14 +28,14 @@ struct MovedRegion {
      * @param positions   [B, M, 3], all finite (nm)
      * @param box         if there is one, each particle is put into the image that is nearest to the point
      */
-    MovedRegion(const at::Tensor& positions, const std::array<OpenMM::Vec3, 3>* box);
+    MovedRegion(const at::Tensor& positions, const PeriodicBox* box);
 };
 
 /**
  * The terms of one form between the moved particles of a block and all others, and among the moved ones.
  * Within the cut-off each pair is counted once, whichever neighbours were listed.
  */
-class PairTerms {
+class EXPORT_TIMEWARP PairTerms {
 public:
     /**
      * @param form   must outlive this
@@ -70,6 +74,10 @@ private:
     };
     struct PairTable;
     struct PairLayout;
+    double clashDistance() const;
+    template <class Visit> void visitNeighbors(const MovedRegion& region, Visit visit) const;
+    at::Tensor loopEnergies(const MovedRegion& region) const;
+    at::Tensor expressionEnergies(const MovedRegion& region) const;
     Neighbors findNeighbors(const MovedRegion& region) const;
     TensorExpression::Values parametersOf(const std::vector<int>& particles) const;
     PairTable makeTable(const std::vector<int>& first, const std::vector<int>& second, bool isGrid) const;
@@ -82,8 +90,11 @@ private:
 
     const PairForm* form;
     double clashEnergy;
+    /** What is used on CPUs, if the form is one that it computes. */
+    std::optional<NonbondedPairs> loop;
     std::vector<int> moved;
-    std::set<int> notNeighbors;
+    /** In ascending order. */
+    std::vector<int> notNeighbors;
     /** Pairs that are excluded, of a moved particle and any other; both ways round if both are moved. */
     std::set<std::pair<int, int>> excluded;
     std::set<int> excludedAny;

@@ -61,6 +61,7 @@ public:
         graphs.clear();
         inputs = {};
         outputs = {};
+        known = {};
         module.moveTo(device);
     }
 
@@ -151,9 +152,7 @@ public:
 
         const int64_t numVelocities = 3 * numMoved(inputs.x.size(0));
         rho.narrow(1, rho.size(1) - numVelocities, numVelocities).zero_();
-        Tensor x = inputs.x.unsqueeze(0);
-        Tensor lag = torch::full({1}, numeric_limits<double>::infinity(), rho.options());
-        Tensor latent = module.invert(x, inputs.v.narrow(0, 0, 1), x, lag);
+        Tensor latent = latentOfState();
         if (!common.empty()) {
             Tensor shared = doubleTensor(common, module.getType()).to(module.getDevice()).unsqueeze(0);
             Tensor first = rho.narrow(0, 0, 1);
@@ -161,6 +160,19 @@ public:
         }
         Tensor fresh = inputs.noise.index_select(0, rows);
         inputs.noise.index_copy_(0, rows, rho * latent + (1 - rho * rho).sqrt() * fresh);
+    }
+
+    /**
+     * Get the noise that leads to the state, but for its velocities.  As long as proposals are rejected, the
+     * state is the same.
+     */
+    const Tensor& latentOfState() {
+        if (known.kept != keptStretches || !known.x.defined() || !at::equal(known.x, inputs.x)) {
+            Tensor x = inputs.x.clone().unsqueeze(0);
+            Tensor lag = torch::full({1}, numeric_limits<double>::infinity(), x.options());
+            known = {x.squeeze(0), module.invert(x, inputs.v.narrow(0, 0, 1), x, lag), keptStretches};
+        }
+        return known.latent;
     }
 
     /** The inputs of a batch, with the lag times of its proposals. */
@@ -242,6 +254,11 @@ private:
     vector<int> keptStretches;
     /** Without lag times, and with room for the largest batch so far. */
     FlowInputs inputs;
+    /** The noise that leads to a state, and what it depends on. */
+    struct KnownLatent {
+        Tensor x, latent;
+        vector<int> kept;
+    } known;
     /** Of the last batch. */
     FlowOutputs outputs;
     unique_ptr<TimewarpGraphRecorder> recorder;

@@ -1,8 +1,7 @@
 #ifndef TIMEWARP_SYSTEM_STATE_H_
 #define TIMEWARP_SYSTEM_STATE_H_
 
-#include "openmm/Vec3.h"
-#include <array>
+#include "PeriodicBox.h"
 #include <map>
 #include <string>
 #include <vector>
@@ -15,8 +14,7 @@ namespace TimewarpPlugin {
 struct SystemState {
     /** Of all particles (nm). */
     std::vector<OpenMM::Vec3> positions;
-    /** Periodic box vectors (nm), in reduced form. */
-    std::array<OpenMM::Vec3, 3> box;
+    PeriodicBox box;
     /** Global parameters of the Context. */
     std::map<std::string, double> parameters;
 

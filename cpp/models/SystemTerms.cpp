@@ -249,43 +249,38 @@ bool isEwald(const NonbondedForce& force) {
            method == NonbondedForce::LJPME;
 }
 
-/**
- * The Coulomb energy within a cut-off, with the field of a dielectric beyond it: q (1/r + k r^2 - c).
- */
-struct ReactionField {
-    double k, c;
-    explicit ReactionField(const NonbondedForce& force) {
-        const double cutoff = force.getCutoffDistance(), dielectric = force.getReactionFieldDielectric();
-
-        // In place of the reciprocal part, which costs too much, stands the field of a conductor: that is
-        // closer to the whole energy than Ewald's direct part alone (docs/theory.md has figures).
-
-        k = (isEwald(force) ? 0.5 : (dielectric - 1) / (2 * dielectric + 1)) / (cutoff * cutoff * cutoff);
-        c = (isEwald(force) ? 1.5 : 3 * dielectric / (2 * dielectric + 1)) / cutoff;
-    }
-};
-
-string coulombText(const NonbondedForce& force) {
-    if (force.getNonbondedMethod() == NonbondedForce::NoCutoff)
-        return "q*ir";
-    ReactionField field(force);
-    return "q*(ir+" + number(field.k) + "*r^2-" + number(field.c) + ")";
-}
-
-string pairText(const NonbondedForce& force) {
-    string text = coulombText(force) + "+(c12*i6-c6)*i6";
-    string definitions;
+NonbondedFunction nonbondedFunction(const NonbondedForce& force) {
+    NonbondedFunction function;
     const NonbondedForce::NonbondedMethod method = force.getNonbondedMethod();
+    if (method == NonbondedForce::NoCutoff)
+        return function;
+
+    // In place of the reciprocal part, which costs too much, stands the field of a conductor: that is
+    // closer to the whole energy than Ewald's direct part alone (docs/theory.md has figures).
+
+    const double cutoff = force.getCutoffDistance(), dielectric = force.getReactionFieldDielectric();
+    function.k =
+            (isEwald(force) ? 0.5 : (dielectric - 1) / (2 * dielectric + 1)) / (cutoff * cutoff * cutoff);
+    function.c = (isEwald(force) ? 1.5 : 3 * dielectric / (2 * dielectric + 1)) / cutoff;
 
     // OpenMM has no switching function with LJPME.
 
-    if (method != NonbondedForce::NoCutoff && method != NonbondedForce::LJPME &&
-        force.getUseSwitchingFunction()) {
-        double begin = force.getSwitchingDistance(), end = force.getCutoffDistance();
-        text += "*(1+t^3*(-10+t*(15-6*t)))";
-        definitions = "; t=max(0,(r-" + number(begin) + ")*" + number(1 / (end - begin)) + ")";
+    if (method != NonbondedForce::LJPME && force.getUseSwitchingFunction()) {
+        function.isSwitched = true;
+        function.begin = force.getSwitchingDistance();
+        function.rate = 1 / (cutoff - function.begin);
     }
-    return text + definitions + "; q=" + number(ONE_4PI_EPS0) +
+    return function;
+}
+
+string textOf(const NonbondedFunction& function) {
+    string switching, definitions;
+    if (function.isSwitched) {
+        switching = "*(1+t^3*(-10+t*(15-6*t)))";
+        definitions = "; t=max(0,(r-" + number(function.begin) + ")*" + number(function.rate) + ")";
+    }
+    return "q*(ir+" + number(function.k) + "*r^2-" + number(function.c) + ")+(c12*i6-c6)*i6" + switching +
+           definitions + "; q=" + number(ONE_4PI_EPS0) +
            "*charge1*charge2; i6=ir^6; ir=1/r; c12=c6*s6; c6=4*sqrt(epsilon1*epsilon2)*s6; "
            "s6=(0.5*(sigma1+sigma2))^6";
 }
@@ -293,7 +288,8 @@ string pairText(const NonbondedForce& force) {
 PairForm nonbondedPairs(const NonbondedForce& force) {
     PairForm form;
     form.name = force.getName();
-    form.text = pairText(force);
+    form.nonbonded = nonbondedFunction(force);
+    form.text = textOf(*form.nonbonded);
     form.expression = parse(form.text);
     form.parameters.columns = {"charge", "sigma", "epsilon"};
     for (int i = 0; i < force.getNumParticles(); i++) {
@@ -362,7 +358,7 @@ BondedForm exceptions(const NonbondedForce& force) {
  */
 BondedForm fieldOfExclusions(const NonbondedForce& force, const PairForm& pairs) {
     BondedForm form = bondedForm(force, BondedForm::DISTANCE,
-                                 number(ONE_4PI_EPS0 * ReactionField(force).k) + "*charge1*charge2*r^2",
+                                 number(ONE_4PI_EPS0 * pairs.nonbonded->k) + "*charge1*charge2*r^2",
                                  {"charge1", "charge2"});
     form.periodic = force.getExceptionsUsePeriodicBoundaryConditions();
     for (auto [p1, p2] : pairs.exclusions) {

@@ -5,6 +5,7 @@
 #include "openmm/System.h"
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -83,6 +84,24 @@ struct BondedForm {
 };
 
 /**
+ * What the energy of a pair in a NonbondedForce depends on besides its particles.  At a distance r it is
+ *
+ *     f q1 q2 (1/r + k r^2 - c) + 4 sqrt(e1 e2) (x^2 - x) (1 + t^3 (-10 + t (15 - 6 t))),
+ *
+ *     x = ((s1 + s2)/(2 r))^6,   t = max(0, (r - begin) rate),
+ *
+ * with the charges q, f = 1/(4 pi epsilon0), the Lennard-Jones parameters s (nm) and e (kJ/mol), a reaction
+ * field, which stands for the reciprocal space of Ewald sums, too, and OpenMM's switching function.
+ */
+struct NonbondedFunction {
+    /** Of the reaction field (nm^-3 and 1/nm); both are 0 without a cut-off. */
+    double k = 0, c = 0;
+    bool isSwitched = false;
+    /** Where switching begins (nm), and the reciprocal of how far it reaches from there (1/nm). */
+    double begin = 0, rate = 0;
+};
+
+/**
  * Terms of pairs of particles: all pairs but the excluded ones, or those between groups.
  */
 struct PairForm {
@@ -91,6 +110,12 @@ struct PairForm {
     std::string text;
     std::shared_ptr<const TensorExpression> expression;
     std::vector<std::string> globals;
+    /**
+     * The same function as the text, if it is that of a NonbondedForce.  The parameters are "charge", "sigma"
+     * and "epsilon" then, and nothing is computed from them.  On CPUs a loop over pairs (NonbondedPairs) is
+     * much faster than the expression.
+     */
+    std::optional<NonbondedFunction> nonbonded;
     /** Of each particle. */
     ParameterTable parameters;
     /** More parameters, which are expressions of the others. */
