@@ -1,13 +1,14 @@
-"""What side chains' models accept in peptides that they were not made in, without any training.
+"""What a library's models accept in peptides that they were not made in, without any training.
 
-    python benchmarks/transfer.py MODELS [--starts 8] [--proposals 2000] [--out F.json]
+    python benchmarks/transfer.py [LIBRARY] [--starts 6] [--proposals 1000] [--residues VAL LEU]
+        [--force-field amber14/protein.ff14SB.xml implicit/obc2.xml] [--out F.json]
 
-MODELS is a folder with ``valine-dipeptide-sidechain.pt`` and ``leucine-dipeptide-sidechain.pt``, as
-``fit examples/molecules/valine-dipeptide.pdb --moved sidechain`` makes them. Each is tried at every
-place where it fits (`find_blocks`) in capped peptides of two and three residues, in the same force
-field (amber99sbildn and OBC). Everything else stands still: a chain of proposals begins in each of
-several conformations, which molecular dynamics has reached in 40 ps at 450 K and 10 ps at 300 K
-from different random numbers. Acceptance is the mean over them, its error the standard error.
+LIBRARY is a folder that ``timewarp-openmm library build`` has made, by default the bundled one.
+Each model is tried in its capped residue, between alanines, and beside another large side chain,
+in the library's force field or another one. Everything else stands still: a chain of proposals
+begins in each of several conformations, which molecular dynamics has reached in 30 ps at 450 K and
+10 ps at 300 K from different random numbers. Acceptance is the mean over them, its error the
+standard error, and the lowest one of the conformations is given, too.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,30 +23,21 @@ import numpy as np
 import openmm
 
 from timewarp_openmm import TimewarpMCMCIntegrator, find_blocks
+from timewarp_openmm.library import Library, LibraryEntry, open_library
+from timewarp_openmm.simulation.capped_peptides import capped_peptide
 from timewarp_openmm.simulation.langevin import Langevin
-from timewarp_openmm.simulation.systems import MolecularSystem, load_molecule
+from timewarp_openmm.simulation.systems import MolecularSystem
 
-MOLECULES = Path(__file__).parent.parent / "examples" / "molecules"
-sys.path.insert(0, str(MOLECULES))
-
-from make_peptides import write_pdb  # noqa: E402
-
-#: Of each residue the SMILES string between its neighbours.
-RESIDUES = {"A": "N[C@@H](C)C(=O)", "L": "N[C@@H](CC(C)C)C(=O)", "V": "N[C@@H](C(C)C)C(=O)"}
-NAMES = {"A": "ALA", "L": "LEU", "V": "VAL"}
-#: What they were made in comes first.
-PEPTIDES = ("V", "L", "AVA", "ALA", "VL", "LV", "VV", "LL", "VLV", "LVL")
 TEMPERATURE = 300.0
 HOT = 450.0
-FORCE_FIELD = ["amber99sbildn.xml", "amber99_obc.xml"]
+#: What stands beside a residue in the pairs: the first that is not the residue itself.
+LARGE = ("LEU", "PHE")
 
 
-def load_peptide(sequence: str, folder: Path) -> MolecularSystem:
-    """Return a capped peptide with Amber's names."""
-    smiles = "CC(=O)" + "".join(RESIDUES[letter] for letter in sequence) + "NC"
-    path = folder / f"{sequence}.pdb"
-    write_pdb(path, smiles, ("ACE", *(NAMES[letter] for letter in sequence), "NME"))
-    return load_molecule(path, FORCE_FIELD)
+def peptides_of(residue: str) -> list[tuple[str, ...]]:
+    """Return what a residue's model is tried in; what it was made in comes first."""
+    beside = next(name for name in LARGE if name != residue)
+    return [(residue,), ("ALA", residue, "ALA"), (beside, residue), (residue, beside)]
 
 
 def starts_of(molecule: MolecularSystem, count: int) -> list[np.ndarray]:
@@ -55,7 +45,7 @@ def starts_of(molecule: MolecularSystem, count: int) -> list[np.ndarray]:
     starts = []
     for seed in range(1, count + 1):
         x, minimise = molecule.positions, True
-        for temperature, picoseconds in ((HOT, 40.0), (TEMPERATURE, 10.0)):
+        for temperature, picoseconds in ((HOT, 30.0), (TEMPERATURE, 10.0)):
             dynamics = Langevin(temperature, timestep=0.001)
             x = dynamics.relaxed(molecule.system, x, picoseconds, "Reference", seed, minimise)
             minimise = False
@@ -64,7 +54,7 @@ def starts_of(molecule: MolecularSystem, count: int) -> list[np.ndarray]:
 
 
 def acceptance(
-    model: Path, particles: list[int], system: openmm.System, start: np.ndarray, proposals: int
+    model: str, particles: list[int], system: openmm.System, start: np.ndarray, proposals: int
 ) -> float:
     """Return the share of proposals that the System's energy accepts, one at a time."""
     integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
@@ -78,53 +68,84 @@ def acceptance(
     return integrator.getAcceptanceRate()
 
 
-def measure(sequence: str, arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Return a row for each side chain of a peptide that has a model."""
-    molecule = load_peptide(sequence, folder)
-    starts = starts_of(molecule, arguments.starts)
-    atoms = list(molecule.topology.atoms())
-    rows = []
-    for name in ("valine", "leucine"):
-        model = arguments.models / f"{name}-dipeptide-sidechain.pt"
-        for particles in find_blocks(model, molecule.topology, molecule.positions):
-            rates = [
-                acceptance(model, particles, molecule.system, start, arguments.proposals)
-                for start in starts
-            ]
-            # The central one: caps are residues of their own.
-            residue = atoms[particles[len(particles) // 2]].residue
-            rows.append(
-                {
-                    "peptide": sequence,
-                    "residue": f"{residue.name}{residue.index}",
-                    "acceptance": float(np.mean(rates)),
-                    "error": float(np.std(rates, ddof=1) / math.sqrt(len(rates))),
-                    "lowest": float(min(rates)),
-                }
-            )
-            print(json.dumps(rows[-1]), flush=True)
-    return rows
+def measure(
+    entry: LibraryEntry, residues: tuple[str, ...], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Return the acceptance of a model at its place in a peptide."""
+    molecule = capped_peptide(residues, arguments.force_field)
+    # Caps are residues of their own.
+    own = {
+        atom.index
+        for atom in molecule.topology.atoms()
+        if atom.residue.index == 1 + residues.index(entry.residue)
+    }
+    places = find_blocks(entry.model, molecule.topology, molecule.positions)
+    (particles,) = (place for place in places if len(own.intersection(place)) > len(place) / 2)
+    rates = [
+        acceptance(entry.model, particles, molecule.system, start, arguments.proposals)
+        for start in starts_of(molecule, arguments.starts)
+    ]
+    row = {
+        "residue": entry.residue,
+        "peptide": "-".join(residues),
+        "acceptance": float(np.mean(rates)),
+        "error": float(np.std(rates, ddof=1) / math.sqrt(len(rates))),
+        "lowest": float(min(rates)),
+    }
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the places other than the capped residues have in common."""
+    elsewhere = {
+        f"{row['residue']} in {row['peptide']}": row["acceptance"]
+        for row in rows
+        if row["peptide"] != row["residue"]
+    }
+    below = sorted(place for place, found in elsewhere.items() if found < 0.05)
+    return {
+        "places": len(elsewhere),
+        "median": float(np.median(list(elsewhere.values()))),
+        "lowest": min(elsewhere.values()),
+        "below 5 %": below,
+    }
+
+
+def entries_of(library: Library, residues: list[str] | None) -> list[LibraryEntry]:
+    """Return the side chains that are asked for."""
+    entries = library.of_kind("side chain")
+    return [entry for entry in entries if residues is None or entry.residue in residues]
 
 
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", type=Path)
-    parser.add_argument("--starts", type=int, default=8)
-    parser.add_argument("--proposals", type=int, default=2000)
-    parser.add_argument("--peptides", nargs="+", default=list(PEPTIDES))
+    parser.add_argument("library", nargs="?", help="a folder; default: the bundled one")
+    parser.add_argument("--starts", type=int, default=6)
+    parser.add_argument("--proposals", type=int, default=1000)
+    parser.add_argument("--residues", nargs="+")
+    parser.add_argument("--force-field", nargs="+")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [
-            row
-            for sequence in arguments.peptides
-            for row in measure(sequence, arguments, Path(folder))
-        ]
-    elsewhere = [row["acceptance"] for row in rows if len(row["peptide"]) > 1]
-    print(f"elsewhere: median {np.median(elsewhere):.1%}, lowest {min(elsewhere):.1%}")
+    library = open_library(arguments.library)
+    arguments.force_field = arguments.force_field or library.force_field
+    rows = [
+        measure(entry, residues, arguments)
+        for entry in entries_of(library, arguments.residues)
+        for residues in peptides_of(entry.residue)
+    ]
+    found = summary(rows)
+    print(json.dumps(found))
     if arguments.out is not None:
-        arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
+        record = {
+            "library": library.digest,
+            "force_field": list(arguments.force_field),
+            "openmm": openmm.version.version,
+            "rows": rows,
+            **found,
+        }
+        arguments.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .blocks.sidechains import Block as Block
+    from .blocks.sidechains import Unserved as Unserved
+    from .blocks.sidechains import sidechain_blocks as sidechain_blocks
+    from .blocks.sidechains import unserved_residues as unserved_residues
     from .bundled import pretrained as pretrained
     from .contract import ModelMetadata as ModelMetadata
     from .contract import read_metadata as read_metadata
@@ -13,6 +17,8 @@ if TYPE_CHECKING:
     from .integrator import TimewarpMCMCIntegrator as TimewarpMCMCIntegrator
     from .integrator import trust as trust
     from .latent import LatentChoice as LatentChoice
+    from .library import Library as Library
+    from .library import open_library as open_library
     from .molecule.matching import find_blocks as find_blocks
     from .reporters import BlockReporter as BlockReporter
 
@@ -21,27 +27,39 @@ __version__ = "0.1.0"
 # Loaded on first use, so that reading a model's metadata needs no compiled plugin and sampling a
 # model imports no training code.
 _LOCATION = {
+    "Block": ".blocks.sidechains",
     "BlockReporter": ".reporters",
     "BlockStatistics": ".integrator",
     "LatentChoice": ".latent",
+    "Library": ".library",
     "ModelMetadata": ".contract",
+    "Unserved": ".blocks.sidechains",
     "find_blocks": ".molecule.matching",
+    "open_library": ".library",
     "read_metadata": ".contract",
+    "sidechain_blocks": ".blocks.sidechains",
+    "unserved_residues": ".blocks.sidechains",
     "TimewarpMCMCIntegrator": ".integrator",
     "pretrained": ".bundled",
     "trust": ".integrator",
 }
 
 __all__ = [
+    "Block",
     "BlockReporter",
     "BlockStatistics",
     "LatentChoice",
+    "Library",
     "ModelMetadata",
     "TimewarpMCMCIntegrator",
+    "Unserved",
     "find_blocks",
+    "open_library",
     "pretrained",
     "read_metadata",
+    "sidechain_blocks",
     "trust",
+    "unserved_residues",
 ]
 
 

@@ -100,6 +100,13 @@ ITERATIONS = Bounds(10, 10_000_000)
 STEPS = Bounds(1, 10**12)
 #: A DCD file keeps it in 32 bits.
 STEP_INTERVAL = Bounds(1, 2**31 - 1)
+#: Of a block, to measure what it accepts.
+PROPOSALS = Bounds(0, 1_000_000)
+#: Of all blocks, and time steps, in a round of both.
+BLOCK_PROPOSALS = Bounds(1, 1_000_000)
+DYNAMICS_STEPS = Bounds(1, 10_000_000)
+CUTOFF = Bounds(0, 100, "nm", open_below=True)
+HYDROGEN_MASS = Bounds(1, 10, "dalton")
 SUBCHAIN = Bounds(0, 1_000_000)
 ROUNDS = Bounds(1, 1000)
 ACCEPTANCE_TARGET = Bounds(0, 1, open_below=True)

@@ -12,9 +12,11 @@ import typer
 
 from .commands.analyze import AnalyzeOptions, analyze
 from .commands.benchmark import BenchmarkOptions, benchmark
+from .commands.blocks import BlocksOptions, blocks
 from .commands.export import ExportOptions, export
 from .commands.fit import FitOptions, fit
 from .commands.import_published import ImportOptions, import_published
+from .commands.library import BuildOptions, build
 from .commands.options import Options, as_command
 from .commands.refine import RefineOptions, refine
 from .commands.sample import SampleOptions, sample
@@ -35,6 +37,7 @@ COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
     "train": (TrainOptions, train),
     "refine": (RefineOptions, refine),
     "export": (ExportOptions, export),
+    "blocks": (BlocksOptions, blocks),
     "sample": (SampleOptions, sample),
     "tau-sweep": (TauSweepOptions, tau_sweep),
     "analyze": (AnalyzeOptions, analyze),
@@ -43,6 +46,9 @@ COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
 }
 for _name, (_options, _run) in COMMANDS.items():
     app.command(_name)(as_command(_options, _run))
+_library = typer.Typer(help="Models of all residues.", no_args_is_help=True)
+_library.command("build")(as_command(BuildOptions, build))
+app.add_typer(_library, name="library")
 
 
 @app.callback()
@@ -55,7 +61,7 @@ def main() -> None:
     code: str | int | None = 0
     problem: Exception | None = None
     try:
-        app(repeat_option(sys.argv[1:], "--force-field"))
+        app(repeat_option(repeat_option(sys.argv[1:], "--force-field"), "--residue"))
     except SystemExit as stop:
         code = stop.code
     except Exception as error:

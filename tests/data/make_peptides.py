@@ -1,11 +1,13 @@
-"""Capped valine with two force fields, for the C++ tests: ``python make_peptides.py``.
+"""Peptides of the tests, capped valine with two force fields: ``python make_peptides.py``.
 
-Writes NAME.xml, a System without cut-off and constraints, and valine-dipeptide.txt: the particles
+Writes valine-peptide.pdb, in which three side chains of valine stand between others. Writes
+NAME.xml, a System without cut-off and constraints, and valine-dipeptide.txt: the particles
 of the side chain beyond CB, the bond that it turns about, and then positions / nm.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,13 @@ FORCE_FIELDS = {
     "valine-dipeptide-amber": ("amber14-all.xml", "implicit/gbn2.xml"),
     "valine-dipeptide-cmap": ("amber19/protein.ff19SB.xml",),
 }
+#: Between an acetyl and an N-methyl cap.
+PEPTIDE = {
+    "VAL": "N[C@@H](C(C)C)C(=O)",
+    "SER": "N[C@@H](CO)C(=O)",
+    "CYS": "N[C@@H](CS)C(=O)",
+}
+SEQUENCE = ("VAL", "SER", "VAL", "CYS", "VAL")
 BACKBONE = {"N", "H", "CA", "HA", "CB", "C", "O"}
 
 
@@ -36,8 +45,18 @@ def drop_unused_maps(system: openmm.System) -> None:
             return
 
 
+def write_peptide() -> None:
+    """Write the capped peptide; needs RDKit."""
+    sys.path.insert(0, str(STRUCTURE.parent))
+    from make_peptides import write_pdb
+
+    smiles = "CC(=O)" + "".join(PEPTIDE[name] for name in SEQUENCE) + "NC"
+    write_pdb(FOLDER / "valine-peptide.pdb", smiles, ("ACE", *SEQUENCE, "NME"))
+
+
 def main() -> None:
     """Write the files beside this one."""
+    write_peptide()
     pdb = app.PDBFile(str(STRUCTURE))
     atoms = {atom.name: atom.index for atom in pdb.topology.atoms() if atom.residue.name == "VAL"}
     moved = [index for name, index in atoms.items() if name not in BACKBONE]

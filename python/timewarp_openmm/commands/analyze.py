@@ -9,7 +9,8 @@ import typer
 from pydantic import Field
 
 from ..bounds import FRAME_INDEX, FRAMES, SHARE, Temperature
-from .options import Options, OutputPath
+from .analyze_blocks import analyze_blocks
+from .options import Options, OutputPath, option_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,9 @@ class AnalyzeOptions(Options):
         None, description="The model: for proposals, velocities and energies."
     )
     run: Path | None = Field(None, description="Folder of the training run.")
+    blocks: Path | None = Field(
+        None, description="The file of blocks of such a run; the report is on their rotamers."
+    )
     force_field: list[str] | None = Field(
         None, description="OpenMM files, for energies; default: the model's."
     )
@@ -70,6 +74,12 @@ def analyze(options: AnalyzeOptions) -> None:
     from ..trajectories.frames import expand_trajectories, reader_topology
 
     refuse_existing(options.out / PAGE_FILE, options.force)
+    if options.blocks is not None:
+        for name in ("proposals", "model", "run", "system", "force_field", "pdb_frame"):
+            if getattr(options, name) is not None:
+                raise ValueError(f"{option_name(name)} is about a whole molecule, not --blocks")
+        analyze_blocks(options, options.blocks)
+        return
     topology, positions = load_structure(options.topology)
     molecule = molecule_from_topology(topology)
     subject = Subject.of(molecule, reader_topology(molecule), positions)

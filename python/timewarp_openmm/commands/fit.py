@@ -118,6 +118,10 @@ class FitDisplay:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
+    def restart(self) -> None:
+        """Begin another budget of the same time."""
+        self._began = time.monotonic()
+
     def stage(self, name: str) -> None:
         """Begin a stage."""
         self._finish()

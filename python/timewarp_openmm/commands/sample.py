@@ -1,64 +1,148 @@
-"""``timewarp-openmm sample``: the OpenMM script of the README, from the command line."""
+"""``timewarp-openmm sample``: the OpenMM scripts of the README, from the command line."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import Field
 
-from ..bounds import STEP_INTERVAL, STEPS, SUBCHAIN, Seed, Temperature
-from .options import Options, OutputPath
+from ..bounds import (
+    BLOCK_PROPOSALS,
+    CUTOFF,
+    DYNAMICS_STEPS,
+    FRICTION,
+    HYDROGEN_MASS,
+    STEP_INTERVAL,
+    STEPS,
+    SUBCHAIN,
+    TIMESTEP,
+    Seed,
+    Temperature,
+)
+from .options import Options, OutputPath, option_name
 
 if TYPE_CHECKING:
+    from openmm import app
+
     from ..integrator import TimewarpMCMCIntegrator
+    from ..simulation.systems import MolecularSystem
+
+#: What is about dynamics between proposals, and goes with --blocks.
+_WITH_BLOCKS = ("dynamics", "proposals", "step_size", "friction", "cutoff", "hydrogen_mass")
 
 
 class SampleOptions(Options):
     """What ``timewarp-openmm sample`` is told."""
 
-    model: Path = Field(description="A model file (.pt).")
-    pdb: Path = Field(description="The molecule and its starting positions.")
-    steps: Annotated[int, STEPS] = Field(description="Metropolis-Hastings iterations.")
+    model: Path | None = Field(None, description="A model file (.pt), of the whole molecule.")
+    blocks: Path | None = Field(
+        None, description="A file of `blocks` instead: its blocks, and dynamics between."
+    )
+    pdb: Path | None = Field(
+        None, description="Structure and starting positions; default: that of --blocks."
+    )
+    steps: Annotated[int, STEPS] = Field(
+        description="Metropolis-Hastings iterations; with --blocks, rounds of dynamics and "
+        "proposals."
+    )
     out: OutputPath = Field(description="Trajectory to write (DCD).")
-    platform: str = Field("Reference", description="OpenMM platform.")
-    interval: Annotated[int, STEP_INTERVAL] = Field(10, description="Iterations between frames.")
-    temperature: Temperature | None = Field(None, description="Default: the model's.")
+    platform: str | None = Field(
+        None, description="OpenMM platform; default: Reference, and with --blocks the fastest."
+    )
+    interval: Annotated[int, STEP_INTERVAL] = Field(10, description="Steps between frames.")
+    temperature: Temperature | None = Field(
+        None, description="Default: the model's, or that of --blocks."
+    )
     subchain: Annotated[int, SUBCHAIN] = Field(
         0,
-        description="Proposals tested with a surrogate energy before OpenMM's own decides; "
-        "0: none.",
+        description="Proposals tested with a surrogate energy (with --blocks their local one) "
+        "before OpenMM's own decides; 0: none.",
+    )
+    dynamics: Annotated[int, DYNAMICS_STEPS] | None = Field(
+        None, description="With --blocks, time steps in each round (default 50)."
+    )
+    proposals: Annotated[int, BLOCK_PROPOSALS] | None = Field(
+        None, description="With --blocks, proposals in each round (default: one for each block)."
+    )
+    step_size: Annotated[float, TIMESTEP] | None = Field(
+        None, description="With --blocks, of the dynamics (default 0.002)."
+    )
+    friction: Annotated[float, FRICTION] | None = Field(
+        None, description="With --blocks, of the dynamics (default 1)."
+    )
+    cutoff: Annotated[float, CUTOFF] | None = Field(
+        None,
+        description="With --blocks, of the non-bonded energy; default: 1 in a box, none elsewhere.",
+    )
+    hydrogen_mass: Annotated[float, HYDROGEN_MASS] | None = Field(
+        None, description="With --blocks, of hydrogens, repartitioned."
     )
     seed: Seed | None = Field(None, description="Random number seed.")
-    force_field: list[str] | None = Field(None, description="OpenMM files; default: the model's.")
+    force_field: list[str] | None = Field(
+        None, description="OpenMM files; default: the model's, or those of --blocks."
+    )
     system: Path | None = Field(None, description="A System XML instead.")
-    force: bool = Field(False, description="Replace the trajectory that is there.")
+    force: bool = Field(False, description="Replace the files that are there.")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is stepped.
+
+    Attributes
+    ----------
+    simulation : openmm.app.Simulation
+    integrator : TimewarpMCMCIntegrator
+    step_time : float
+        ps between two steps, in the trajectory.
+    residues : sequence of str
+        Of each block; none for a whole molecule.
+    """
+
+    simulation: app.Simulation
+    integrator: TimewarpMCMCIntegrator
+    step_time: float
+    residues: Sequence[str] = ()
 
 
 def sample(options: SampleOptions) -> None:
-    """Sample a molecule with a model and write a trajectory."""
-    from ..contract import read_metadata
-    from ..files import open_exclusively, refuse_existing
-    from ..seeds import shifted_seed
-    from ..simulation.systems import load_molecule, make_platform
+    """Sample a molecule with a model, or a structure with blocks, and write a trajectory."""
+    from ..files import refuse_existing
 
-    out = options.out
-    refuse_existing(out, options.force)
+    if (options.model is None) == (options.blocks is None):
+        raise ValueError("give either --model or --blocks")
+    refuse_existing(options.out, options.force)
+    if options.blocks is not None:
+        _record(options, _run_of_blocks(options, options.blocks))
+        return
+    for name in _WITH_BLOCKS:
+        if getattr(options, name) is not None:
+            raise ValueError(f"{option_name(name)} goes with --blocks")
+    assert options.model is not None
+    _record(options, _run_of_model(options, options.model))
+
+
+def _run_of_model(options: SampleOptions, model: Path) -> _Run:
+    from ..contract import read_metadata
+    from ..simulation.systems import load_molecule
+
+    if options.pdb is None:
+        raise ValueError("--model needs the molecule: give --pdb")
     force_field = options.force_field
     if options.system is None and not force_field:
-        force_field = read_metadata(options.model).force_field
+        force_field = read_metadata(model).force_field
     molecule = load_molecule(options.pdb, force_field, options.system)
 
     # Loads the compiled plugin, so it comes after all that can be wrong without it.
-    from openmm import app
-
     from ..integrator import TimewarpMCMCIntegrator
-    from .progress import counting
 
     integrator = TimewarpMCMCIntegrator(
-        str(options.model),
+        str(model),
         topology=molecule.topology,
         temperature=options.temperature,
         positions=molecule.positions,
@@ -68,21 +152,91 @@ def sample(options: SampleOptions) -> None:
 
         energy = surrogate_energy(molecule.system, particles=integrator.getParticles())
         integrator.setSurrogate(energy, options.subchain)
+    simulation = _simulation(options, molecule, integrator, options.platform or "Reference")
+    return _Run(simulation, integrator, integrator.getStepSize())
+
+
+def _run_of_blocks(options: SampleOptions, path: Path) -> _Run:
+    from ..blocks.plan import planned_blocks, planned_library, read_plan
+    from ..blocks.statistics import statistics_file
+    from ..files import refuse_existing
+    from ..seeds import shifted_seed
+    from ..simulation.langevin import default_platform
+    from ..simulation.systems import DynamicsOptions, load_molecule
+
+    statistics = statistics_file(options.out)
+    refuse_existing(statistics, options.force)
+    plan = read_plan(path)
+    library = planned_library(plan, path.parent)
+    force_field = options.force_field or plan.force_field
+    dynamics = DynamicsOptions(options.cutoff, options.hydrogen_mass)
+    molecule = load_molecule(
+        options.pdb or path.parent / plan.structure,
+        options.force_field if options.system is not None else force_field,
+        options.system,
+        dynamics,
+    )
+    blocks = planned_blocks(plan, library, molecule.topology, molecule.positions)
+
+    # Load the compiled plugin, so they come after all that can be wrong without it.
+    from ..integrator import TimewarpMCMCIntegrator
+    from ..reporters import BlockReporter
+
+    temperature = options.temperature or plan.temperature
+    integrator = TimewarpMCMCIntegrator(temperature=temperature)
+    for block, weight in blocks:
+        integrator.addBlock(block.model, block.particles, weight)
+    steps, step_size = options.dynamics or 50, options.step_size or 0.002
+    integrator.setDynamics(steps, step_size, options.friction or 1.0)
+    integrator.setProposalsPerStep(options.proposals or len(blocks))
+    if options.subchain > 0:
+        integrator.setSubchainLength(options.subchain)
+    platform = options.platform or default_platform(molecule.system.getNumParticles())
+    simulation = _simulation(options, molecule, integrator, platform)
+    simulation.minimizeEnergy()
+    seed = (shifted_seed(options.seed, 1),) if options.seed is not None else ()
+    simulation.context.setVelocitiesToTemperature(temperature, *seed)
+    simulation.reporters.append(BlockReporter(statistics, options.interval))
+    residues = [block.residue for block, _ in blocks]
+    return _Run(simulation, integrator, steps * step_size, residues)
+
+
+def _simulation(
+    options: SampleOptions,
+    molecule: MolecularSystem,
+    integrator: TimewarpMCMCIntegrator,
+    platform: str,
+) -> app.Simulation:
+    from openmm import app
+
+    from ..seeds import shifted_seed
+    from ..simulation.systems import make_platform
+
     if options.seed is not None:
         integrator.setRandomNumberSeed(shifted_seed(options.seed, 0))
     simulation = app.Simulation(
-        molecule.topology, molecule.system, integrator, *make_platform(options.platform)
+        molecule.topology, molecule.system, integrator, *make_platform(platform)
     )
     simulation.context.setPositions(molecule.positions)
-    steps, interval = options.steps, options.interval
+    return simulation
+
+
+def _record(options: SampleOptions, run: _Run) -> None:
+    """Take the steps, and write a trajectory of them."""
+    from openmm import app
+
+    from ..files import open_exclusively
+    from .progress import counting
+
+    simulation, integrator = run.simulation, run.integrator
+    steps, interval, out = options.steps, options.interval, options.out
     began, stuck = time.monotonic(), False
     # Not a DCDReporter: one that cannot write to a full disk prints a traceback when it goes.
     with (
         open_exclusively(out) as handle,
-        counting("sampling", steps, "iterations") as report,
+        counting("sampling", steps, "steps" if run.residues else "iterations") as report,
     ):
-        lag = integrator.getStepSize()
-        trajectory = app.DCDFile(handle, molecule.topology, lag, interval, interval)
+        trajectory = app.DCDFile(handle, simulation.topology, run.step_time, interval, interval)
         for _ in range(steps // interval):
             simulation.step(interval)
             state = simulation.context.getState(positions=True)
@@ -90,21 +244,43 @@ def sample(options: SampleOptions) -> None:
                 state.getPositions(), periodicBoxVectors=state.getPeriodicBoxVectors()
             )
             report(simulation.currentStep)
-            stuck = stuck or _warn_if_stuck(integrator, simulation.currentStep)
+            stuck = stuck or _warn_if_stuck(run)
         simulation.step(steps % interval)
-        stuck = stuck or _warn_if_stuck(integrator, simulation.currentStep)
+        stuck = stuck or _warn_if_stuck(run)
     seconds = time.monotonic() - began
+    what = "steps" if run.residues else "iterations"
     typer.echo(
         f"{out}: {steps // interval} frames, acceptance {integrator.getAcceptanceRate():.2%}, "
-        f"{steps / seconds:.0f} iterations/s"
+        f"{steps / seconds:.1f} {what}/s"
     )
+    if run.residues:
+        _tell_of_blocks(run, out)
 
 
-def _warn_if_stuck(integrator: TimewarpMCMCIntegrator, iterations: int) -> bool:
+def _tell_of_blocks(run: _Run, out: Path) -> None:
+    from ..blocks.statistics import statistics_file
+
+    never = [
+        residue
+        for i, residue in enumerate(run.residues)
+        if run.integrator.getBlockStatistics(i).accepted == 0
+    ]
+    typer.echo(
+        f"{statistics_file(out)}: {len(run.residues)} blocks, in the order of "
+        f"{run.residues[0]} to {run.residues[-1]}"
+    )
+    if never:
+        typer.echo(f"never moved by a proposal: {', '.join(never)}")
+
+
+def _warn_if_stuck(run: _Run) -> bool:
     """Warn, once, of a chain that has accepted nothing in a thousand tries."""
     from ..simulation.chains import describe_stuck
 
-    message = describe_stuck(iterations, integrator.getNumAccepted())
+    # Dynamics move what blocks do not; those that never moved are named at the end.
+    if run.residues:
+        return False
+    message = describe_stuck(run.simulation.currentStep, run.integrator.getNumAccepted())
     if message is not None:
         typer.echo(f"timewarp-openmm: warning: {message}", err=True)
     return message is not None

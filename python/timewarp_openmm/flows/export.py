@@ -8,7 +8,9 @@ import hashlib
 import io
 import os
 import tempfile
+import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import nn
@@ -92,9 +94,27 @@ def _write(model: torch.jit.ScriptModule, metadata: ModelMetadata, path: Path, t
         # Through memory, since torch's own writer does not say that a disk is full.
         buffer = io.BytesIO()
         torch.jit.save(model, buffer, _extra_files={METADATA_FILE: metadata.to_json()})
+        content = _without_debug_records(buffer)
         with naming(path):
-            temporary.write_bytes(buffer.getvalue())
+            temporary.write_bytes(content)
         if trust:
-            load_plugin().trust_file(hashlib.sha256(buffer.getvalue()).hexdigest())
+            load_plugin().trust_file(hashlib.sha256(content).hexdigest())
         check_contract(load_module(temporary), metadata)
         os.replace(temporary, path)
+
+
+def _without_debug_records(archive: BinaryIO) -> bytes:
+    """Return a TorchScript archive, compressed, without its records of where the code came from.
+
+    They are more than half of a small model's file, and name folders of the machine it was made on.
+    """
+    packed = io.BytesIO()
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(packed, "w") as new:
+        for entry in old.infolist():
+            if entry.filename.endswith(".debug_pkl"):
+                continue
+            # Metadata are read from files that nobody trusts, and must not be compressed.
+            plain = entry.filename.endswith(METADATA_FILE)
+            kind = zipfile.ZIP_STORED if plain else zipfile.ZIP_DEFLATED
+            new.writestr(entry.filename, old.read(entry), kind)
+    return packed.getvalue()

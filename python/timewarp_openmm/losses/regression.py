@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
@@ -20,6 +20,9 @@ from .step import Step
 
 #: Of a flow that moves a part: states in one context, the data's own and draws.
 _GROUP = 8
+#: nm, by which context atoms of the data are moved at random. Any context will do for a comparison
+#: within it, and a flow soon knows those of the data by heart.
+_SHAKEN = 0.001
 
 
 class Regression(Loss):
@@ -58,6 +61,7 @@ class Regression(Loss):
             batch = step.draw(groups)
             size = (groups * (_GROUP - 1), step.flow.noise_size)
             noise = torch.randn(size, generator=step.generator)
+            batch = _with_shaken_contexts(step.flow, batch, step.generator)
             return begin_states_in_contexts(step.flow, step.energy, batch, noise.to(batch.x.device))
         batch = step.draw(self.states)
         noise = torch.randn(self.draws, step.flow.noise_size, generator=step.generator)
@@ -116,6 +120,14 @@ def begin_regression_states(
     inside = torch.isfinite(y).flatten(1).all(1)
     y, w = torch.cat([y[inside], batch.y]), torch.cat([w[inside], batch.w])
     return PendingStates(y, w, batch.x[:1], energy.begin(y))
+
+
+def _with_shaken_contexts(flow: Any, batch: Batch, generator: torch.Generator | None) -> Batch:
+    """Return states [B, N, 3] whose context atoms are elsewhere by a little, at random."""
+    shifts = _SHAKEN * torch.randn(batch.x.shape, generator=generator)
+    shifts[:, flow.moved] = 0.0
+    shifts = shifts.to(batch.x.device)
+    return replace(batch, x=batch.x + shifts, y=batch.y + shifts)
 
 
 @torch.no_grad()

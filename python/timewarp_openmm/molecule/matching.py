@@ -21,6 +21,10 @@ from .isomorphism import Shapes, StereoisomerError, find_isomorphism
 if TYPE_CHECKING:
     from openmm import app, unit
 
+#: Atoms that are bonded in a molecule of water.
+_WATER = 3
+#: Stands for the element of what has none: virtual sites.
+_NO_ELEMENT = "?"
 #: Copies of a molecule that a message names.
 _MOST_NAMED = 4
 
@@ -59,7 +63,8 @@ def match_atoms(
     if metadata.molecule is None:
         return list(range(topology.getNumAtoms()) if particles is None else particles)
     atoms = particles or _find_molecule(metadata.molecule, topology)
-    return _in_order(metadata, topology, atoms, _shape(topology, positions))
+    found = molecule_from_topology(topology, particles=atoms)
+    return _in_order(metadata, found, atoms, _shape(topology, positions))
 
 
 def _shape(
@@ -79,17 +84,75 @@ def _shape(
 
 def _in_order(
     metadata: ModelMetadata,
-    topology: app.Topology,
+    found: Molecule,
     atoms: list[int],
     shape: NDArray[np.float64] | None,
 ) -> list[int]:
-    """Return those atoms of the topology in the order of the model's."""
+    """Return those atoms of a topology, which make up `found`, in the order of the model's."""
     assert metadata.molecule is not None
-    found = molecule_from_topology(topology, particles=atoms)
     shapes = None
     if shape is not None and metadata.reference_positions is not None:
         shapes = Shapes(np.array(metadata.reference_positions), shape[atoms])
     return [atoms[i] for i in match_molecules(metadata.molecule, found, shapes)]
+
+
+class PartFinder:
+    """Finds where models of parts fit in a topology, which is prepared once for all of them.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        Of the whole System.
+    positions : array or Quantity [N, 3], nm, optional
+        Of all atoms of the topology.
+
+    Attributes
+    ----------
+    graph : networkx.Graph
+        The topology's bonds; nodes carry `element` and `name`.
+    positions : array [N, 3], nm, or None
+    """
+
+    def __init__(
+        self,
+        topology: app.Topology,
+        positions: NDArray[np.floating] | unit.Quantity | None = None,
+    ) -> None:
+        self.positions = _shape(topology, positions)
+        self.graph = _bond_graph(topology)
+        parts = nx.connected_components(self.graph)
+        large = [atom for atoms in parts if len(atoms) > _WATER for atom in atoms]
+        self._without_water = self.graph.subgraph(large).copy()
+        # Virtual sites have no element, and are no atoms of a model.
+        self._atoms = sorted(i for i, e in self.graph.nodes(data="element") if e != _NO_ELEMENT)
+        self._index = {atom: i for i, atom in enumerate(self._atoms)}
+        self._molecule = molecule_from_topology(topology, particles=self._atoms)
+
+    def find(self, metadata: ModelMetadata, among: set[int] | None = None) -> list[list[int]]:
+        """Return the atoms of each place of a model, ascending.
+
+        Parameters
+        ----------
+        among : set of int, optional
+            Atoms that hold all that the model moves.
+        """
+        assert metadata.molecule is not None
+        # Thousands of waters are not looked through where the model cannot fit into one.
+        graph = self._without_water if metadata.molecule.num_atoms > _WATER else self.graph
+        return find_fragments(metadata.molecule, metadata.moved_atoms(), graph, among)
+
+    def in_order(self, metadata: ModelMetadata, place: Sequence[int]) -> list[int]:
+        """Return the atoms of a place in the order of the model's.
+
+        Raises
+        ------
+        StereoisomerError
+            If the place is of another stereoisomer, which only positions tell.
+        ValueError
+            If there are no positions and names do not tell which atom is which.
+        """
+        found = self._molecule.part([self._index[atom] for atom in place])
+        return _in_order(metadata, found, list(place), self.positions)
 
 
 def find_blocks(
@@ -133,20 +196,12 @@ def find_blocks(
             f"{model} moves all its atoms, so that it is no model of a part; "
             "addBlock(model, topology=topology) finds its molecule"
         )
-    places, shape = _find_part(metadata, topology), _shape(topology, positions)
+    finder = PartFinder(topology, positions)
     found = []
-    for atoms in places:
+    for place in finder.find(metadata):
         with suppress(StereoisomerError):
-            found.append(_in_order(metadata, topology, atoms, shape))
+            found.append(finder.in_order(metadata, place))
     return found
-
-
-def _find_part(
-    metadata: ModelMetadata, topology: app.Topology, among: set[int] | None = None
-) -> list[list[int]]:
-    assert metadata.molecule is not None
-    graph = _bond_graph(topology)
-    return find_fragments(metadata.molecule, metadata.moved_atoms(), graph, among)
 
 
 def _match_part(
@@ -157,8 +212,9 @@ def _match_part(
 ) -> list[int]:
     # Other places are not looked at, where names may not tell atoms apart or chirality differs.
     among = None if particles is None else {int(i) for i in particles}
-    places = _find_part(metadata, topology, among)
-    if not places and among is not None and _find_part(metadata, topology):
+    finder = PartFinder(topology, positions)
+    places = finder.find(metadata, among)
+    if not places and among is not None and finder.find(metadata):
         raise ValueError(
             "none of the places where the model fits has all atoms that it moves among particles="
         )
@@ -168,9 +224,8 @@ def _match_part(
             f"{len(metadata.moved_atoms())} atoms that it moves and those around them bonded as in "
             "it" + ("" if any(topology.bonds()) else "; add the topology's bonds (CONECT records)")
         )
-    shape = _shape(topology, positions)
     if len(places) == 1:
-        return _in_order(metadata, topology, places[0], shape)
+        return finder.in_order(metadata, places[0])
     raise ValueError(
         f"the model fits in {len(places)} places, with its context at "
         f"{_name_copies(topology, places)}; say which one is meant by particles= that hold all "
@@ -250,8 +305,7 @@ def _find_molecule(wanted: Molecule, topology: app.Topology) -> list[int]:
 def _bond_graph(topology: app.Topology) -> nx.Graph:
     graph = nx.Graph()
     for atom in topology.atoms():
-        # Virtual sites of other molecules have no element.
-        element = "?" if atom.element is None else atom.element.symbol
+        element = _NO_ELEMENT if atom.element is None else atom.element.symbol
         graph.add_node(atom.index, element=element, name=atom.name)
     graph.add_edges_from((bond[0].index, bond[1].index) for bond in topology.bonds())
     return graph

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import networkx as nx
@@ -45,6 +47,53 @@ def select_atoms(topology: app.Topology, text: str) -> tuple[int, ...]:
     if not found:
         raise ValueError(f"the selection {text!r} names no atom of the structure")
     return tuple(sorted(found))
+
+
+def residue_label(residue: app.topology.Residue) -> str:
+    """Return the name of a residue as `Molecule.residue_label` has it, such as ``A:VAL12A``."""
+    number = f"{residue.id}{(residue.insertionCode or '').strip()}"
+    return f"{(residue.chain.id or '').strip()}:{residue.name}{number}".removeprefix(":")
+
+
+def is_water(residue: app.topology.Residue) -> bool:
+    """Tell water, also without hydrogens or with virtual sites, from other residues."""
+    elements = sorted(a.element.symbol for a in residue.atoms() if a.element is not None)
+    return elements in (["H", "H", "O"], ["O"])
+
+
+def select_residues(
+    topology: app.Topology, wanted: Sequence[str | app.topology.Residue]
+) -> list[app.topology.Residue]:
+    """Return residues by their labels (see `residue_label`), in the topology's order.
+
+    Raises
+    ------
+    ValueError
+        If there is none of a label, or several.
+    """
+    labelled: dict[str, list[app.topology.Residue]] = {}
+    for residue in topology.residues():
+        labelled.setdefault(residue_label(residue), []).append(residue)
+    found = set()
+    for entry in wanted:
+        if not isinstance(entry, str):
+            found.add(entry.index)
+            continue
+        there = labelled.get(entry, [])
+        if not there:
+            raise ValueError(_no_residue(entry, list(labelled)))
+        if len(there) > 1:
+            raise ValueError(
+                f"{len(there)} residues of the structure are called {entry}; give its chains "
+                "different identifiers"
+            )
+        found.add(there[0].index)
+    return [residue for residue in topology.residues() if residue.index in found]
+
+
+def _no_residue(label: str, labels: list[str]) -> str:
+    near = get_close_matches(label, labels) or labels[:3]
+    return f"the structure has no residue {label!r}; it has {', '.join(near)}, for instance"
 
 
 def side_chains(topology: app.Topology) -> set[int]:

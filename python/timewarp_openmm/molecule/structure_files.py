@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from openmm import app
 
 from ..units import NANOMETER
+from .selection import residue_label
 
 #: Suffixes of mmCIF files, and of those that RDKit reads; everything else is read as PDB.
 MMCIF_SUFFIXES = (".cif", ".mmcif", ".pdbx")
@@ -84,12 +85,23 @@ def _names_in_pdb(path: Path) -> Counter[AtomKey]:
     return names
 
 
+def alternate_locations(path: str | Path) -> list[str]:
+    """Return the residues of a PDB file's first model with atoms at several locations.
+
+    OpenMM reads the first location of each atom in the file.
+    """
+    found: dict[str, None] = {}
+    for label, location, _ in _names_in_pdb(Path(path)):
+        if location.strip():
+            found[label] = None
+    return list(found)
+
+
 def _names_in_topology(topology: app.Topology) -> Counter[AtomKey]:
     """Count the atoms; residues that are numbered alike are told apart by their index."""
     names: Counter[AtomKey] = Counter()
     for residue in topology.residues():
-        number = f"{residue.name}{residue.id}{residue.insertionCode}".strip()
-        label = f"{residue.chain.id.strip()}:{number}".removeprefix(":")
+        label = residue_label(residue)
         for atom in residue.atoms():
             names[label, str(residue.index), atom.name] += 1
     return names

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openmm
@@ -13,10 +14,15 @@ from numpy.typing import NDArray
 from openmm import app
 
 from .._opencl import provide_opencl
+from ..molecule.selection import is_water
 from ..molecule.structure_files import load_structure
+from ..units import DALTON, NANOMETER
+from .gbsa import with_builtin_gbsa
 
 #: amber99sbildn with the OBC implicit solvent: what the published alanine dipeptide data used.
 DEFAULT_FORCE_FIELD = ("amber99sbildn.xml", "amber99_obc.xml")
+#: nm; in a box.
+DEFAULT_CUTOFF = 1.0
 #: Molecules that come with the package: name -> force field files.
 NAMED_MOLECULES = {"alanine-dipeptide": DEFAULT_FORCE_FIELD}
 
@@ -42,15 +48,73 @@ class MolecularSystem:
     force_field: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class DynamicsOptions:
+    """How a System is made whose parts are moved between molecular dynamics.
+
+    Its bonds to hydrogen are constrained, and water is rigid. A structure with a box and water in
+    it is periodic (PME); any other has no box, whatever its file says of a crystal's cell.
+
+    Attributes
+    ----------
+    cutoff : float, optional
+        nm; by default 1.0 in a box and none elsewhere.
+    hydrogen_mass : float, optional
+        dalton, taken from the atom that a hydrogen is bonded to; by default hydrogens keep theirs.
+    """
+
+    cutoff: float | None = None
+    hydrogen_mass: float | None = None
+
+    def arguments(self, topology: app.Topology) -> dict[str, Any]:
+        """Return what ForceField.createSystem is told."""
+        periodic = is_solvated(topology)
+        cutoff = self.cutoff or (DEFAULT_CUTOFF if periodic else None)
+        without_box = app.NoCutoff if cutoff is None else app.CutoffNonPeriodic
+        found = {
+            "nonbondedMethod": app.PME if periodic else without_box,
+            "constraints": app.HBonds,
+            "rigidWater": True,
+            "removeCMMotion": False,
+        }
+        if cutoff is not None:
+            # Scripts of force fields ask for its unit.
+            found["nonbondedCutoff"] = cutoff * NANOMETER
+        if self.hydrogen_mass is not None:
+            found["hydrogenMass"] = self.hydrogen_mass * DALTON
+        return found
+
+
+#: As a flow can move it: no cut-off, no constraints, no removal of the drift.
+_FREE = {
+    "nonbondedMethod": app.NoCutoff,
+    "constraints": None,
+    "rigidWater": False,
+    "removeCMMotion": False,
+}
+
+
+def is_solvated(topology: app.Topology) -> bool:
+    """Tell a box of water from a molecule without, also one whose file states a crystal's cell."""
+    if topology.getPeriodicBoxVectors() is None:
+        return False
+    return any(is_water(residue) for residue in topology.residues())
+
+
 def build_system(
-    topology: app.Topology, force_field: Sequence[str] = DEFAULT_FORCE_FIELD
+    topology: app.Topology,
+    force_field: Sequence[str] = DEFAULT_FORCE_FIELD,
+    dynamics: DynamicsOptions | None = None,
 ) -> openmm.System:
-    """Make a System that a flow can move: no cut-off, no constraints, no removal of the drift.
+    """Make a System that a flow can move as a whole: no cut-off, no constraints, no removal of the
+    drift. With `dynamics`, one of which it moves parts. OBC2 is made as OpenMM's own GBSAOBCForce,
+    however the files write it.
 
     Raises
     ------
     ValueError
-        If a force field file cannot be found or has no parameters for a residue.
+        If a force field file cannot be found or has no parameters for a residue, or is one of
+        implicit solvent for a structure in water.
     """
     try:
         parameters = app.ForceField(*force_field)
@@ -59,21 +123,35 @@ def build_system(
             f"cannot load the force field {' '.join(force_field)}: {error}; name OpenMM's own "
             "files (such as amber99sbildn.xml) or paths to XML files"
         ) from error
+    solvated = dynamics is not None and is_solvated(topology)
     try:
-        system = parameters.createSystem(
-            topology,
-            nonbondedMethod=app.NoCutoff,
-            constraints=None,
-            rigidWater=False,
-            removeCMMotion=False,
-        )
+        arguments = _FREE if dynamics is None else dynamics.arguments(topology)
+        system = parameters.createSystem(topology, **arguments)
     except Exception as error:  # ValueError for missing templates, a bare Exception for several
+        if solvated and any(word in str(error) for word in ("GBSAOBC", "implicit solvent")):
+            raise ValueError(_not_implicit(force_field)) from error
         raise ValueError(
             f"the force field {' '.join(force_field)} does not fit the molecule: {error} "
             + _remedy(str(error))
         ) from error
-    check_movable(system)
-    return system
+    if dynamics is None:
+        check_movable(system)
+    elif solvated and _is_implicit(system):
+        raise ValueError(_not_implicit(force_field))
+    return with_builtin_gbsa(system)
+
+
+def _not_implicit(force_field: Sequence[str]) -> str:
+    return (
+        f"the structure holds water, and {' '.join(force_field)} puts implicit solvent around it; "
+        "name a force field with a model of water with --force-field, such as amber14-all.xml "
+        "amber14/tip3p.xml"
+    )
+
+
+def _is_implicit(system: openmm.System) -> bool:
+    kinds = (openmm.GBSAOBCForce, openmm.CustomGBForce)
+    return any(isinstance(force, kinds) for force in system.getForces())
 
 
 def _remedy(message: str) -> str:
@@ -183,9 +261,10 @@ def load_molecule(
     structure: str | Path,
     force_field: Sequence[str] | None = None,
     system_xml: str | Path | None = None,
+    dynamics: DynamicsOptions | None = None,
 ) -> MolecularSystem:
     """Make a molecule from a structure file (see `load_structure`) and a force field (by default
-    DEFAULT_FORCE_FIELD) or a System XML.
+    DEFAULT_FORCE_FIELD) or a System XML; with `dynamics`, as `build_system` takes it, any System.
 
     Raises
     ------
@@ -196,7 +275,8 @@ def load_molecule(
     name = Path(structure).stem
     if system_xml is None:
         files = tuple(force_field or DEFAULT_FORCE_FIELD)
-        return MolecularSystem(name, topology, build_system(topology, files), positions, files)
+        system = build_system(topology, files, dynamics)
+        return MolecularSystem(name, topology, system, positions, files)
     if force_field:
         raise ValueError("give either force field files or a System XML, not both")
     system = load_system_xml(system_xml)
@@ -205,7 +285,8 @@ def load_molecule(
             f"{system_xml} has {system.getNumParticles()} particles but {structure} has "
             f"{topology.getNumAtoms()} atoms; make the System from this structure"
         )
-    check_movable(system)
+    if dynamics is None:
+        check_movable(system)
     return MolecularSystem(name, topology, system, positions, (Path(system_xml).name,))
 
 

@@ -45,6 +45,8 @@ class FitBudget(BaseModel):
     minutes_per_round : float
         Of refining: shorter rounds cost more by the learning rate's fall and rise than they bring.
     most_rounds : int
+    refine_rate : float
+        Learning rate of the first round.
     runs_per_basin : int
         Trajectories that start in each basin; the last of them is held out.
     least_basins, most_basins : int
@@ -79,6 +81,7 @@ class FitBudget(BaseModel):
     simulate_patience: float = Field(default=1.5, ge=1)
     minutes_per_round: PositiveFloat = 6.0
     most_rounds: PositiveInt = 3
+    refine_rate: PositiveFloat = 5e-4
     runs_per_basin: int = Field(default=4, ge=2)
     least_basins: PositiveInt = 3
     most_basins: PositiveInt = 24

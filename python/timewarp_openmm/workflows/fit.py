@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..files import exclusive_lock, refuse_existing, write_bytes_atomically
 from ..flows.base import FlowConfig
 from ..flows.chained.config import ChainedFlowConfig
-from ..flows.internal.config import InternalFlowConfig
+from ..flows.internal.config import ShapeFlowConfig
 from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
 from ..molecule.matching import match_atoms
@@ -193,9 +193,11 @@ def fit(
 
 def flow_config(settings: FitSettings) -> FlowConfig:
     """Return the flow that a fit trains."""
+    flow = settings.flow.model_copy(update={"moved": settings.moved})
     if settings.last is None:
-        return InternalFlowConfig(moved=settings.moved)
-    return ChainedFlowConfig(moved=settings.moved, later_parts=(settings.last,))
+        return flow
+    shared = flow.model_dump(include=set(ShapeFlowConfig.model_fields), exclude={"coordinates"})
+    return ChainedFlowConfig(**shared, later_parts=(settings.last,))
 
 
 def _make_way(work: Path, identity: dict[str, object], display: Display, force: bool) -> None:
@@ -506,6 +508,7 @@ class _Fit:
             minutes=seconds / 60,
             target=self._settings.target,
             workers=self._settings.workers,
+            learning_rate=self._budget.refine_rate,
             **shape,
         )
 
@@ -530,7 +533,7 @@ class _Fit:
         trained = load_trained(self._refine_folder(self._record.number))
         provenance = {
             "fit": {
-                "settings": asdict(self._settings),
+                "settings": {k: v for k, v in asdict(self._settings).items() if k != "flow"},
                 "seconds": self._record.seconds,
                 "basins": {
                     "kept": len(basins),

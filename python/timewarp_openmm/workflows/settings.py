@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..bounds import ACCEPTANCE_TARGET, MINUTES, SEED, TEMPERATURE, WORKERS
+from ..flows.internal.config import InternalFlowConfig
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class FitSettings:
     last : tuple of int, optional
         The atoms that the model makes after all others that it moves, given these; by default it
         makes all together.
+    flow : InternalFlowConfig
+        The flow that is trained, but for the atoms that it moves.
     """
 
     minutes: float = 30.0
@@ -41,6 +44,7 @@ class FitSettings:
     moved: tuple[int, ...] | None = None
     constraints: Literal["HBonds"] | None = None
     last: tuple[int, ...] | None = None
+    flow: InternalFlowConfig = field(default_factory=InternalFlowConfig)
 
     def __post_init__(self) -> None:
         MINUTES.check("minutes", self.minutes)
@@ -58,4 +62,7 @@ class FitSettings:
         """
         identity: dict[str, object] = {"temperature": self.temperature, "seed": self.seed}
         atoms = {"moved": self.moved, "last": self.last}
-        return identity | {name: list(some) for name, some in atoms.items() if some is not None}
+        identity |= {name: list(some) for name, some in atoms.items() if some is not None}
+        if self.flow != InternalFlowConfig():
+            identity["flow"] = self.flow.model_dump(exclude={"lag_times", "moved"})
+        return identity

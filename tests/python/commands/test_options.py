@@ -64,6 +64,8 @@ def command_line(command: str, option: str, value: str, folder: Path) -> list[st
             words += [option_name(name), GIVEN[name]]
     if command == "simulate":
         words += ["--pdb", "{tmp}/missing.pdb"]
+    if command == "sample":
+        words += ["--model", GIVEN["model"], "--pdb", GIVEN["pdb"]]
     return [*(word.format(tmp=folder) for word in words), option, value]
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from libraries import PEPTIDE, write_library
 from report_helpers import PDB, md_frames, write
 
-from timewarp_openmm.cli import app
+from timewarp_openmm.cli import app, repeat_option
 
 ROOT = Path(__file__).parents[3]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,6 +36,9 @@ PYTHON = [
 @pytest.mark.parametrize(("name", "number"), PYTHON)
 def test_python_runs(name: str, number: int, tmp_path: Path) -> None:
     shutil.copy(PDB, tmp_path / "alanine-dipeptide.pdb")
+    if name == "sidechains.md":
+        shutil.copy(PEPTIDE, tmp_path / "protein.pdb")
+        write_library(tmp_path / "library")
     write(md_frames()[:100], tmp_path / "out.dcd")
     script = blocks(ROOT / "docs" / name, "python")[number]
     done = subprocess.run(
@@ -65,7 +69,7 @@ def test_commands_have_these_options(command: str) -> None:
     group = typer.main.get_command(app)
     parsed = group.commands[arguments[0]]  # type: ignore[attr-defined]
     # Parses and converts without running; it raises by name of what is unknown or missing.
-    parsed.make_context(arguments[0], arguments[1:])
+    parsed.make_context(arguments[0], repeat_option(arguments[1:], "--force-field"))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)

@@ -1,6 +1,7 @@
 """What export writes, and what it refuses."""
 
 import math
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,16 @@ class UnscriptableSteps(GaussianSteps):
     def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         y, w, log_q = self.sample_part(x, noise, lag)
         return (y, w, log_q) if print(**{"end": ""}) is None else (w, y, log_q)
+
+
+def test_nothing_says_where_the_code_came_from(tmp_path: Path) -> None:
+    """Records for error messages hold the paths of source files on the machine that exports."""
+    path = export_model(GoodSteps(), metadata(), tmp_path / "model.pt")
+    here = str(Path(__file__).parent).encode()
+    with zipfile.ZipFile(path) as archive:
+        members = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    assert any(name.endswith(".py") for name in members)
+    assert [name for name, content in members.items() if here in content] == []
 
 
 def test_exported_model_has_its_metadata_and_the_flows_numbers(tmp_path: Path) -> None:

@@ -1,0 +1,188 @@
+"""Peptides between acetyl and N-methyl groups, made from the residues' names and a force field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from openmm import app, unit
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolTransforms
+
+from ..units import NANOMETER
+from .systems import MolecularSystem, build_system, make_platform
+
+#: Residues that have side chains with rotamers, by Amber's names, and their letters in sequences.
+SIDE_CHAINS = {
+    "ARG": "R",
+    "ASH": "D",
+    "ASN": "N",
+    "ASP": "D",
+    "CYM": "C",
+    "CYS": "C",
+    "GLH": "E",
+    "GLN": "Q",
+    "GLU": "E",
+    "HID": "H",
+    "HIE": "H",
+    "HIP": "H",
+    "ILE": "I",
+    "LEU": "L",
+    "LYN": "K",
+    "LYS": "K",
+    "MET": "M",
+    "PHE": "F",
+    "SER": "S",
+    "THR": "T",
+    "TRP": "W",
+    "TYR": "Y",
+    "VAL": "V",
+}
+_LETTERS = {"ALA": "A", "GLY": "G", "PRO": "P", **SIDE_CHAINS}
+#: Conformations that are made at most until one has trans amides only.
+_TRIALS = 20
+#: Glycines at the ends become caps: the atoms that are left out, and new names of others.
+_FIRST_CAP = ("ACE", {"N"}, {"CA": "CH3"})
+_LAST_CAP = ("NME", {"C", "O", "OXT"}, {"CA": "C"})
+_ANGSTROM_PER_NM = 10.0
+
+
+def capped_peptide(residues: Sequence[str], force_field: Sequence[str]) -> MolecularSystem:
+    """Return a capped peptide with hydrogens, in a conformation with trans amides.
+
+    Parameters
+    ----------
+    residues : sequence of str
+        Amber's names: SIDE_CHAINS, ALA, GLY, PRO.
+    force_field : sequence of str
+        OpenMM's force field files.
+
+    Raises
+    ------
+    ValueError
+        If a residue is none of these, or the force field has no parameters for it.
+    """
+    for name in residues:
+        if name not in _LETTERS:
+            raise ValueError(f"{name} is none of the residues {', '.join(sorted(_LETTERS))}")
+    heavy = _heavy_atoms(residues)
+    topology, positions = _with_hydrogens(heavy, residues)
+    system = build_system(topology, force_field)
+    label = "-".join(residues)
+    return MolecularSystem(label, topology, system, positions, tuple(force_field))
+
+
+def _heavy_atoms(residues: Sequence[str]) -> Chem.Mol:
+    """Return the molecule without hydrogens, its atoms named, in one conformation."""
+    letters = "".join(_LETTERS[name] for name in residues)
+    molecule = Chem.RWMol(Chem.MolFromSequence(f"G{letters}G"))
+    caps = {1: _FIRST_CAP, len(residues) + 2: _LAST_CAP}
+    left_out = []
+    for atom in molecule.GetAtoms():
+        number, label = _label(atom)
+        info = atom.GetPDBResidueInfo()
+        if number not in caps:
+            info.SetResidueName(residues[number - 2])
+            continue
+        cap, without, names = caps[number]
+        info.SetResidueName(cap)
+        info.SetName(names.get(label, label))
+        if label in without:
+            left_out.append(atom.GetIdx())
+    for index in sorted(left_out, reverse=True):
+        molecule.RemoveAtom(index)
+    _name_isoleucines_as_pdb_does(molecule)
+    heavy = molecule.GetMol()
+    Chem.SanitizeMol(heavy)
+    heavy.AddConformer(_conformer_with_trans_amides(heavy, len(residues)))
+    return heavy
+
+
+def _label(atom: Chem.Atom) -> tuple[int, str]:
+    """Return the number of an atom's residue, from 1, and the atom's name."""
+    info = atom.GetPDBResidueInfo()
+    return info.GetResidueNumber(), info.GetName().strip()
+
+
+def _name_isoleucines_as_pdb_does(molecule: Chem.Mol) -> None:
+    """Give CG1 and CG2 each other's name where RDKit's carbon CD1 hangs on CG2."""
+    for atom in molecule.GetAtoms():
+        number, label = _label(atom)
+        if atom.GetPDBResidueInfo().GetResidueName() != "ILE" or label != "CD1":
+            continue
+        (near,) = atom.GetNeighbors()
+        if _label(near)[1] != "CG2":
+            continue
+        (other,) = (a for a in molecule.GetAtoms() if _label(a) == (number, "CG1"))
+        near.GetPDBResidueInfo().SetName(" CG1")
+        other.GetPDBResidueInfo().SetName(" CG2")
+
+
+def _conformer_with_trans_amides(heavy: Chem.Mol, count: int) -> Chem.Conformer:
+    molecule = Chem.AddHs(heavy)
+    numbers = rdDistGeom.EmbedMultipleConfs(molecule, _TRIALS, randomSeed=7)
+    atoms = {_label(atom): atom.GetIdx() for atom in heavy.GetAtoms()}
+    # O-C-N-C is 0 in a trans amide.
+    amides = [
+        [atoms[i, "O"], atoms[i, "C"], atoms[i + 1, "N"], atoms[i + 1, "CA" if i <= count else "C"]]
+        for i in range(1, count + 2)
+    ]
+    for number in numbers:
+        rdForceFieldHelpers.MMFFOptimizeMolecule(molecule, confId=number)
+        conformer = molecule.GetConformer(number)
+        torsions = [rdMolTransforms.GetDihedralDeg(conformer, *amide) for amide in amides]
+        if all(abs(torsion) < 40 for torsion in torsions):
+            found = Chem.Conformer(heavy.GetNumAtoms())
+            for index in range(heavy.GetNumAtoms()):
+                found.SetAtomPosition(index, conformer.GetAtomPosition(index))
+            return found
+    raise ValueError("no conformation of the peptide has trans amides only")
+
+
+def _with_hydrogens(
+    heavy: Chem.Mol, residues: Sequence[str]
+) -> tuple[app.Topology, NDArray[np.float64]]:
+    """Return topology and positions / nm, with the hydrogens of these states of protonation."""
+    topology = app.Topology()
+    chain, residue, atoms = topology.addChain(), None, []
+    for atom in heavy.GetAtoms():
+        number, label = _label(atom)
+        if residue is None or residue.id != str(number):
+            # Hydrogens are known by the residue's common name.
+            name = atom.GetPDBResidueInfo().GetResidueName()
+            residue = topology.addResidue(_COMMON_NAMES.get(name, name), chain, str(number))
+        element = app.Element.getByAtomicNumber(atom.GetAtomicNum())
+        atoms.append(topology.addAtom(label, element, residue))
+    for bond in heavy.GetBonds():
+        topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()])
+    positions = heavy.GetConformer().GetPositions() / _ANGSTROM_PER_NM
+    modeller = app.Modeller(topology, positions * unit.nanometer)
+    modeller.addHydrogens(
+        variants=[None, *(_VARIANTS.get(name) for name in residues), None],
+        platform=make_platform("Reference")[0],
+    )
+    for residue, name in zip(list(modeller.topology.residues())[1:-1], residues, strict=True):
+        residue.name = name
+    surplus = [
+        atom for atom in modeller.topology.atoms() if _WITHOUT.get(atom.residue.name) == atom.name
+    ]
+    modeller.delete(surplus)
+    return modeller.topology, np.asarray(modeller.positions.value_in_unit(NANOMETER))
+
+
+#: Residues that PDB files and OpenMM's hydrogens know by another name than Amber's.
+_COMMON_NAMES = {
+    "ASH": "ASP",
+    "CYM": "CYS",
+    "GLH": "GLU",
+    "HID": "HIS",
+    "HIE": "HIS",
+    "HIP": "HIS",
+    "LYN": "LYS",
+}
+#: Those of OpenMM's variants that have hydrogens other than what pH 7 would give.
+_VARIANTS = {name: name for name in ("ASH", "ASP", "GLH", "GLU", "HID", "HIE", "HIP", "LYN", "LYS")}
+_VARIANTS["CYM"] = "CYS"
+#: A hydrogen that OpenMM adds and the residue does not have.
+_WITHOUT = {"CYM": "HG"}
