@@ -33,6 +33,12 @@ class FitOptions(Options):
         description="Atoms that the model moves, and sees the others as context: sidechain (beyond "
         "the beta carbon), indices from 0 (4,7-9), or an MDTraj selection; default: all.",
     )
+    last: str | None = Field(
+        None,
+        description="Atoms that the model makes last, given all others that it moves, named as for "
+        "--moved: with sidechain, side chains turn while the backbone stands still; default: all "
+        "are made together.",
+    )
     constraints: Literal["none", "HBonds"] = Field(
         "none",
         description="Constraints of the System in which acceptance is measured at the end; the "
@@ -62,14 +68,19 @@ def fit(options: FitOptions) -> None:
     from ..workflows.settings import FitSettings
 
     molecule = load_molecule(options.structure, options.force_field, options.system)
+
+    def select(text: str | None) -> tuple[int, ...] | None:
+        return None if text is None else select_atoms(molecule.topology, text)
+
     settings = FitSettings(
         options.minutes,
         options.temperature,
         options.target,
         options.seed,
         options.workers or usable_cpus(),
-        None if options.moved is None else select_atoms(molecule.topology, options.moved),
+        select(options.moved),
         None if options.constraints == "none" else options.constraints,
+        select(options.last),
     )
     with FitDisplay(options.minutes) as display:
         result = run_fit(molecule, options.out, settings, options.work, display, options.force)

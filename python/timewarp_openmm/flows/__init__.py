@@ -2,6 +2,7 @@
 
 from .base import Flow, FlowConfig
 from .cartesian.config import CartesianFlowConfig
+from .chained.config import ChainedFlowConfig
 from .check import check_contract
 from .export import export_model
 from .internal.config import InternalFlowConfig
@@ -11,6 +12,7 @@ __all__ = [
     "FLOWS",
     "AnyFlowConfig",
     "CartesianFlowConfig",
+    "ChainedFlowConfig",
     "Flow",
     "FlowConfig",
     "InternalFlowConfig",

@@ -9,11 +9,13 @@ from pydantic import Field
 from ..molecule.graph import Molecule
 from .base import Flow, FlowConfig
 from .cartesian.flow import CartesianFlow
+from .chained.flow import ChainedFlow
 from .internal.flow import InternalFlow
 
 FLOWS: tuple[type[Flow], ...] = (
     CartesianFlow,
     InternalFlow,
+    ChainedFlow,
 )
 
 if TYPE_CHECKING:

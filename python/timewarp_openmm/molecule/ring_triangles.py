@@ -52,10 +52,15 @@ def ring_triangles(
     ----------
     parent, depth : mapping of int to int
         Of each atom in the trees of placements; rings are entered where they are nearest the root.
-        Atoms that stay where they are have no parent.
+        Atoms that stay where they are have no parent. A ring with an atom that has no depth is not
+        there yet.
     """
     flips = puckering_bonds(molecule, largest)
-    rings = [ring for ring in smallest_rings(molecule) if ring_bonds(molecule, ring) <= flips]
+    rings = [
+        ring
+        for ring in smallest_rings(molecule)
+        if ring_bonds(molecule, ring) <= flips and depth.keys() >= set(ring)
+    ]
     rings.sort(key=lambda ring: sorted(depth[atom] for atom in ring))
     others = [ring for ring in smallest_rings(molecule) if ring not in rings]
     held = set().union(*(ring_bonds(molecule, ring) for ring in others))

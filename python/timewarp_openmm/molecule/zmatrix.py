@@ -10,6 +10,10 @@ Where only a part of the atoms is placed, the others are its *context*: the tree
 and the first atom of a tree is placed from the context atom that it is bonded to and two more near
 that.
 
+Atoms can be *absent*: those that something else makes later, which nothing is placed from. What
+bonds turn, which atoms are equivalent and which keep the arrangement of their neighbours is still
+that of the whole molecule.
+
 A ring of up to seven atoms whose bonds all flip is placed by triangles (`ring_triangles`). Any
 other ring is a chain of torsions whose last bond is left out of the tree, so that torsions about
 double bonds are coordinates. What else is bonded to an atom at its open end is placed by its
@@ -116,14 +120,16 @@ class ZMatrix:
         Atoms a, b, c; b and c are bonded to a. Of a part they are the context atoms from which the
         first atom is placed.
     placed : tuple of PlacedAtom
-        In order of their level: all atoms but the roots, or the part.
+        In order of their level: all atoms but the roots and absent ones, or the part.
     context : tuple of int
-        All atoms that are not placed, the roots first; empty where all atoms are.
+        The atoms that stay, the roots first; empty where there are none.
     symmetric_torsions : tuple of tuple of int
         Groups of 2 to 4 equivalent atoms that carry nothing else and turn together (the hydrogens
         of a methyl group, the fluorines around an SF5 group); the first one of each group has the
         torsion.
     octahedra : tuple of Octahedron
+    absent : tuple of int
+        Atoms that are neither placed nor looked at.
     """
 
     num_atoms: int
@@ -132,6 +138,7 @@ class ZMatrix:
     symmetric_torsions: tuple[tuple[int, ...], ...]
     octahedra: tuple[Octahedron, ...]
     context: tuple[int, ...] = ()
+    absent: tuple[int, ...] = ()
 
     @property
     def num_levels(self) -> int:
@@ -146,14 +153,18 @@ class ZMatrix:
         return tuple((p.atom, *p.references) for p in self.placed)
 
 
-def build_zmatrix(molecule: Molecule, moved: Sequence[int] | None = None) -> ZMatrix:
+def build_zmatrix(
+    molecule: Molecule, moved: Sequence[int] | None = None, absent: Sequence[int] = ()
+) -> ZMatrix:
     """Make a Z-matrix for a connected molecule, or for a part of one.
 
     Parameters
     ----------
     molecule : Molecule
     moved : sequence of int, optional
-        The atoms to place; by default all.
+        The atoms to place; by default all but the absent ones.
+    absent : sequence of int
+        Atoms that are made later.
 
     Raises
     ------
@@ -165,11 +176,12 @@ def build_zmatrix(molecule: Molecule, moved: Sequence[int] | None = None) -> ZMa
         to context atoms that it can be placed from. The message names the atoms.
     """
     graph = molecule.graph()
-    if moved is not None and len(set(moved)) < molecule.num_atoms:
-        return _build_part(molecule, graph, set(moved))
+    graph.remove_nodes_from(absent)
+    if moved is not None and len(set(moved)) < len(graph):
+        return _build_part(molecule, graph, set(moved), tuple(sorted(absent)))
     _check_connected(molecule, graph)
-    _check_not_linear(molecule, graph, set(graph))
-    _check_not_hypervalent(molecule, graph, set(graph))
+    _check_not_linear(molecule, set(graph))
+    _check_not_hypervalent(molecule, set(graph))
     _check_rings(molecule, set(graph))
     roots = _choose_roots(molecule, graph)
     a = roots[0]
@@ -178,22 +190,31 @@ def build_zmatrix(molecule: Molecule, moved: Sequence[int] | None = None) -> ZMa
     )
     placement = _Placement(molecule, graph, tree, roots)
     placed = placement.atoms()
-    symmetric = _symmetric_torsions(molecule, graph, placed)
-    return ZMatrix(molecule.num_atoms, roots, placed, symmetric, placement.octahedra)
+    return ZMatrix(
+        molecule.num_atoms,
+        roots,
+        placed,
+        _symmetric_torsions(molecule, placed),
+        placement.octahedra,
+        absent=tuple(sorted(absent)),
+    )
 
 
-def _build_part(molecule: Molecule, graph: nx.Graph, moved: set[int]) -> ZMatrix:
+def _build_part(
+    molecule: Molecule, graph: nx.Graph, moved: set[int], absent: tuple[int, ...]
+) -> ZMatrix:
     if not moved or not moved <= set(graph):
         raise ValueError(
             f"moved must name atoms of 0 to {molecule.num_atoms - 1}, got {sorted(moved)}"
         )
+    whole = molecule.graph()
     tree = _grow_from_context(molecule, graph, moved)
-    if crowded := [atom for atom in tree.anchors if graph.degree(atom) > 4]:
+    if crowded := [atom for atom in tree.anchors if whole.degree(atom) > 4]:
         raise ValueError(
-            f"{molecule.describe_atom(crowded[0])} has {graph.degree(crowded[0])} neighbours, and "
+            f"{molecule.describe_atom(crowded[0])} has {whole.degree(crowded[0])} neighbours, and "
             "what is bonded to it cannot be moved while it stays; move it as well, or leave it all"
         )
-    if partial := [i for i in moved if _is_octahedron(graph, i) and len(set(graph[i]) & moved) < 5]:
+    if partial := [i for i in moved if _is_octahedron(whole, i) and len(set(whole[i]) & moved) < 5]:
         raise ValueError(
             f"what is bonded to {molecule.describe_atom(partial[0])} must be moved together with it"
         )
@@ -201,13 +222,15 @@ def _build_part(molecule: Molecule, graph: nx.Graph, moved: set[int]) -> ZMatrix
     placement = _Placement(molecule, graph, tree, tuple(context))
     placed = placement.atoms()
     needed = moved.union(*(set(p.references[:2]) for p in placed))
-    _check_not_linear(molecule, graph, needed)
-    _check_not_hypervalent(molecule, graph, needed)
+    _check_not_linear(molecule, needed)
+    _check_not_hypervalent(molecule, needed)
     _check_rings(molecule, moved)
-    symmetric = _symmetric_torsions(molecule, graph, placed)
+    symmetric = _symmetric_torsions(molecule, placed)
     roots = placed[0].references
     ordered = (*roots, *(atom for atom in context if atom not in roots))
-    return ZMatrix(molecule.num_atoms, roots, placed, symmetric, placement.octahedra, ordered)
+    return ZMatrix(
+        molecule.num_atoms, roots, placed, symmetric, placement.octahedra, ordered, absent
+    )
 
 
 def _names(molecule: Molecule, atoms: list[int], most: int = 6) -> str:
@@ -216,9 +239,9 @@ def _names(molecule: Molecule, atoms: list[int], most: int = 6) -> str:
 
 
 def _check_connected(molecule: Molecule, graph: nx.Graph) -> None:
-    if molecule.num_atoms < 4:
+    if len(graph) < 4:
         raise ValueError(
-            f"internal coordinates need at least 4 atoms, but there are {molecule.num_atoms}: "
+            f"internal coordinates need at least 4 atoms, but there are {len(graph)}: "
             f"{_names(molecule, list(graph))}. {_REMEDY}"
         )
     parts = sorted(nx.connected_components(graph), key=len, reverse=True)
@@ -232,7 +255,8 @@ def _check_connected(molecule: Molecule, graph: nx.Graph) -> None:
     )
 
 
-def _check_not_linear(molecule: Molecule, graph: nx.Graph, atoms: set[int]) -> None:
+def _check_not_linear(molecule: Molecule, atoms: set[int]) -> None:
+    graph = molecule.graph()
     for atom in sorted(atoms & perceive(molecule).linear):
         first, second = sorted(graph[atom])
         raise ValueError(
@@ -242,7 +266,8 @@ def _check_not_linear(molecule: Molecule, graph: nx.Graph, atoms: set[int]) -> N
         )
 
 
-def _check_not_hypervalent(molecule: Molecule, graph: nx.Graph, atoms: set[int]) -> None:
+def _check_not_hypervalent(molecule: Molecule, atoms: set[int]) -> None:
+    graph = molecule.graph()
     see_saws = perceive(molecule).see_saws
     crowded = [
         i
@@ -278,7 +303,7 @@ def _check_rings(molecule: Molecule, atoms: set[int]) -> None:
 def _choose_roots(molecule: Molecule, graph: nx.Graph) -> tuple[int, int, int]:
     """Choose the heavy atom in the middle, outside rings where that costs no depth, and its
     two neighbours that lead to most atoms."""
-    eccentricity = nx.eccentricity(graph)
+    eccentricity, whole = nx.eccentricity(graph), molecule.graph()
     in_ring = set().union(*nx.cycle_basis(graph), set())
 
     def heavy(atom: int) -> bool:
@@ -287,7 +312,7 @@ def _choose_roots(molecule: Molecule, graph: nx.Graph) -> tuple[int, int, int]:
     def rank(atom: int) -> tuple[bool, bool, int, bool, int, int]:
         heavy_neighbours = sum(map(heavy, graph[atom]))
         too_few = min(heavy_neighbours, 2)
-        crowded = graph.degree(atom) > 4
+        crowded = whole.degree(atom) > 4
         return crowded, -too_few, eccentricity[atom], atom in in_ring, -heavy_neighbours, atom  # type: ignore[return-value]
 
     a = min((i for i in graph if graph.degree(i) >= 2), key=rank)
@@ -380,7 +405,7 @@ class _Placement:
     def __init__(
         self, molecule: Molecule, graph: nx.Graph, tree: _Tree, given: tuple[int, ...]
     ) -> None:
-        self._graph, self._given = graph, given
+        self._graph, self._given, whole = graph, given, molecule.graph()
         self._parent, self._depth, self._anchors = tree.parent, tree.depth, tree.anchors
         self._size = _subtree_sizes(self._parent)
         self._stiff = _stiff_bonds(molecule)
@@ -393,7 +418,7 @@ class _Placement:
         self.octahedra = tuple(
             Octahedron(p, self._parent[p], tuple(children[:4]), children[4])
             for p in sorted(self._parent)
-            if _is_octahedron(graph, p)
+            if _is_octahedron(whole, p)
             for children in [self._ordered(p)]
         )
         self._opposite = {octahedron.opposite: octahedron for octahedron in self.octahedra}
@@ -520,9 +545,9 @@ def _stiff_bonds(molecule: Molecule) -> set[frozenset[int]]:
 
 
 def _symmetric_torsions(
-    molecule: Molecule, graph: nx.Graph, placed: tuple[PlacedAtom, ...]
+    molecule: Molecule, placed: tuple[PlacedAtom, ...]
 ) -> tuple[tuple[int, ...], ...]:
-    groups = []
+    graph, groups = molecule.graph(), []
     # Exchanging two atoms at a centre that does not turn inside out mirrors it.
     centres = perceive(molecule).centres
     for first in placed:

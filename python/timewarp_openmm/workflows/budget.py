@@ -15,6 +15,7 @@ import openmm
 import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from ..flows.base import FlowConfig
 from ..flows.internal.config import InternalFlowConfig
 from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
@@ -130,7 +131,7 @@ def measure_costs(
     molecule: MolecularSystem,
     workers: int,
     budget: FitBudget,
-    flow: InternalFlowConfig | None = None,
+    flow: FlowConfig | None = None,
 ) -> Costs:
     """Measure what the parts of a fit cost; of the flow as it is by default, or another."""
     with ThreadPoolExecutor(workers) as pool:
@@ -163,7 +164,7 @@ def _measure_dynamics(molecule: MolecularSystem, seconds: float) -> float:
 
 
 def _measure_flow(
-    molecule: MolecularSystem, config: InternalFlowConfig, seconds: float
+    molecule: MolecularSystem, config: FlowConfig, seconds: float
 ) -> tuple[float, float]:
     """Return the seconds of a draw among many, and of a training step."""
     flow = build_flow(config, molecule_from_topology(molecule.topology, molecule.system))

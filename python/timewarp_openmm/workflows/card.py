@@ -20,7 +20,8 @@ def write_card(path: Path, trained: TrainedFlow, provenance: dict[str, Any]) -> 
         [
             f"# {path.stem}",
             "",
-            f"Independent draws for {trained.provenance.molecule.num_atoms} atoms at "
+            f"Independent draws for {trained.provenance.molecule.num_atoms} atoms"
+            f"{_order(made['settings'])} at "
             f"{trained.provenance.temperature:g} K, {', '.join(trained.provenance.force_field)}.",
             "",
             f"- acceptance in the integrator's chain{_where(made['settings'])}: "
@@ -39,6 +40,12 @@ def write_card(path: Path, trained: TrainedFlow, provenance: dict[str, Any]) -> 
             "",
         ]
     )
+
+
+def _order(settings: dict[str, Any]) -> str:
+    """Return which atoms are made last, where they are not made all together."""
+    last = settings.get("last")
+    return "" if last is None else f", the last {len(last)} of them given the others,"
 
 
 def _where(settings: dict[str, Any]) -> str:

@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from ..files import exclusive_lock, refuse_existing, write_bytes_atomically
-from ..flows.internal.config import InternalFlowConfig
+from ..flows.base import FlowConfig
+from ..flows.chained.config import ChainedFlowConfig
+from ..flows.internal.config import ShapeFlowConfig
 from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
 from ..molecule.matching import match_atoms
@@ -189,9 +191,13 @@ def fit(
         return _Fit(molecule, out, settings, budget, record, work, display).run()
 
 
-def flow_config(settings: FitSettings) -> InternalFlowConfig:
+def flow_config(settings: FitSettings) -> FlowConfig:
     """Return the flow that a fit trains."""
-    return settings.flow.model_copy(update={"moved": settings.moved})
+    flow = settings.flow.model_copy(update={"moved": settings.moved})
+    if settings.last is None:
+        return flow
+    shared = flow.model_dump(include=set(ShapeFlowConfig.model_fields), exclude={"coordinates"})
+    return ChainedFlowConfig(**shared, later_parts=(settings.last,))
 
 
 def _make_way(work: Path, identity: dict[str, object], display: Display, force: bool) -> None:

@@ -17,6 +17,7 @@ from training_data import short_run, write_data_folder
 
 from timewarp_openmm.contract import ModelMetadata
 from timewarp_openmm.flows import FLOWS, Flow, FlowConfig, build_flow, export_model
+from timewarp_openmm.flows.chained.config import ChainedFlowConfig
 from timewarp_openmm.flows.check import Calls, check_contract, density_by_jacobian
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.flows.registry import flow_class
@@ -39,8 +40,15 @@ BOTH = {
     "attention": {"d_model": 16, "num_layers": 1, "feedforward": 16},
 }
 
+LINK = {name: value for name, value in BOTH.items() if name != "lag_times"}
+
 #: The methyl group and the hydrogen of the thiol, each placed from context atoms of its own.
 PART = {**BOTH, "lag_times": (INF,), "moved": (0, *METHYL, 8)}
+
+#: The substituents of the chiral centre come in two parts, and a hydrogen after its heavy atom.
+LATER = {"later_parts": ((3, 7), (9,))}
+#: The thiol's hydrogen and the methyl's carbon come first, which its hydrogens hang on.
+LATER_OF_PART = {"moved": (0, *METHYL, 8), "later_parts": (METHYL,)}
 
 VARIANTS: dict[str, FlowConfig] = {
     "cartesian, element types": small_config(embedding="element"),
@@ -51,15 +59,19 @@ VARIANTS: dict[str, FlowConfig] = {
     "internal, both": InternalFlowConfig(**BOTH, conditioner="attention", velocities=True),
     "internal, part": InternalFlowConfig(**PART, stiff_transform="spline"),
     "internal, part, attention": InternalFlowConfig(**PART, conditioner="attention"),
+    "chained, three parts": ChainedFlowConfig(**LINK, **LATER, stiff_transform="spline"),
+    "chained, part": ChainedFlowConfig(**LINK, **LATER_OF_PART),
 }
 DEFAULTS = {flow.config_class().coordinates: flow.config_class() for flow in FLOWS}
 CONFIGS = {**DEFAULTS, **VARIANTS}
 #: Those with the same density for every labelling of equivalent atoms.
-SYMMETRIC = [name for name in CONFIGS if name.startswith("internal") or "element" in name]
+SYMMETRIC = [n for n in CONFIGS if n.startswith(("internal", "chained")) or "element" in n]
 
 #: Those that can keep lengths of bonds: of all, or of some of the equivalent hydrogens only.
-CONSTRAINED = [name for name in CONFIGS if name.startswith("internal")]
+CONSTRAINED = [name for name in CONFIGS if name.startswith(("internal", "chained"))]
 KEPT = ("all", "some")
+#: Those that move some atoms given the others.
+WITH_CONTEXT = [name for name, config in CONFIGS.items() if config.part is not None]
 
 each_flow = pytest.mark.parametrize("name", CONFIGS)
 each_constrained_flow = pytest.mark.parametrize("name", CONSTRAINED)
@@ -257,7 +269,7 @@ def test_an_independent_draw_knows_nothing_of_x(name: str) -> None:
     torch.testing.assert_close(distances_other, distances, atol=1e-6, rtol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if "part" in name])
+@pytest.mark.parametrize("name", WITH_CONTEXT)
 def test_context_atoms_stay_and_are_taken_from_x(name: str) -> None:
     """To the last bit, also in proposals that lead nowhere."""
     case = make_case(name)
@@ -274,7 +286,7 @@ def test_context_atoms_stay_and_are_taken_from_x(name: str) -> None:
         assert torch.equal(case.log_prob(y, w, case.x), case.log_prob(case.y, case.w, case.x))
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if "part" in name])
+@pytest.mark.parametrize("name", WITH_CONTEXT)
 def test_a_part_depends_on_its_context(name: str) -> None:
     case = make_case(name)
     with torch.no_grad():

@@ -13,12 +13,14 @@ from types import SimpleNamespace
 
 import openmm
 import pytest
+import torch
 from altered_systems import charges_scaled
 from filelock import FileLock
 from openmm import app
 
 from timewarp_openmm import cli, files
 from timewarp_openmm.contract import read_metadata
+from timewarp_openmm.flows.loading import load_module
 from timewarp_openmm.molecule.selection import select_atoms
 from timewarp_openmm.molecule.structure_files import load_structure
 from timewarp_openmm.simulation.identity import system_digest
@@ -370,6 +372,9 @@ def test_bad_input_is_named(
     assert "HOH2:O (atom 3)" in several
     assert "--minutes must be from 1 to" in message(PDB, *out, "--minutes", 0.1)
     assert "--target must be above 0" in message(PDB, *out, "--target", 2)
+    assert "do not hang together" in message(PDB, *out, "--last", "name CA")
+    assert "are equivalent and must be made together" in message(PDB, *out, "--last", "name HB1")
+    assert "not all of them" in message(PDB, *out, "--moved", "11,12,13", "--last", "sidechain")
     (tmp_path / "m.pt").touch()
     assert "m.pt exists" in message(PDB, *out)
     assert not (tmp_path / "m.work").exists()
@@ -413,6 +418,41 @@ def test_a_part_is_fitted_and_measured_in_a_constrained_system(tmp_path: Path) -
     other = replace(settings, moved=moved[:2])
     with pytest.raises(FileExistsError, match="moved"):
         fit(molecule, tmp_path / "other.pt", other, tmp_path / "m.work", budget=QUICK)
+
+
+def test_side_chains_are_made_last(tmp_path: Path) -> None:
+    """New noise of the side chain leaves the backbone where it is, in the exported model."""
+    molecule = load_molecule(PDB)
+    settings = replace(SETTINGS, last=select_atoms(molecule.topology, "sidechain"))
+    result = fit(molecule, tmp_path / "m.pt", settings, budget=QUICK)
+    assert 0 <= result.acceptance <= 1
+    metadata = read_metadata(tmp_path / "m.pt")
+    assert metadata.coordinates == "chained"
+    assert metadata.moved is None
+    assert ", the last 3 of them given the others, at" in (tmp_path / "m.md").read_text()
+    model = load_module(tmp_path / "m.pt")
+    x = torch.tensor(metadata.reference_positions, dtype=torch.float64)
+    noise = torch.randn((1, metadata.noise_size), generator=torch.Generator().manual_seed(1))
+    # 3N - 6 of the shape, of which the last 9 are the side chain's.
+    other, shape = noise.clone(), 3 * len(x) - 6
+    other[:, shape - 9 : shape] += 0.5
+    lag = torch.tensor([torch.inf], dtype=torch.float64)
+    y, y_other = (model.sample(x, z.double(), lag)[0][0] for z in (noise, other))
+    last = list(settings.last or ())
+    others = [i for i in range(len(x)) if i not in last]
+    assert torch.equal(y[others], y_other[others])
+    assert not torch.equal(y[last], y_other[last])
+    together = replace(settings, last=None)
+    with pytest.raises(FileExistsError, match="last"):
+        fit(molecule, tmp_path / "other.pt", together, tmp_path / "m.work", budget=QUICK)
+
+
+@pytest.mark.parametrize(("moved", "last"), [((3, 4), (4, 5)), ((3, 4), (3, 4))])
+def test_what_is_made_last_is_a_part_of_what_is_moved(
+    moved: tuple[int, ...], last: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match="last must name some of the atoms that are moved"):
+        FitSettings(moved=moved, last=last)
 
 
 def test_constraints_are_those_of_the_force_field() -> None:

@@ -9,6 +9,8 @@ A centre without two equivalent atoms has one chirality in all the data, and con
 other lie outside of the chart.
 """
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +30,8 @@ class Chirality(nn.Module):
     moved : set of int
         Atoms that proposals move. Centres of which no corner moves do not count, and only moved
         atoms are relabelled.
+    absent : collection of int
+        Atoms that are made later: centres with such a corner do not count.
 
     Attributes
     ----------
@@ -47,10 +51,14 @@ class Chirality(nn.Module):
     learned: Tensor
     fixed: Tensor
 
-    def __init__(self, molecule: Molecule, moved: set[int]) -> None:
+    def __init__(self, molecule: Molecule, moved: set[int], absent: Collection[int] = ()) -> None:
         super().__init__()
         pairs = equivalent_pairs(molecule, moved)
-        centres = [c for c in chirality_centres(molecule) if moved.intersection(c.corners)]
+        centres = [
+            centre
+            for centre in chirality_centres(molecule)
+            if moved.intersection(centre.corners) and set(absent).isdisjoint(centre.corners)
+        ]
         relabelled = [centre for centre in centres if centre.atom in pairs]
         kept = [centre for centre in centres if centre.atom not in pairs]
         self.num_relabelled = len(relabelled)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -15,6 +16,16 @@ from pydantic import (
 
 from ...bounds import CountOrNone, Positive, Seed, Size, SizeOrNone
 from ..base import FlowConfig
+
+
+def _check_atoms(atoms: tuple[int, ...]) -> tuple[int, ...]:
+    if not atoms or list(atoms) != sorted(set(atoms)):
+        raise ValueError("atoms must be named once each, in ascending order, and at least one")
+    return atoms
+
+
+#: Some atoms of a molecule, ascending.
+Atoms = Annotated[tuple[CountOrNone, ...], AfterValidator(_check_atoms)]
 
 
 class AttentionConfig(BaseModel):
@@ -46,8 +57,8 @@ class AttentionConfig(BaseModel):
     embedding_size: Size = 16
 
 
-class InternalFlowConfig(FlowConfig):
-    """Hyperparameters of `InternalFlow`.
+class ShapeFlowConfig(FlowConfig):
+    """Hyperparameters of flows in internal coordinates.
 
     The defaults are what did best on alanine dipeptide for the same time of training: affine maps
     after full whitening bend enough, and a larger network with splines overfits 90,000 frames.
@@ -72,22 +83,13 @@ class InternalFlowConfig(FlowConfig):
         Standard deviations within which stiff coordinates are bent.
     whitening : {"full", "diagonal"}
         Whether linear correlations between stiff coordinates are removed before the first layer.
-    lag_times : tuple of float
-        ps; ``inf`` is an independent draw. Without finite ones the flow does not look at x.
-    context : int
-        Features of x and the lag time that plain networks see at finite lags.
     moved : tuple of int, optional
         The atoms that proposals move, ascending; the others are context, which the flow sees. All
         atoms by default. A part is drawn independently: its only lag time is infinite.
-    velocities : bool
-        Whether at finite lags the auxiliary velocities take part: they and the stiff coordinates
-        are transformed by turns, given each other. Otherwise, and at an infinite lag always, they
-        are drawn from their target density.
     seed : int
         Of the choice of which coordinates a layer transforms.
     """
 
-    coordinates: Literal["internal"] = "internal"
     conditioner: Literal["mlp", "attention"] = "mlp"
     attention: AttentionConfig = AttentionConfig()
     rotatable_layers: Size = 4
@@ -101,11 +103,33 @@ class InternalFlowConfig(FlowConfig):
     stiff_transform: Literal["spline", "affine"] = "affine"
     spline_bound: Positive = 5.0
     whitening: Literal["full", "diagonal"] = "full"
+    moved: Atoms | None = None
+    seed: Seed = 0
+
+    @property
+    def part(self) -> tuple[int, ...] | None:
+        return self.moved
+
+
+class InternalFlowConfig(ShapeFlowConfig):
+    """Hyperparameters of `InternalFlow`.
+
+    Attributes
+    ----------
+    lag_times : tuple of float
+        ps; ``inf`` is an independent draw. Without finite ones the flow does not look at x.
+    context : int
+        Features of x and the lag time that plain networks see at finite lags.
+    velocities : bool
+        Whether at finite lags the auxiliary velocities take part: they and the stiff coordinates
+        are transformed by turns, given each other. Otherwise, and at an infinite lag always, they
+        are drawn from their target density.
+    """
+
+    coordinates: Literal["internal"] = "internal"
     lag_times: tuple[float, ...] = Field(default=(math.inf,), min_length=1)
     context: Size = 32
-    moved: tuple[CountOrNone, ...] | None = None
     velocities: bool = False
-    seed: Seed = 0
 
     @field_validator("lag_times")
     @classmethod
@@ -116,23 +140,17 @@ class InternalFlowConfig(FlowConfig):
 
     @model_validator(mode="after")
     def _check(self) -> InternalFlowConfig:
-        if self.velocities and not any(math.isfinite(lag) for lag in self.lag_times):
+        has_finite = any(math.isfinite(lag) for lag in self.lag_times)
+        if self.velocities and not has_finite:
             raise ValueError(
                 "velocities take part at finite lags only, of which lag_times has none; leave "
                 "velocities out or add a finite lag"
             )
-        if self.moved is not None:
-            if not self.moved or list(self.moved) != sorted(set(self.moved)):
-                raise ValueError("moved must name each atom once, in ascending order")
-            if any(math.isfinite(lag) for lag in self.lag_times):
-                raise ValueError(
-                    "a part of a molecule is drawn independently: leave finite lag times out"
-                )
+        if self.moved is not None and has_finite:
+            raise ValueError(
+                "a part of a molecule is drawn independently: leave finite lag times out"
+            )
         return self
-
-    @property
-    def part(self) -> tuple[int, ...] | None:
-        return self.moved
 
     def check_lag_times(self, lag_times: tuple[float, ...]) -> None:
         """Check that the lag times of training, in ps, are the flow's own."""

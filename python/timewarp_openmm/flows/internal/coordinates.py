@@ -30,7 +30,7 @@ class InternalCoordinates(nn.Module):
     Coordinates of B conformations are three tensors: bonds [B, N-1] / nm (r_ab, r_ac, then the
     placed atoms), angles [B, N-2] / rad (bac, then the placed atoms) and torsions [B, N-3] / rad in
     [-pi, pi), offsets from the sibling where there is one. Of a part of M atoms all three are
-    [B, M].
+    [B, M]. Absent atoms have none; N does not count them here.
 
     Attributes
     ----------
@@ -45,6 +45,7 @@ class InternalCoordinates(nn.Module):
     angle_reference: Tensor
     torsion_reference: Tensor
     base: Tensor
+    absent: Tensor
     is_offset: Tensor
 
     def __init__(self, zmatrix: ZMatrix) -> None:
@@ -73,9 +74,11 @@ class InternalCoordinates(nn.Module):
             ("base", base),
         ):
             self.register_buffer(name, torch.tensor(indices, dtype=torch.long), persistent=False)
+        absent = torch.tensor(zmatrix.absent, dtype=torch.long)
+        self.register_buffer("absent", absent, persistent=False)
         # Which atom is placed where depends on the data in octahedra, so these are kept with them.
         self.register_buffer("order", torch.tensor(order, dtype=torch.long))
-        self.register_buffer("rank", torch.tensor(order, dtype=torch.long).argsort())
+        self.register_buffer("rank", self._find_ranks())
         # Kept, too, so that weights that were learned of rings placed in another way do not fit.
         puckers = [
             [p.atom, *p.references] for p in zmatrix.placed if p.kind is CoordinateKind.PUCKER
@@ -101,7 +104,11 @@ class InternalCoordinates(nn.Module):
                 self.order[opposite].clone(),
                 self.order[found].clone(),
             )
-        self.rank.copy_(self.order.argsort())
+        self.rank.copy_(self._find_ranks())
+
+    def _find_ranks(self) -> Tensor:
+        """Return where each atom is among those in order and the absent ones behind them [N]."""
+        return torch.cat([self.order, self.absent]).argsort()
 
     @torch.jit.export
     def to_internal(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,9 +147,9 @@ class InternalCoordinates(nn.Module):
         ----------
         bonds, angles, torsions : Tensor [B, N-1], [B, N-2], [B, N-3]
         frame : Tensor [B or 1, N, 3], nm
-            Context atoms are where they are there. Without any, atom a goes where it is there, b in
-            the direction and c in the half plane that they have there, so that `frame` and the
-            result span the very same frame.
+            Context atoms are where they are there, and so are absent ones. Without context, atom a
+            goes where it is there, b in the direction and c in the half plane that they have there,
+            so that `frame` and the result span the very same frame.
 
         Returns
         -------
@@ -171,6 +178,9 @@ class InternalCoordinates(nn.Module):
             )
             placed = torch.cat([placed, atoms], dim=1)
             start = end
+        if len(self.absent) > 0:
+            nowhere = frame.double().index_select(1, self.absent)
+            placed = torch.cat([placed, nowhere.expand(placed.size(0), -1, 3)], dim=1)
         return placed.index_select(1, self.rank)
 
     @torch.jit.export

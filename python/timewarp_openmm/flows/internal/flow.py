@@ -13,12 +13,17 @@ System whose energy feels rigid motion (restraints, surroundings).
 A part of a molecule is placed from context atoms, given their internal coordinates, and its density
 is that of its Cartesian coordinates: there is no rigid motion to be left out.
 
+As a link of a chain of flows (`chained`) it does not see the atoms that later links make, and its
+context may have moved already: then the state whose labels and bond lengths it keeps is another
+than the positions that it places its atoms around.
+
 If the auxiliary velocities take part, they are transformed by turns with the stiff coordinates,
 in the same frame, and only where the lag is finite.
 """
 
 import math
 import random
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +59,8 @@ class InternalFlow(Flow):
     ----------
     config : InternalFlowConfig
     molecule : Molecule
+    absent : sequence of int
+        Atoms that are made later. They are neither moved nor seen, and N does not count them.
 
     Attributes
     ----------
@@ -82,15 +89,17 @@ class InternalFlow(Flow):
     heavy_index: Tensor
     hydrogen_index: Tensor
 
-    def __init__(self, config: InternalFlowConfig, molecule: Molecule) -> None:
+    def __init__(
+        self, config: InternalFlowConfig, molecule: Molecule, absent: Sequence[int] = ()
+    ) -> None:
         super().__init__(config, molecule)
         self._molecule = molecule
-        self.shape = ShapeChart(molecule, config.moved)
+        self.shape = ShapeChart(molecule, config.moved, absent)
         self.stretches = self.shape.stretches
         self.torsion_noise = self.shape.rotamer_places
         atoms = range(molecule.num_atoms)
         self.moved = None if config.moved is None else list(config.moved)
-        moved = list(atoms) if config.moved is None else list(config.moved)
+        moved = self.moved or [i for i in atoms if i not in absent]
         self.has_context = len(moved) < len(atoms)
         self.num_moved = len(moved)
         self.noise_size = self.shape.num_rotatable + self.shape.num_stiff + 3 * len(moved)
@@ -112,7 +121,7 @@ class InternalFlow(Flow):
         ):
             self.register_buffer(name, torch.tensor(indices, dtype=torch.long), persistent=False)
 
-        self.surroundings = Surroundings(molecule, set(moved))
+        self.surroundings = Surroundings(molecule, set(moved), absent)
         if self.has_context and not (config.velocities or self.looks_at_x):
             self.seen = sorted({*moved, *self.shape.references, *self.surroundings.atoms})
         self.context: Context | AttentionContext
@@ -195,7 +204,7 @@ class InternalFlow(Flow):
         y is NaN where the noise leads out of the chart (a bond length below 0, for instance); w is
         the last deviates, unless auxiliary velocities take part.
         """
-        return self._propose(x, noise, lag, None)
+        return self.propose(x, x, noise, lag, None)
 
     @torch.jit.export
     def sample_constrained(
@@ -208,7 +217,7 @@ class InternalFlow(Flow):
         kept : Tensor [S], bool
             Which of the `stretches`.
         """
-        return self._propose(x, noise, lag, kept)
+        return self.propose(x, x, noise, lag, kept)
 
     @torch.jit.export
     def log_prob(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
@@ -221,31 +230,46 @@ class InternalFlow(Flow):
         x : Tensor [B or 1, N, 3], nm
         lag : Tensor [B], ps
         """
-        return self._log_density(y, w, x, lag, None)
+        return self.log_density(y, w, x, x, lag, None)
 
     @torch.jit.export
     def log_prob_constrained(
         self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor, kept: Tensor
     ) -> Tensor:
         """Return the log density [B] of what varies where bonds [S] are kept; see the contract."""
-        return self._log_density(y, w, x, lag, kept)
+        return self.log_density(y, w, x, x, lag, kept)
 
     @torch.jit.export
     def invert(self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor) -> Tensor:
         """Return the noise [B, D] that `sample` makes (y, w) of, if y is in x's frame."""
-        y = self._with_context(y, x)
-        rotatable, sectors, stiff, velocities, _ = self._to_noise(y, w, x, lag, None)
+        return self.find_noise(y, w, x, x, lag)
+
+    def find_noise(self, y: Tensor, w: Tensor, around: Tensor, x: Tensor, lag: Tensor) -> Tensor:
+        """Return the noise [B, D] that `propose` makes (y, w) of; arguments as of `log_density`."""
+        y = self._with_context(y, around)
+        rotatable, sectors, stiff, velocities, _ = self._to_noise(y, w, around, x, lag, None)
         share = (sectors + (rotatable + math.pi) / (2 * math.pi)) / self.shape.fold
         noise = torch.cat([torch.special.ndtri(share), stiff, velocities], dim=1)
         return noise.to(y.dtype)
 
-    def _propose(
-        self, x: Tensor, noise: Tensor, lag: Tensor, kept: Tensor | None
+    def propose(
+        self, around: Tensor, x: Tensor, noise: Tensor, lag: Tensor, kept: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return proposals as `sample`, around atoms that may lie elsewhere than in the state.
+
+        Parameters
+        ----------
+        around : Tensor [N, 3] or [B, N, 3], nm
+            Where context atoms are and stay.
+        x : Tensor [N, 3] or [B, N, 3], nm
+            The state, whose labels' chirality and lengths of `kept` bonds proposals have.
+        """
         if x.dim() == 2:
             x = x.unsqueeze(0)
+        if around.dim() == 2:
+            around = around.unsqueeze(0)
         deviates = noise.double()
-        condition, origin = self._condition(x, lag, noise.size(0))
+        condition, origin = self._condition(around, lag, noise.size(0))
         rotatable, sectors = self._rotatable_from(deviates[:, : self.num_rotatable])
         stiff = deviates[:, self.num_rotatable : self.num_shape]
         velocities = deviates[:, self.num_shape :]
@@ -261,16 +285,20 @@ class InternalFlow(Flow):
         stiff, w, log_slope = self._through_stiff(
             stiff, self._rows(velocities), rotatable, condition, lag, lengths, False
         )
-        y, log_volume = self.shape.to_positions(rotatable, sectors, stiff, x.double(), lengths)
+        y, log_volume = self.shape.to_positions(
+            rotatable, sectors, stiff, around.double(), lengths, x.double()
+        )
         w = self._turn(w, x, lag, False)
         log_q = log_q - log_slope - log_volume + self._log_kept_scales(lengths)
         return y.to(x.dtype), w.to(x.dtype), log_q
 
-    def _log_density(
-        self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor, kept: Tensor | None
+    def log_density(
+        self, y: Tensor, w: Tensor, around: Tensor, x: Tensor, lag: Tensor, kept: Tensor | None
     ) -> Tensor:
-        y = self._with_context(y, x)
-        _, sectors, stiff, velocities, log_q = self._to_noise(y, w, x, lag, kept)
+        """Return the log density [B] of (y, w) as `propose` makes them around others [B or 1, N, 3]
+        from x [B or 1, N, 3]."""
+        y = self._with_context(y, around)
+        _, sectors, stiff, velocities, log_q = self._to_noise(y, w, around, x, lag, kept)
         log_q = log_q + self._log_normal(stiff, velocities, self._kept_lengths(x, kept, sectors))
         # A proposal keeps the chirality of x's labels.
         same = (self.shape.chirality.mirrored(y) == self.shape.chirality.mirrored(x)).all(1)
@@ -278,11 +306,11 @@ class InternalFlow(Flow):
         return torch.where(torch.isfinite(log_q), log_q, torch.full_like(log_q, -math.inf))
 
     def _to_noise(
-        self, y: Tensor, w: Tensor, x: Tensor, lag: Tensor, kept: Tensor | None
+        self, y: Tensor, w: Tensor, around: Tensor, x: Tensor, lag: Tensor, kept: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return the noise as torsions, sectors, stiff and velocities [B, 3M], and the
         log-determinant."""
-        condition, origin = self._condition(x, lag, y.size(0))
+        condition, origin = self._condition(around, lag, y.size(0))
         rotatable, sectors, stiff, log_volume = self.shape.to_shape(y)
         lengths = self._kept_lengths(x, kept, sectors)
         stiff, velocities, log_q = self._through_stiff(

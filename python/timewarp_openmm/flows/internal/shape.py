@@ -233,11 +233,13 @@ class ShapeChart(Float64Buffers):
     molecule : Molecule
     moved : sequence of int, optional
         The atoms that are placed; the others are context, which stays. By default all.
+    absent : sequence of int
+        Atoms that are made later. They are neither placed nor looked at, and stay.
 
     Attributes
     ----------
     num_rotatable, num_stiff : int
-        R and M, with R + M = 3N - 6, or 3 for each atom of a part.
+        R and M, with R + M = 3N - 6 (absent atoms not counted), or 3 for each atom of a part.
     references : list of int
         The atoms that others are placed from, and those that a centre's chirality is told by.
     stretches : list of (int, int)
@@ -263,12 +265,17 @@ class ShapeChart(Float64Buffers):
     log_scale: Tensor
     fitted: Tensor
 
-    def __init__(self, molecule: Molecule, moved: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        molecule: Molecule,
+        moved: Sequence[int] | None = None,
+        absent: Sequence[int] = (),
+    ) -> None:
         super().__init__()
-        zmatrix = build_zmatrix(molecule, moved)
+        zmatrix = build_zmatrix(molecule, moved, absent)
         self.internal = InternalCoordinates(zmatrix)
-        moving = set(range(molecule.num_atoms)) - set(zmatrix.context)
-        self.chirality = Chirality(molecule, moving)
+        moving = set(range(molecule.num_atoms)).difference(zmatrix.context, absent)
+        self.chirality = Chirality(molecule, moving, absent)
         placed_from = {atom for placed in zmatrix.placed for atom in placed.references}
         self.references = sorted(placed_from.union(self.chirality.atoms))
         kinds = zmatrix.torsion_kinds
@@ -475,6 +482,7 @@ class ShapeChart(Float64Buffers):
         stiff: Tensor,
         frame: Tensor,
         kept: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return positions in the frame of others, whose labels' chirality they keep.
 
@@ -486,11 +494,13 @@ class ShapeChart(Float64Buffers):
         kept : Tensor [B, S], optional
             Lengths / nm that stretches have whatever `stiff` says, 0 for those that are free; as
             from `slots`.
+        labels : Tensor [B or 1, N, 3], optional
+            Positions whose labels' chirality is kept, if not those of the frame.
 
         Returns
         -------
         positions : Tensor [B, N, 3], nm, float64
-            Outside of the chart NaN, but for context atoms.
+            Outside of the chart NaN, but for atoms that stay.
         log_volume : Tensor [B]
             As `to_shape` has it; NaN outside of the chart.
         """
@@ -516,7 +526,7 @@ class ShapeChart(Float64Buffers):
         for group in self.symmetric:
             sector = sectors.index_select(1, group.rotatable)  # type: ignore[arg-type]
             bonds, angles, torsions = group.from_sector(bonds, angles, torsions, sector)  # type: ignore[operator]
-        mirrored = self.chirality.mirrored(frame)
+        mirrored = self.chirality.mirrored(frame if labels is None else labels)
         frame = self.chirality.relabel(frame, mirrored)
         positions = self.internal.to_positions(bonds, angles, torsions, frame)
         # A ring that closes from the wrong side turns its labels, and centres, inside out.

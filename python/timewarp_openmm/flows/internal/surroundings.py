@@ -6,6 +6,7 @@ numbers that rigid motion does not change. Bonds to hydrogen are left out, since
 constrain them, and equivalent atoms, whose labels mean nothing.
 """
 
+from collections.abc import Collection
 from itertools import combinations
 
 import networkx as nx
@@ -29,6 +30,8 @@ class Surroundings(Float64Buffers):
     ----------
     molecule : Molecule
     moved : set of int
+    absent : collection of int
+        Atoms that are made later.
 
     Attributes
     ----------
@@ -44,9 +47,10 @@ class Surroundings(Float64Buffers):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, molecule: Molecule, moved: set[int]) -> None:
+    def __init__(self, molecule: Molecule, moved: set[int], absent: Collection[int] = ()) -> None:
         super().__init__()
         graph = molecule.graph()
+        graph.remove_nodes_from(absent)
         starts = {n for atom in moved for n in graph[atom]} - moved
         alike = {atom for group in equivalent_leaves(molecule) for atom in group}
         context = graph.subgraph([i for i in graph if i not in moved | alike])

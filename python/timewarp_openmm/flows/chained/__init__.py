@@ -1,0 +1,1 @@
+"""The chained flow: parts of a molecule made one after the other."""
