@@ -6,10 +6,13 @@ BUILD := build/plugin
 INSTALLED := $(VENV)/.installed
 JOBS ?= $(shell nproc)
 
-.PHONY: demo test test-python test-cpp test-long sanitize benchmark-overhead benchmark-local-energy docs lint format clean
+.PHONY: demo demo-protein test test-python test-cpp test-long sanitize benchmark-overhead benchmark-local-energy docs lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --out demo --force
+
+demo-protein: $(INSTALLED)
+	$(BIN)/python examples/protein_sidechains.py --out protein --force
 
 test: lint test-cpp test-python
 

@@ -13,26 +13,20 @@ from timewarp_openmm.molecule.torsions import measure_torsions
 from timewarp_openmm.simulation.capped_peptides import capped_peptide
 from timewarp_openmm.simulation.langevin import Langevin
 
-SEQUENCE = [
-    "ALA",
-    "SER",
-    "LEU",
-    "ALA",
-    "GLU",
-    "LYS",
-    "LEU",
-    "VAL",
-    "ALA",
-    "LYS",
-    "ASN",
-    "ILE",
-    "ASP",
-    "ALA",
-    "PHE",
-    "LYS",
-    "THR",
-    "ALA",
-]
+SEQUENCE = "ASLAEKLVAKNIDAFKTA"
+NAMES = {
+    "A": "ALA",
+    "D": "ASP",
+    "E": "GLU",
+    "F": "PHE",
+    "I": "ILE",
+    "K": "LYS",
+    "L": "LEU",
+    "N": "ASN",
+    "S": "SER",
+    "T": "THR",
+    "V": "VAL",
+}
 PHI, PSI = np.radians(-62.0), np.radians(-42.0)
 FORCE_FIELD = ("amber14/protein.ff14SB.xml", "implicit/obc2.xml")
 
@@ -64,13 +58,13 @@ def turned(x, graph, atoms, target):
 
 def main():
     """Build, turn, relax, write."""
-    molecule = capped_peptide(SEQUENCE, FORCE_FIELD)
+    molecule = capped_peptide([NAMES[letter] for letter in SEQUENCE], FORCE_FIELD)
     graph = nx.Graph((a.index, b.index) for a, b in molecule.topology.bonds())
     x = molecule.positions
     for atoms, target in backbone(molecule.topology):
         x = turned(x, graph, atoms, target)
     dynamics = Langevin(300.0, timestep=0.001)
-    x = dynamics.relaxed(molecule.system, x, 20.0, "CPU", seed=1, minimise=True)
+    x = dynamics.relaxed(molecule.system, x, 5.0, "CPU", seed=1, minimise=True)
     torsions = [atoms for atoms, _ in backbone(molecule.topology)]
     print(np.degrees(measure_torsions(x[None], torsions)[0]).round())
     with open(Path(__file__).parent / "helix.pdb", "w") as handle:

@@ -42,6 +42,8 @@ SIDE_CHAINS = {
 _LETTERS = {"ALA": "A", "GLY": "G", "PRO": "P", **SIDE_CHAINS}
 #: Conformations that are made at most until one has trans amides only.
 _TRIALS = 20
+#: Residues, up to which conformations are tried as they come.
+_SHORT = 5
 #: Phi and psi / degrees.
 _STRETCHED = (-130.0, 140.0)
 #: Glycines at the ends become caps: the atoms that are left out, and new names of others.
@@ -123,7 +125,9 @@ def _name_isoleucines_as_pdb_does(molecule: Chem.Mol) -> None:
 
 def _conformer_with_trans_amides(heavy: Chem.Mol, count: int) -> Chem.Conformer:
     molecule = Chem.AddHs(heavy)
-    numbers = list(rdDistGeom.EmbedMultipleConfs(molecule, _TRIALS, randomSeed=7))
+    numbers: list[int] = []
+    if count <= _SHORT:
+        numbers = list(rdDistGeom.EmbedMultipleConfs(molecule, _TRIALS, randomSeed=7))
     if not numbers:
         numbers = [rdDistGeom.EmbedMolecule(molecule, randomSeed=7, useRandomCoords=True)]
     atoms = {_label(atom): atom.GetIdx() for atom in heavy.GetAtoms()}
@@ -155,8 +159,8 @@ def _stretch(
     count: int,
 ) -> None:
     """Make all amides trans, and phi and psi those of a stretched chain."""
-    for amide in amides:
-        rdMolTransforms.SetDihedralDeg(conformer, *amide, 0.0)
+    for oxygen, carbon, nitrogen, alpha in amides:
+        rdMolTransforms.SetDihedralDeg(conformer, oxygen, carbon, nitrogen, alpha, 0.0)
     for i in range(2, count + 2):
         before, nitrogen, alpha = atoms[i - 1, "C"], atoms[i, "N"], atoms[i, "CA"]
         carbon, after = atoms[i, "C"], atoms[i + 1, "N"]
