@@ -56,7 +56,7 @@ FRICTION = 1.0  # /ps
 LOOK = 48  # time steps between looks at chi1, for all methods
 DYNAMICS = 24  # time steps between tries
 #: Proposals of a try: those of a whole molecule in water are seldom accepted, so that more pay.
-SUBCHAIN = {"side chain": 128, "molecule": 256}
+SUBCHAIN = {"side chain": 32, "molecule": 64}
 BATCH = 64
 TURN = 20.0  # s
 #: The last one is not among those of a plain run.

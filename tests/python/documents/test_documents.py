@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from libraries import PEPTIDE, write_library
+from libraries import PEPTIDE
 from report_helpers import PDB, md_frames, write
 
 from timewarp_openmm.cli import app, repeat_option
@@ -38,7 +38,6 @@ def test_python_runs(name: str, number: int, tmp_path: Path) -> None:
     shutil.copy(PDB, tmp_path / "alanine-dipeptide.pdb")
     if name == "sidechains.md":
         shutil.copy(PEPTIDE, tmp_path / "protein.pdb")
-        write_library(tmp_path / "library")
     write(md_frames()[:100], tmp_path / "out.dcd")
     script = blocks(ROOT / "docs" / name, "python")[number]
     done = subprocess.run(
