@@ -111,14 +111,14 @@ def relaxed(
     positions: NDArray[np.float64],
     platform: tuple[openmm.Platform, dict[str, str]],
 ) -> openmm.State:
-    """Return a State after 20 ps of dynamics from the least energy nearby."""
+    """Return a State after 4 ps of dynamics from a lower energy nearby."""
     integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, STEP)
     integrator.setRandomNumberSeed(1)
     simulation = app.Simulation(topology, system, integrator, *platform)
     simulation.context.setPositions(positions)
-    simulation.minimizeEnergy(maxIterations=300)
+    simulation.minimizeEnergy(maxIterations=100)
     simulation.context.setVelocitiesToTemperature(TEMPERATURE, 1)
-    simulation.step(5000)
+    simulation.step(1000)
     state: openmm.State = simulation.context.getState(positions=True, velocities=True)
     return state
 
