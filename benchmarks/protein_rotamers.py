@@ -28,7 +28,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from timewarp_openmm import TimewarpMCMCIntegrator
+from timewarp_openmm import LatentChoice, TimewarpMCMCIntegrator
 from timewarp_openmm.blocks.exposure import exposed_shares
 from timewarp_openmm.blocks.sidechains import Block, find_sidechains
 from timewarp_openmm.library import Library, open_library
@@ -43,7 +43,9 @@ STEP = 0.004  # ps
 FRICTION = 1.0  # /ps
 LOOK = 25  # time steps
 TURN = 20.0  # s
-SUBCHAIN = 8
+SUBCHAIN = 64
+#: Proposals draw one torsion of a side chain, or two.
+LATENT = (LatentChoice(0.0, 0.5, torsions=1), LatentChoice(0.0, 0.5, torsions=2))
 EXPOSED = 0.3
 WATER = "amber14/tip3p.xml"
 
@@ -131,6 +133,7 @@ def with_blocks(blocks: list[Block]) -> TimewarpMCMCIntegrator:
     integrator.setDynamics(LOOK, STEP, FRICTION)
     integrator.setProposalsPerStep(LOOK)
     integrator.setSubchainLength(SUBCHAIN)
+    integrator.setLatentCorrelation(LATENT)
     integrator.setRandomNumberSeed(5)
     return integrator
 

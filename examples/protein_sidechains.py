@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from timewarp_openmm import TimewarpMCMCIntegrator, sidechain_blocks
+from timewarp_openmm import LatentChoice, TimewarpMCMCIntegrator, sidechain_blocks
 from timewarp_openmm.library import open_library
 from timewarp_openmm.molecule.amino_acids import find_backbone, identify
 from timewarp_openmm.molecule.matching import PartFinder
@@ -31,6 +31,9 @@ from timewarp_openmm.simulation.systems import DynamicsOptions, build_system, ma
 HELIX = Path(__file__).parent / "molecules" / "helix.pdb"
 STEP, FRICTION = 0.004, 1.0  # ps, 1/ps
 LOOK = 50  # time steps between looks at the torsions
+PROPOSALS = 32  # of a block at once, of which one or none is taken
+#: Each draws one torsion of a side chain anew, or two.
+TORSIONS = (LatentChoice(0.0, 0.5, torsions=1), LatentChoice(0.0, 0.5, torsions=2))
 
 
 def run(
@@ -104,6 +107,8 @@ def main() -> None:
         timewarp.addBlock(block.model, block.particles)
     timewarp.setDynamics(LOOK, STEP, FRICTION)
     timewarp.setProposalsPerStep(len(blocks))
+    timewarp.setSubchainLength(PROPOSALS)
+    timewarp.setLatentCorrelation(TORSIONS)
     timewarp.setRandomNumberSeed(1)
     langevin = openmm.LangevinMiddleIntegrator(library.temperature, FRICTION, STEP)
     langevin.setRandomNumberSeed(1)
