@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import numpy as np
+import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 from rdkit import Chem
@@ -42,6 +44,9 @@ SIDE_CHAINS = {
 _LETTERS = {"ALA": "A", "GLY": "G", "PRO": "P", **SIDE_CHAINS}
 #: Conformations that are made at most until one has trans amides only.
 _TRIALS = 20
+#: Of conformations and of where hydrogens are put at first.
+_SEED = 7
+_MINIMISING = 300
 #: Residues, up to which conformations are tried as they come.
 _SHORT = 5
 #: Phi and psi / degrees.
@@ -73,6 +78,13 @@ def capped_peptide(residues: Sequence[str], force_field: Sequence[str]) -> Molec
     heavy = _heavy_atoms(residues)
     topology, positions = _with_hydrogens(heavy, residues)
     system = build_system(topology, force_field)
+    # Hydrogens of an amide that are not yet in its plane would be told apart wrongly.
+    platform = make_platform("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), *platform)
+    context.setPositions(positions)
+    openmm.LocalEnergyMinimizer.minimize(context, maxIterations=_MINIMISING)
+    minimum = context.getState(positions=True).getPositions(asNumpy=True)
+    positions = np.asarray(minimum.value_in_unit(NANOMETER))
     label = "-".join(residues)
     return MolecularSystem(label, topology, system, positions, tuple(force_field))
 
@@ -127,9 +139,9 @@ def _conformer_with_trans_amides(heavy: Chem.Mol, count: int) -> Chem.Conformer:
     molecule = Chem.AddHs(heavy)
     numbers: list[int] = []
     if count <= _SHORT:
-        numbers = list(rdDistGeom.EmbedMultipleConfs(molecule, _TRIALS, randomSeed=7))
+        numbers = list(rdDistGeom.EmbedMultipleConfs(molecule, _TRIALS, randomSeed=_SEED))
     if not numbers:
-        numbers = [rdDistGeom.EmbedMolecule(molecule, randomSeed=7, useRandomCoords=True)]
+        numbers = [rdDistGeom.EmbedMolecule(molecule, randomSeed=_SEED, useRandomCoords=True)]
     atoms = {_label(atom): atom.GetIdx() for atom in heavy.GetAtoms()}
     # O-C-N-C is 0 in a trans amide.
     amides = [
@@ -189,10 +201,16 @@ def _with_hydrogens(
         topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()])
     positions = heavy.GetConformer().GetPositions() / _ANGSTROM_PER_NM
     modeller = app.Modeller(topology, positions * unit.nanometer)
-    modeller.addHydrogens(
-        variants=[None, *(_VARIANTS.get(name) for name in residues), None],
-        platform=make_platform("Reference")[0],
-    )
+    # OpenMM puts hydrogens at random at first, so that their labels would differ between calls.
+    state = random.getstate()
+    random.seed(_SEED)
+    try:
+        modeller.addHydrogens(
+            variants=[None, *(_VARIANTS.get(name) for name in residues), None],
+            platform=make_platform("Reference")[0],
+        )
+    finally:
+        random.setstate(state)
     for residue, name in zip(list(modeller.topology.residues())[1:-1], residues, strict=True):
         residue.name = name
     surplus = [

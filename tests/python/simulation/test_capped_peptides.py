@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import networkx as nx
 import numpy as np
 import openmm
@@ -92,6 +94,15 @@ def test_capped_peptide(names):
     ]
     turns = np.abs(measure_torsions(molecule.positions[None], amides))
     assert (turns > np.radians(140)).all()
+
+
+def test_the_same_peptide_is_made_each_time():
+    """Hydrogens of amides and of carbons with two of them have labels; a build that goes on needs
+    the molecule that it began with."""
+    state = random.getstate()
+    first, again = (capped_peptide(["GLN", "LYS"], AMBER14).positions for _ in range(2))
+    assert (first == again).all()
+    assert random.getstate() == state
 
 
 def test_unknown_residue():
