@@ -14,23 +14,13 @@ import argparse
 import shutil
 from pathlib import Path
 
-from timewarp_openmm.commands.fit import FitDisplay
-from timewarp_openmm.commands.library import DEFAULT_FORCE_FIELD
-from timewarp_openmm.library import LIBRARY_FILE, open_library
+from timewarp_openmm.commands.library import BuildDisplay
+from timewarp_openmm.library import BUNDLED_FORCE_FIELD, LIBRARY_FILE, open_library
 from timewarp_openmm.simulation.capped_peptides import SIDE_CHAINS
 from timewarp_openmm.workflows.library import LibrarySettings, build_library
 
 PACKAGE = Path(__file__).parent.parent / "python" / "timewarp_openmm" / "pretrained" / "amber14"
 MOST_BYTES = 8_000_000
-
-
-class Display(FitDisplay):
-    """Says which residue is being made."""
-
-    def residue(self, name: str, number: int, count: int) -> None:
-        """Begin a residue."""
-        self.restart()
-        self.tell(f"{name} ({number + 1} of {count})")
 
 
 def main() -> None:
@@ -45,12 +35,12 @@ def main() -> None:
     built = arguments.work / "amber14"
     settings = LibrarySettings(
         "amber14",
-        DEFAULT_FORCE_FIELD,
+        BUNDLED_FORCE_FIELD,
         tuple(arguments.residues),
         arguments.minutes,
         workers=arguments.workers,
     )
-    with Display(arguments.minutes) as display:
+    with BuildDisplay(arguments.minutes) as display:
         build_library(built, settings, display)
     library = open_library(built)
     files = [built / LIBRARY_FILE, *(Path(entry.model) for entry in library.entries)]

@@ -132,16 +132,16 @@ def simulation_of(
 
 
 def equilibrated(
-    topology: app.Topology, system: openmm.System, positions: Any, threads: int
+    topology: app.Topology, system: openmm.System, positions: Any, threads: int, steps: int = 5000
 ) -> openmm.State:
-    """Return a State after 20 ps of dynamics."""
+    """Return a State after some dynamics from a lower energy nearby."""
     integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, STEP)
     integrator.setRandomNumberSeed(1)
     simulation = app.Simulation(topology, system, integrator, *cpu(threads))
     simulation.context.setPositions(positions)
     simulation.minimizeEnergy(maxIterations=200)
     simulation.context.setVelocitiesToTemperature(TEMPERATURE, 1)
-    simulation.step(5000)
+    simulation.step(steps)
     state: openmm.State = simulation.context.getState(positions=True, velocities=True)
     return state
 

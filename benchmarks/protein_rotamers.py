@@ -7,7 +7,8 @@ PROTEIN.pdb needs no hydrogens; what is not protein is left out. The force field
 (amber14 and OBC2 with a cut-off of 1.5 nm, or TIP3P with PME and a cut-off of 0.9 nm), with HBonds,
 hydrogens of 3 dalton, steps of 4 fs, 300 K. Two simulations take turns of some 20 seconds from one
 relaxed structure: LangevinMiddleIntegrator, and the same dynamics with a block for each side chain
-that the library serves, as many proposals as time steps between looks. A rotamer counts as another
+that the library serves: between looks as many tries of blocks as time steps, each of 64 proposals
+that draw one or two torsions, of which one or none is taken. A rotamer counts as another
 one when all torsions of a residue (`rotamer_torsions`) are found within 30 degrees of the middle of
 their wells, and one of them is in another well than the last time; both simulations are looked at
 after equal times of dynamics. Exposed: more than 30 % of the side chain's surface.
@@ -25,27 +26,23 @@ from typing import Any
 
 import numpy as np
 import openmm
+from moves import FRICTION, LATENT, STEP, TEMPERATURE, cpu, equilibrated
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from timewarp_openmm import LatentChoice, TimewarpMCMCIntegrator
+from timewarp_openmm import TimewarpMCMCIntegrator
 from timewarp_openmm.blocks.exposure import exposed_shares
-from timewarp_openmm.blocks.sidechains import Block, find_sidechains
+from timewarp_openmm.blocks.sidechains import Block, block_torsions, find_sidechains
 from timewarp_openmm.library import Library, open_library
-from timewarp_openmm.molecule.amino_acids import find_backbone, identify
 from timewarp_openmm.molecule.matching import PartFinder
-from timewarp_openmm.molecule.rotamers import rotamer_torsions, wells
+from timewarp_openmm.molecule.rotamers import wells
 from timewarp_openmm.molecule.torsions import measure_torsions
 from timewarp_openmm.simulation.gbsa import with_builtin_gbsa
 
-TEMPERATURE = 300.0
-STEP = 0.004  # ps
-FRICTION = 1.0  # /ps
 LOOK = 25  # time steps
 TURN = 20.0  # s
 SUBCHAIN = 64
-#: Proposals draw one torsion of a side chain, or two.
-LATENT = (LatentChoice(0.0, 0.5, torsions=1), LatentChoice(0.0, 0.5, torsions=2))
+RELAXATION = 1000  # time steps
 EXPOSED = 0.3
 WATER = "amber14/tip3p.xml"
 
@@ -107,24 +104,6 @@ class Rotamers:
             self.last[i] = now
 
 
-def relaxed(
-    topology: app.Topology,
-    system: openmm.System,
-    positions: NDArray[np.float64],
-    platform: tuple[openmm.Platform, dict[str, str]],
-) -> openmm.State:
-    """Return a State after 4 ps of dynamics from a lower energy nearby."""
-    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, STEP)
-    integrator.setRandomNumberSeed(1)
-    simulation = app.Simulation(topology, system, integrator, *platform)
-    simulation.context.setPositions(positions)
-    simulation.minimizeEnergy(maxIterations=100)
-    simulation.context.setVelocitiesToTemperature(TEMPERATURE, 1)
-    simulation.step(1000)
-    state: openmm.State = simulation.context.getState(positions=True, velocities=True)
-    return state
-
-
 def with_blocks(blocks: list[Block]) -> TimewarpMCMCIntegrator:
     """Return an integrator with all blocks, and dynamics between their proposals."""
     integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
@@ -152,21 +131,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return rates of both, in all and for each residue."""
     library = open_library(arguments.library)
     topology, system, positions = build(arguments.structure, library, arguments.solvent)
-    platform = (
-        openmm.Platform.getPlatformByName("CPU"),
-        {"Threads": str(arguments.threads)},
-    )
-    state = relaxed(topology, system, positions, platform)
+    platform = cpu(arguments.threads)
+    state = equilibrated(topology, system, positions, arguments.threads, RELAXATION)
     x = np.asarray(state.getPositions(asNumpy=True)._value)
     found = find_sidechains(topology, x, None, library)
-    residues = list(topology.residues())
-    graph = PartFinder(topology).graph
-    served = []
-    for block in found.blocks:
-        backbone = find_backbone(residues[block.index], graph)
-        known = None if backbone is None else identify(residues[block.index], graph, backbone)
-        if known is not None and (torsions := rotamer_torsions(known, graph)):
-            served.append((block, torsions))
+    residues, graph = list(topology.residues()), PartFinder(topology).graph
+    torsions = block_torsions(found.blocks, topology, graph)
+    served = [pair for pair in zip(found.blocks, torsions, strict=True) if pair[1]]
     exposed = exposed_shares(topology, x, [residues[b.index] for b, _ in served], graph)
     runs = []
     for integrator, steps in (

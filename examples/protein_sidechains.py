@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from timewarp_openmm import LatentChoice, TimewarpMCMCIntegrator, sidechain_blocks
+from timewarp_openmm.blocks.sidechains import block_torsions
 from timewarp_openmm.library import open_library
-from timewarp_openmm.molecule.amino_acids import find_backbone, identify
 from timewarp_openmm.molecule.matching import PartFinder
-from timewarp_openmm.molecule.rotamers import rotamer_torsions, wells
+from timewarp_openmm.molecule.rotamers import wells
 from timewarp_openmm.molecule.torsions import measure_torsions
 from timewarp_openmm.simulation.langevin import default_platform
 from timewarp_openmm.simulation.systems import DynamicsOptions, build_system, make_platform
@@ -95,12 +95,8 @@ def main() -> None:
     blocks = sidechain_blocks(topology, structure.positions, library=library)
     if not blocks:
         parser.error(f"the library {library.name} serves none of its residues")
-    graph, residues = PartFinder(topology).graph, list(topology.residues())
-    torsions = []
-    for block in blocks:
-        backbone = find_backbone(residues[block.index], graph)
-        known = identify(residues[block.index], graph, backbone)
-        torsions.append(rotamer_torsions(known, graph)[0])
+    graph = PartFinder(topology).graph
+    torsions = [chi1 for chi1, *_ in block_torsions(blocks, topology, graph)]
 
     timewarp = TimewarpMCMCIntegrator(temperature=library.temperature)
     for block in blocks:

@@ -19,9 +19,10 @@ from .stored import DamagedFileError, conform
 
 LIBRARY_FILE = "library.json"
 #: Of the folder that `open_library` reads.
-FORMAT = 1
-#: The library that comes with the package.
+FORMAT: Literal[1] = 1
+#: The library that comes with the package, and the force field that it was made with.
 BUNDLED = "amber14"
+BUNDLED_FORCE_FIELD = ("amber14/protein.ff14SB.xml", "implicit/obc2.xml")
 _FOLDER = Path(__file__).parent / "pretrained"
 _REMEDY = "restore the folder from a copy, or build the library again"
 
@@ -31,7 +32,9 @@ _SCHEMA = ConfigDict(extra="ignore")
 
 
 @with_config(_SCHEMA)
-class _EntryContent(TypedDict):
+class EntryContent(TypedDict):
+    """What it holds of one model."""
+
     residue: Annotated[str, Field(min_length=1)]
     kind: Annotated[str, Field(min_length=1)]
     # A name, so that nothing outside of the folder is read.
@@ -44,13 +47,15 @@ class _EntryContent(TypedDict):
 
 
 @with_config(_SCHEMA)
-class _LibraryContent(TypedDict):
+class LibraryContent(TypedDict):
+    """What ``library.json`` holds."""
+
     format: Literal[1]
     name: Annotated[str, Field(min_length=1)]
     force_field: list[str]
     temperature: Temperature
     made_with: dict[str, Any]
-    entries: list[_EntryContent]
+    entries: list[EntryContent]
     not_moved: dict[str, str]
 
 
@@ -141,7 +146,7 @@ def open_library(library: str | PathLike[str] | None = None) -> Library:
     """
     folder = _find_folder(library)
     path = folder / LIBRARY_FILE
-    content = _read(path)
+    content = read_content(path)
     entries = tuple(_entry(folder, entry) for entry in content["entries"])
     _refuse_repeated(path, entries)
     return Library(
@@ -186,7 +191,16 @@ def _find_folder(library: str | PathLike[str] | None) -> Path:
     )
 
 
-def _read(path: Path) -> _LibraryContent:
+def read_content(path: Path) -> LibraryContent:
+    """Read ``library.json`` without a look at the models that it names.
+
+    Raises
+    ------
+    DamagedFileError
+        If it is not what such a file holds.
+    ValueError
+        If it is of another format than this package reads.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -198,12 +212,12 @@ def _read(path: Path) -> _LibraryContent:
             "library was built with, or build it again"
         )
     try:
-        return conform(content, _LibraryContent)
+        return conform(content, LibraryContent)
     except ValueError as error:
         raise DamagedFileError(path, str(error), _REMEDY) from error
 
 
-def _entry(folder: Path, content: _EntryContent) -> LibraryEntry:
+def _entry(folder: Path, content: EntryContent) -> LibraryEntry:
     path = folder / content["file"]
     if not path.is_file():
         raise FileNotFoundError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import typer
 from pydantic import Field
@@ -111,7 +111,7 @@ class FitDisplay:
         )
         self._name, self._next_line = "", 0.0
 
-    def __enter__(self) -> FitDisplay:
+    def __enter__(self) -> Self:
         self._bars.start()
         return self
 

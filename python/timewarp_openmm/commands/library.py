@@ -9,11 +9,9 @@ import typer
 from pydantic import Field
 
 from ..bounds import FIT_MINUTES, Seed, Temperature, Workers
+from ..library import BUNDLED_FORCE_FIELD
 from .fit import FitDisplay
 from .options import Options, OutputPath
-
-#: Those of the bundled library.
-DEFAULT_FORCE_FIELD = ("amber14/protein.ff14SB.xml", "implicit/obc2.xml")
 
 
 class BuildOptions(Options):
@@ -23,7 +21,7 @@ class BuildOptions(Options):
     force_field: list[str] | None = Field(
         None,
         description="OpenMM force field file; once per file; default: "
-        f"{' '.join(DEFAULT_FORCE_FIELD)}.",
+        f"{' '.join(BUNDLED_FORCE_FIELD)}.",
     )
     residue: list[str] | None = Field(
         None,
@@ -49,14 +47,14 @@ def build(options: BuildOptions) -> None:
 
     settings = LibrarySettings(
         name=options.name or Path(options.out).name,
-        force_field=tuple(options.force_field or DEFAULT_FORCE_FIELD),
+        force_field=tuple(options.force_field or BUNDLED_FORCE_FIELD),
         residues=tuple(options.residue or SIDE_CHAINS),
         minutes=options.minutes,
         temperature=options.temperature,
         seed=options.seed,
         workers=options.workers or usable_cpus(),
     )
-    with _LibraryDisplay(options.minutes) as display:
+    with BuildDisplay(options.minutes) as display:
         content = build_library(options.out, settings, display, options.force)
     for entry in content["entries"]:
         typer.echo(
@@ -67,10 +65,8 @@ def build(options: BuildOptions) -> None:
         typer.echo(f"{residue}: not moved, {reason}")
 
 
-class _LibraryDisplay(FitDisplay):
-    def __enter__(self) -> _LibraryDisplay:
-        super().__enter__()
-        return self
+class BuildDisplay(FitDisplay):
+    """Shows the residue, and then what a fit of it does."""
 
     def residue(self, name: str, number: int, count: int) -> None:
         """Begin a residue, whose time starts anew."""

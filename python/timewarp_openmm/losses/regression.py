@@ -61,7 +61,7 @@ class Regression(Loss):
             batch = step.draw(groups)
             size = (groups * (_GROUP - 1), step.flow.noise_size)
             noise = torch.randn(size, generator=step.generator)
-            batch = _with_shaken_contexts(step.flow, batch, step.generator)
+            batch = shake_contexts(step.flow, batch, step.generator)
             return begin_states_in_contexts(step.flow, step.energy, batch, noise.to(batch.x.device))
         batch = step.draw(self.states)
         noise = torch.randn(self.draws, step.flow.noise_size, generator=step.generator)
@@ -122,7 +122,7 @@ def begin_regression_states(
     return PendingStates(y, w, batch.x[:1], energy.begin(y))
 
 
-def _with_shaken_contexts(flow: Any, batch: Batch, generator: torch.Generator | None) -> Batch:
+def shake_contexts(flow: Any, batch: Batch, generator: torch.Generator | None) -> Batch:
     """Return states [B, N, 3] whose context atoms are elsewhere by a little, at random."""
     shifts = _SHAKEN * torch.randn(batch.x.shape, generator=generator)
     shifts[:, flow.moved] = 0.0

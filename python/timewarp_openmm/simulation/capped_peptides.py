@@ -6,13 +6,13 @@ import random
 from collections.abc import Sequence
 
 import numpy as np
-import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolTransforms
 
 from ..units import NANOMETER
+from .langevin import Langevin
 from .systems import MolecularSystem, build_system, make_platform
 
 #: Residues that have side chains with rotamers, by Amber's names, and their letters in sequences.
@@ -42,23 +42,23 @@ SIDE_CHAINS = {
     "VAL": "V",
 }
 _LETTERS = {"ALA": "A", "GLY": "G", "PRO": "P", **SIDE_CHAINS}
-#: Conformations that are made at most until one has trans amides only.
-_TRIALS = 20
 #: Of conformations and of where hydrogens are put at first.
 _SEED = 7
-_MINIMISING = 300
-#: Residues, up to which conformations are tried as they come.
-_SHORT = 5
+#: K; no dynamics follow, so that it does not matter.
+_TEMPERATURE = 300.0
 #: Phi and psi / degrees.
 _STRETCHED = (-130.0, 140.0)
 #: Glycines at the ends become caps: the atoms that are left out, and new names of others.
 _FIRST_CAP = ("ACE", {"N"}, {"CA": "CH3"})
 _LAST_CAP = ("NME", {"C", "O", "OXT"}, {"CA": "C"})
-_ANGSTROM_PER_NM = 10.0
 
 
-def capped_peptide(residues: Sequence[str], force_field: Sequence[str]) -> MolecularSystem:
-    """Return a capped peptide with hydrogens, in a conformation with trans amides.
+def capped_peptide(
+    residues: Sequence[str],
+    force_field: Sequence[str],
+    backbone: tuple[float, float] = _STRETCHED,
+) -> MolecularSystem:
+    """Return a capped peptide with hydrogens, its amides trans, in a minimum of its energy.
 
     Parameters
     ----------
@@ -66,6 +66,9 @@ def capped_peptide(residues: Sequence[str], force_field: Sequence[str]) -> Molec
         Amber's names: SIDE_CHAINS, ALA, GLY, PRO.
     force_field : sequence of str
         OpenMM's force field files.
+    backbone : (float, float), degrees
+        Phi and psi of all residues before the energy is minimised; stretched by default, which
+        leaves room for any side chain. Proline keeps its phi.
 
     Raises
     ------
@@ -75,21 +78,17 @@ def capped_peptide(residues: Sequence[str], force_field: Sequence[str]) -> Molec
     for name in residues:
         if name not in _LETTERS:
             raise ValueError(f"{name} is none of the residues {', '.join(sorted(_LETTERS))}")
-    heavy = _heavy_atoms(residues)
-    topology, positions = _with_hydrogens(heavy, residues)
+    topology, positions = _with_hydrogens(_heavy_atoms(residues, backbone), residues)
     system = build_system(topology, force_field)
     # Hydrogens of an amide that are not yet in its plane would be told apart wrongly.
-    platform = make_platform("Reference")
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), *platform)
-    context.setPositions(positions)
-    openmm.LocalEnergyMinimizer.minimize(context, maxIterations=_MINIMISING)
-    minimum = context.getState(positions=True).getPositions(asNumpy=True)
-    positions = np.asarray(minimum.value_in_unit(NANOMETER))
+    positions = Langevin(_TEMPERATURE).relaxed(
+        system, positions, 0.0, "Reference", _SEED, minimise=True
+    )
     label = "-".join(residues)
     return MolecularSystem(label, topology, system, positions, tuple(force_field))
 
 
-def _heavy_atoms(residues: Sequence[str]) -> Chem.Mol:
+def _heavy_atoms(residues: Sequence[str], backbone: tuple[float, float]) -> Chem.Mol:
     """Return the molecule without hydrogens, its atoms named, in one conformation."""
     letters = "".join(_LETTERS[name] for name in residues)
     molecule = Chem.RWMol(Chem.MolFromSequence(f"G{letters}G"))
@@ -111,7 +110,7 @@ def _heavy_atoms(residues: Sequence[str]) -> Chem.Mol:
     _name_isoleucines_as_pdb_does(molecule)
     heavy = molecule.GetMol()
     Chem.SanitizeMol(heavy)
-    heavy.AddConformer(_conformer_with_trans_amides(heavy, len(residues)))
+    heavy.AddConformer(_conformer(heavy, len(residues), backbone))
     return heavy
 
 
@@ -135,52 +134,30 @@ def _name_isoleucines_as_pdb_does(molecule: Chem.Mol) -> None:
         other.GetPDBResidueInfo().SetName(" CG2")
 
 
-def _conformer_with_trans_amides(heavy: Chem.Mol, count: int) -> Chem.Conformer:
+def _conformer(heavy: Chem.Mol, count: int, backbone: tuple[float, float]) -> Chem.Conformer:
+    """Return positions of the heavy atoms with trans amides and this backbone."""
     molecule = Chem.AddHs(heavy)
-    numbers: list[int] = []
-    if count <= _SHORT:
-        numbers = list(rdDistGeom.EmbedMultipleConfs(molecule, _TRIALS, randomSeed=_SEED))
-    if not numbers:
-        numbers = [rdDistGeom.EmbedMolecule(molecule, randomSeed=_SEED, useRandomCoords=True)]
+    rdDistGeom.EmbedMolecule(molecule, randomSeed=_SEED, useRandomCoords=True)
+    conformer = molecule.GetConformer()
     atoms = {_label(atom): atom.GetIdx() for atom in heavy.GetAtoms()}
-    # O-C-N-C is 0 in a trans amide.
-    amides = [
-        [atoms[i, "O"], atoms[i, "C"], atoms[i + 1, "N"], atoms[i + 1, "CA" if i <= count else "C"]]
-        for i in range(1, count + 2)
-    ]
-    # Of a long peptide none may be as it should, but there is always room for a stretched one.
-    for stretches, number in [(False, number) for number in numbers] + [(True, numbers[0])]:
-        conformer = molecule.GetConformer(number)
-        if stretches:
-            _stretch(conformer, molecule, atoms, amides, count)
-        rdForceFieldHelpers.MMFFOptimizeMolecule(molecule, confId=number)
-        torsions = [rdMolTransforms.GetDihedralDeg(conformer, *amide) for amide in amides]
-        if all(abs(torsion) < 40 for torsion in torsions):
-            found = Chem.Conformer(heavy.GetNumAtoms())
-            for index in range(heavy.GetNumAtoms()):
-                found.SetAtomPosition(index, conformer.GetAtomPosition(index))
-            return found
-    raise ValueError("no conformation of the peptide has trans amides only")
 
+    def turn(*torsion: tuple[int, str], degrees: float) -> None:
+        a, b, c, d = (atoms[label] for label in torsion)
+        rdMolTransforms.SetDihedralDeg(conformer, a, b, c, d, degrees)
 
-def _stretch(
-    conformer: Chem.Conformer,
-    molecule: Chem.Mol,
-    atoms: dict[tuple[int, str], int],
-    amides: list[list[int]],
-    count: int,
-) -> None:
-    """Make all amides trans, and phi and psi those of a stretched chain."""
-    for oxygen, carbon, nitrogen, alpha in amides:
-        rdMolTransforms.SetDihedralDeg(conformer, oxygen, carbon, nitrogen, alpha, 0.0)
+    for i in range(1, count + 2):
+        alpha = (i + 1, "CA" if i <= count else "C")
+        # O-C-N-C is 0 in a trans amide.
+        turn((i, "O"), (i, "C"), (i + 1, "N"), alpha, degrees=0.0)
     for i in range(2, count + 2):
-        before, nitrogen, alpha = atoms[i - 1, "C"], atoms[i, "N"], atoms[i, "CA"]
-        carbon, after = atoms[i, "C"], atoms[i + 1, "N"]
-        if not molecule.GetBondBetweenAtoms(nitrogen, alpha).IsInRing():
-            rdMolTransforms.SetDihedralDeg(
-                conformer, before, nitrogen, alpha, carbon, _STRETCHED[0]
-            )
-        rdMolTransforms.SetDihedralDeg(conformer, nitrogen, alpha, carbon, after, _STRETCHED[1])
+        if not molecule.GetBondBetweenAtoms(atoms[i, "N"], atoms[i, "CA"]).IsInRing():
+            turn((i - 1, "C"), (i, "N"), (i, "CA"), (i, "C"), degrees=backbone[0])
+        turn((i, "N"), (i, "CA"), (i, "C"), (i + 1, "N"), degrees=backbone[1])
+    rdForceFieldHelpers.MMFFOptimizeMolecule(molecule)
+    found = Chem.Conformer(heavy.GetNumAtoms())
+    for index in range(heavy.GetNumAtoms()):
+        found.SetAtomPosition(index, conformer.GetAtomPosition(index))
+    return found
 
 
 def _with_hydrogens(
@@ -199,8 +176,7 @@ def _with_hydrogens(
         atoms.append(topology.addAtom(label, element, residue))
     for bond in heavy.GetBonds():
         topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()])
-    positions = heavy.GetConformer().GetPositions() / _ANGSTROM_PER_NM
-    modeller = app.Modeller(topology, positions * unit.nanometer)
+    modeller = app.Modeller(topology, heavy.GetConformer().GetPositions() * unit.angstrom)
     # OpenMM puts hydrogens at random at first, so that their labels would differ between calls.
     state = random.getstate()
     random.seed(_SEED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import openmm
@@ -16,7 +16,7 @@ from .. import __version__
 from ..bounds import MINUTES, SEED, TEMPERATURE, WORKERS
 from ..files import exclusive_lock, sha256_of, write_bytes_atomically
 from ..flows.internal.config import InternalFlowConfig
-from ..library import FORMAT, LIBRARY_FILE
+from ..library import FORMAT, LIBRARY_FILE, EntryContent, LibraryContent, read_content
 from ..molecule.selection import side_chains
 from ..simulation.backbone_spread import backbone_free_energy, with_spread_backbone
 from ..simulation.capped_peptides import SIDE_CHAINS, capped_peptide
@@ -118,7 +118,7 @@ def build_library(
     display: LibraryDisplay,
     force: bool = False,
     budget: FitBudget = SIDE_CHAIN_BUDGET,
-) -> dict[str, Any]:
+) -> LibraryContent:
     """Make a model of each residue's side chain, and the file that lists them.
 
     The same call goes on with what an interrupted one has left, and the list is written after each
@@ -134,8 +134,9 @@ def build_library(
 
     Returns
     -------
-    dict
-        The content of ``library.json``.
+    LibraryContent
+        What ``library.json`` holds. A residue whose fit failed keeps the model that it had; one
+        without is among those not moved, with the reason, and the same call tries it again.
 
     Raises
     ------
@@ -146,12 +147,14 @@ def build_library(
     """
     out = Path(out)
     work = out.with_name(f"{out.name}.work")
-    content = _open(out, settings, force)
-    # Refused before time is spent.
+    # Refused before time is spent or anything is written.
+    _open(out, settings, force)
     capped_peptide([settings.residues[0]], settings.force_field)
     out.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(work / LOCK_FILE):
+        # Another process may have gone on with it meanwhile.
+        content = _open(out, settings, force)
         free_energy = _backbone(work / _BACKBONE_FILE, settings)
         for number, name in enumerate(settings.residues):
             display.residue(name, number, len(settings.residues))
@@ -160,12 +163,12 @@ def build_library(
     return content
 
 
-def _open(out: Path, settings: LibrarySettings, force: bool) -> dict[str, Any]:
+def _open(out: Path, settings: LibrarySettings, force: bool) -> LibraryContent:
     """Return the content of a library, an empty one if there is none."""
     path = out / LIBRARY_FILE
     if path.is_file():
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        there = {**content, "seed": content["made_with"]["seed"]}
+        content = read_content(path)
+        there = {**content, "seed": content["made_with"].get("seed")}
         different = compare(there, settings.identity())
         if not different:
             return content
@@ -192,14 +195,12 @@ def _open(out: Path, settings: LibrarySettings, force: bool) -> dict[str, Any]:
     }
 
 
-def _is_done(out: Path, content: dict[str, Any], name: str, settings: LibrarySettings) -> bool:
+def _is_done(out: Path, content: LibraryContent, name: str, settings: LibrarySettings) -> bool:
     if content["made_with"]["minutes"].get(name, 0.0) < settings.minutes:
         return False
     found = [entry for entry in content["entries"] if entry["residue"] == name]
-    if not found:
-        return True
-    path = out / str(found[0]["file"])
-    return path.is_file() and sha256_of(path) == found[0]["sha256"]
+    paths = [out / entry["file"] for entry in found]
+    return [sha256_of(path) for path in paths if path.is_file()] == [e["sha256"] for e in found]
 
 
 def _backbone(path: Path, settings: LibrarySettings) -> NDArray[np.float64]:
@@ -219,7 +220,7 @@ def _backbone(path: Path, settings: LibrarySettings) -> NDArray[np.float64]:
 def _add(
     out: Path,
     work: Path,
-    content: dict[str, Any],
+    content: LibraryContent,
     name: str,
     settings: LibrarySettings,
     free_energy: NDArray[np.float64],
@@ -237,22 +238,24 @@ def _add(
         flow=SIDE_CHAIN_FLOW,
     )
     path = out / f"{name}.pt"
-    content["entries"] = [e for e in content["entries"] if e["residue"] != name]
-    content["not_moved"].pop(name, None)
+    others = [entry for entry in content["entries"] if entry["residue"] != name]
     try:
         found = fit(molecule, path, asked, work / name, display, force=True, budget=budget)
     except ValueError as error:
-        content["not_moved"][name] = f"its fit failed: {error}"
         display.tell(f"{name}: {error}")
+        if len(others) < len(content["entries"]):
+            return
+        content["not_moved"][name] = f"its fit failed: {error}"
     else:
-        content["entries"].append(_entry(name, path, found))
-        content["entries"].sort(key=lambda entry: str(entry["residue"]))
-    content["made_with"]["minutes"][name] = settings.minutes
+        entries = [*others, _entry(name, path, found)]
+        content["entries"] = sorted(entries, key=lambda entry: entry["residue"])
+        content["not_moved"].pop(name, None)
+        content["made_with"]["minutes"][name] = settings.minutes
     text = json.dumps(content, indent=1) + "\n"
     write_bytes_atomically(out / LIBRARY_FILE, text.encode())
 
 
-def _entry(name: str, path: Path, found: Validation) -> dict[str, object]:
+def _entry(name: str, path: Path, found: Validation) -> EntryContent:
     return {
         "residue": name,
         "kind": "side chain",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import mdtraj
 import molecules
+import networkx as nx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from turning import turned
 
 from timewarp_openmm.analysis.series import BlockHistograms
 from timewarp_openmm.analysis.structure import (
@@ -23,7 +25,7 @@ from timewarp_openmm.analysis.torsions import (
     ramachandran_columns,
     true_torsions,
 )
-from timewarp_openmm.molecule import Molecule, molecule_from_topology
+from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.molecule.torsions import torsion
 from timewarp_openmm.simulation.systems import named_molecule
 from timewarp_openmm.trajectories.frames import reader_topology
@@ -35,28 +37,6 @@ TOPOLOGY = reader_topology(MOLECULE)
 
 def frames(positions: NDArray[np.floating]) -> mdtraj.Trajectory:
     return mdtraj.Trajectory(np.asarray(positions, dtype=np.float32), TOPOLOGY)
-
-
-def turned(
-    positions: NDArray[np.float64], molecule: Molecule, axis: tuple[int, int], angle: float
-) -> NDArray[np.float64]:
-    """Turn what lies beyond the bond `axis` by `angle` / rad."""
-    from scipy.spatial.transform import Rotation
-
-    graph = molecule.graph()
-    graph.remove_edge(*axis)
-    beyond = [i for i in graph if i in _component(graph, axis[1])]
-    direction = positions[axis[1]] - positions[axis[0]]
-    rotation = Rotation.from_rotvec(angle * direction / np.linalg.norm(direction))
-    result = positions.copy()
-    result[beyond] = rotation.apply(positions[beyond] - positions[axis[1]]) + positions[axis[1]]
-    return result
-
-
-def _component(graph: object, node: int) -> set[int]:
-    import networkx as nx
-
-    return set(nx.node_connected_component(graph, node))
 
 
 def test_names_of_alanine_dipeptide() -> None:
@@ -83,7 +63,7 @@ def test_torsions_are_of_bonds_in_no_ring(name: str) -> None:
     for t in torsions:
         assert all(graph.has_edge(a, b) for a, b in zip(t.atoms[:-1], t.atoms[1:], strict=True))
         graph.remove_edge(*t.atoms[1:3])
-        assert t.atoms[2] not in _component(graph, t.atoms[1])
+        assert not nx.has_path(graph, t.atoms[1], t.atoms[2])
         graph.add_edge(*t.atoms[1:3])
     values = folded_torsions(positions, torsions)
     assert values.shape == (1, len(torsions))
@@ -157,7 +137,7 @@ def test_mirror_image_flips_the_chiral_centre() -> None:
 
 def test_cis_amide_is_found() -> None:
     (omega,) = [t for t in proper_torsions(MOLECULE) if t.name == "omega A:NME3"]
-    cis = turned(ALANINE.positions, MOLECULE, omega.atoms[1:3], np.pi)
+    cis = turned(ALANINE.positions, MOLECULE.graph(), omega.atoms[1:3], np.pi)
     check = IntegrityCheck(MOLECULE, ALANINE.positions)
     check.append(frames(np.stack([ALANINE.positions, cis, cis])))
     assert dict(zip(check.amide_names, check.turned.tolist(), strict=True)) == {

@@ -1,11 +1,13 @@
 """The regression of log densities."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from timewarp_openmm.losses.regression import density_regression_loss
+from timewarp_openmm.losses.batch import Batch
+from timewarp_openmm.losses.regression import density_regression_loss, shake_contexts
 
 
 def test_own_samples_lead_to_the_target() -> None:
@@ -53,3 +55,17 @@ def test_each_context_has_a_constant_of_its_own() -> None:
     assert log_q.grad is not None
     assert log_q.grad[3] == 0
     assert torch.isfinite(log_q.grad).all()
+
+
+def test_shaken_contexts_leave_what_moves_where_it_is() -> None:
+    """Each state is in a context of its own, which is the same for what it is compared with."""
+    x = torch.randn(50, 4, 3)
+    batch = Batch(x, x.clone(), torch.zeros_like(x), torch.full((50,), math.inf))
+    generator = torch.Generator().manual_seed(1)
+    shaken = shake_contexts(SimpleNamespace(moved=[1, 3]), batch, generator)
+    assert torch.equal(shaken.x, shaken.y)
+    assert torch.equal(shaken.x[:, [1, 3]], x[:, [1, 3]])
+    shifts = (shaken.x - x)[:, [0, 2]]
+    # The standard error of the deviation of 300 numbers is 4 %.
+    assert shifts.std().item() == pytest.approx(0.001, rel=0.2)
+    assert torch.equal(batch.x, x)

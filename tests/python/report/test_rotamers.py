@@ -12,6 +12,7 @@ from command_line import run
 from libraries import PEPTIDE, write_library
 from numpy.typing import NDArray
 from peptides import Structure
+from turning import turned
 
 from timewarp_openmm.blocks.sidechains import residue_torsions
 from timewarp_openmm.blocks.statistics import read_statistics
@@ -70,28 +71,16 @@ def test_without_md_and_statistics() -> None:
     assert [populations[name]["population"] for name in "ptm"] == pytest.approx([0.2, 0.4, 0.4])
 
 
-def turned(structure: Structure, number: int, wells: list[int]) -> NDArray[np.float32]:
+def in_wells(structure: Structure, number: int, wells: list[int]) -> NDArray[np.float32]:
     """Return frames [F, N, 3] / nm in which chi1 of a valine is in these wells."""
     graph = PartFinder(structure.topology).graph
     ((a, b, c, d),) = residue_torsions(structure.residue(number), graph)
-    beyond = [
-        i.index for i in structure.residue(number).atoms() if i.name[:2] in ("CG", "HG", "HB")
-    ]
-    assert d in beyond
-    start, end = structure.positions[b], structure.positions[c]
-    axis = (end - start) / np.linalg.norm(end - start)
     frame = mdtraj.Trajectory(structure.positions, mdtraj.load(str(PEPTIDE)).topology)
     now = mdtraj.compute_dihedrals(frame, [[a, b, c, d]])[0, 0]
-    frames = []
-    for well in wells:
-        angle = np.radians(60.0 + 120.0 * well) - now
-        arms = structure.positions[beyond] - end
-        along = np.outer(arms @ axis, axis)
-        moved = structure.positions.copy()
-        moved[beyond] = (
-            end + along + np.cos(angle) * (arms - along) + np.sin(angle) * np.cross(axis, arms)
-        )
-        frames.append(moved)
+    frames = [
+        turned(structure.positions, graph, (b, c), np.radians(60.0 + 120.0 * well) - now)
+        for well in wells
+    ]
     return np.array(frames, dtype=np.float32)
 
 
@@ -104,7 +93,7 @@ def test_the_command_follows_chi1(
     topology = mdtraj.load(str(PEPTIDE)).topology
     structure = Structure()
     for name, wells in (("run", [0, 1, 1, 2, 0, 0, 2, 1]), ("md", [0, 0, 0, 0, 0, 0, 0, 1])):
-        frames = mdtraj.Trajectory(turned(structure, 4, wells), topology)
+        frames = mdtraj.Trajectory(in_wells(structure, 4, wells), topology)
         frames.save(str(tmp_path / f"{name}.dcd"))
     columns = [f"block {i} {what}" for i in range(3) for what in ("tried", "accepted")]
     (tmp_path / "run.blocks.csv").write_text(f"step,{','.join(columns)}\n9,5,0,6,4,7,1\n")

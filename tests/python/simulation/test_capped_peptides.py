@@ -9,6 +9,7 @@ import numpy as np
 import openmm
 import pytest
 from openmm import app
+from turning import turned
 
 from timewarp_openmm.molecule.graph import molecule_from_topology
 from timewarp_openmm.molecule.torsions import measure_torsions
@@ -105,6 +106,24 @@ def test_the_same_peptide_is_made_each_time():
     assert random.getstate() == state
 
 
+@pytest.mark.parametrize("wanted", [(-62.0, -42.0), (-130.0, 140.0)])
+def test_backbone(wanted):
+    """Within what minimising the energy changes."""
+    molecule = capped_peptide(["ALA"] * 3, AMBER14, backbone=wanted)
+    atoms = atoms_by_name(molecule.topology)
+    torsions = [
+        torsion
+        for i in (1, 2, 3)
+        for torsion in (
+            (atoms[i - 1, "C"], atoms[i, "N"], atoms[i, "CA"], atoms[i, "C"]),
+            (atoms[i, "N"], atoms[i, "CA"], atoms[i, "C"], atoms[i + 1, "N"]),
+        )
+    ]
+    found = np.degrees(measure_torsions(molecule.positions[None], torsions)[0])
+    away = (found - np.tile(wanted, 3) + 180) % 360 - 180
+    assert (np.abs(away) < 45).all()
+
+
 def test_unknown_residue():
     with pytest.raises(ValueError, match="XYZ is none of the residues"):
         capped_peptide(["ALA", "XYZ"], AMBER14)
@@ -129,7 +148,8 @@ def test_spread_takes_the_free_energy_of_phi_and_psi_away():
     for j, i in rng.integers(0, SIZE, size=(6, 2)):
         x = molecule.positions
         for atoms, target in ((phi, i), (psi, j)):
-            x = turned(x, graph, atoms, 2 * np.pi * target / SIZE)
+            angle = 2 * np.pi * target / SIZE - measure_torsions(x[None], [atoms])[0, 0]
+            x = turned(x, graph, (atoms[1], atoms[2]), angle)
         change = energy(spread.system, x) - energy(molecule.system, x)
         assert change == pytest.approx(-SHARE * min(free[j, i], CEILING), abs=1e-6)
 
@@ -141,20 +161,3 @@ def test_free_energy_of_alanine():
     assert free.min() == 0
     # Where no hill lies, it is at its highest: phi near 0 clashes.
     assert free[:, 0].min() > 0.9 * free.max()
-
-
-def turned(x: np.ndarray, graph: nx.Graph, atoms: tuple[int, ...], target: float) -> np.ndarray:
-    """Return positions in which a torsion has a value / rad."""
-    _, b, c, _ = atoms
-    without = graph.copy()
-    without.remove_edge(b, c)
-    beyond = sorted(nx.node_connected_component(without, c))
-    angle = target - measure_torsions(x[None], [atoms])[0, 0]
-    axis = (x[c] - x[b]) / np.linalg.norm(x[c] - x[b])
-    arm = x[beyond] - x[c]
-    along = (arm @ axis)[:, None] * axis
-    result = x.copy()
-    result[beyond] = (
-        x[c] + along + np.cos(angle) * (arm - along) + np.sin(angle) * np.cross(axis, arm)
-    )
-    return result

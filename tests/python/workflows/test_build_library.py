@@ -11,6 +11,7 @@ import pytest
 
 from timewarp_openmm.files import sha256_of
 from timewarp_openmm.library import LIBRARY_FILE, open_library
+from timewarp_openmm.stored import DamagedFileError
 from timewarp_openmm.workflows import library as library_module
 from timewarp_openmm.workflows.fit import Validation
 from timewarp_openmm.workflows.library import (
@@ -63,6 +64,10 @@ def fits(monkeypatch) -> list[tuple[str, float]]:
     monkeypatch.setattr(library_module, "fit", fit)
     monkeypatch.setattr(library_module, "backbone_free_energy", lambda *_: np.zeros((24, 24)))
     return asked
+
+
+def open_content(out: Path) -> dict[str, object]:
+    return json.loads((out / LIBRARY_FILE).read_text())
 
 
 def test_a_library_lists_what_was_made(tmp_path, fits):
@@ -136,9 +141,45 @@ def test_a_failed_fit_is_named_and_the_rest_made(tmp_path, fits, monkeypatch):
     assert content["not_moved"]["SER"] == "its fit failed: 2 minutes are too few"
     assert display.told == ["SER: 2 minutes are too few"]
     monkeypatch.setattr(library_module, "fit", quick)
-    content = build_library(tmp_path / "lib", replace(SETTINGS, minutes=3.0), display)
+    content = build_library(tmp_path / "lib", SETTINGS, display)
     assert len(content["entries"]) == 2
     assert "SER" not in content["not_moved"]
+
+
+def test_a_model_is_kept_if_more_minutes_fail(tmp_path, fits, monkeypatch):
+    content = build_library(tmp_path / "lib", SETTINGS, Silent())
+
+    def failing(*arguments, **options):
+        raise ValueError("3 minutes are too few")
+
+    monkeypatch.setattr(library_module, "fit", failing)
+    display = Silent()
+    again = build_library(tmp_path / "lib", replace(SETTINGS, minutes=3.0), display)
+    assert again == content == open_content(tmp_path / "lib")
+    assert display.told == ["SER: 3 minutes are too few", "VAL: 3 minutes are too few"]
+
+
+def test_what_another_process_has_added_meanwhile_is_kept(tmp_path, fits, monkeypatch):
+    """It is read again once nobody else can write."""
+    out, made = tmp_path / "lib", library_module.capped_peptide
+    added = []
+
+    def capped_peptide(residues, force_field):
+        if not added:
+            added.append(True)
+            build_library(out, replace(SETTINGS, residues=("SER",)), Silent())
+        return made(residues, force_field)
+
+    monkeypatch.setattr(library_module, "capped_peptide", capped_peptide)
+    content = build_library(out, replace(SETTINGS, residues=("VAL",)), Silent())
+    assert [entry["residue"] for entry in content["entries"]] == ["SER", "VAL"]
+
+
+def test_a_damaged_list_is_named(tmp_path, fits):
+    build_library(tmp_path / "lib", SETTINGS, Silent())
+    (tmp_path / "lib" / LIBRARY_FILE).write_text("{")
+    with pytest.raises(DamagedFileError, match=LIBRARY_FILE):
+        build_library(tmp_path / "lib", SETTINGS, Silent())
 
 
 def test_other_libraries_and_folders_are_left_alone(tmp_path, fits):
