@@ -1,6 +1,7 @@
 #include "LocalEnergy.h"
 #include "BatchPositions.h"
 #include "BondedTerms.h"
+#include "BornTerms.h"
 #include "PairTerms.h"
 #include "Sha256.h"
 #include "openmm/OpenMMException.h"
@@ -43,6 +44,11 @@ public:
             reach = max(reach, pairs.back().getReach());
             isPeriodic = isPeriodic || form.periodic;
         }
+        for (const BornForm& form : terms->getBorn()) {
+            born.emplace_back(form, block);
+            reach = max(reach, born.back().getReach());
+            isPeriodic = isPeriodic || form.periodic;
+        }
     }
     bool setState(shared_ptr<const SystemState> newState) {
         if ((int)newState->positions.size() != terms->getNumParticles())
@@ -56,6 +62,8 @@ public:
         if (state && state->hasBoxAndParametersOf(*newState) && !isFelt(*newState)) {
             for (PairTerms& part : pairs)
                 part.setPositions(newState);
+            for (BornTerms& part : born)
+                part.setState(newState);
             state = newState;
             return false;
         }
@@ -76,7 +84,16 @@ public:
             part.setState(*newState, device);
         for (PairTerms& part : pairs)
             part.setState(newState, device);
+        for (BornTerms& part : born)
+            part.setState(newState);
         state = newState;
+    }
+    /**
+     * Get whether Born radii are computed, which is done on the CPU: a GPU has the energy of the System for
+     * less.
+     */
+    bool hasBorn() const {
+        return device.is_cpu();
     }
     /**
      * @param positions   of the model's atoms, [B, N, 3] (nm)
@@ -131,23 +148,33 @@ private:
             for (const BondedTerms& part : bonded)
                 sum = sum + part.energies(all);
         }
-        for (bool periodic : {false, true}) {
-            unique_ptr<MovedRegion> region;
-            for (const PairTerms& part : pairs)
-                if (part.isPeriodic() == periodic) {
-                    if (!region) {
-                        region = make_unique<MovedRegion>(x, periodic ? &state->box : NULL);
-                        computed.include(region->center + region->bounds.low,
-                                         region->center + region->bounds.high);
-                    }
-                    sum = sum + part.energies(*region);
-                }
-        }
+        map<bool, MovedRegion> regions;
+        auto regionOf = [&](bool periodic) -> const MovedRegion& {
+            auto [found, isNew] = regions.try_emplace(periodic, x, periodic ? &state->box : NULL);
+            const MovedRegion& region = found->second;
+            if (isNew)
+                computed.include(region.center + region.bounds.low, region.center + region.bounds.high);
+            return region;
+        };
+        vector<char> clashes(x.size(0));
+        for (const PairTerms& part : pairs)
+            sum = sum + part.energies(regionOf(part.isPeriodic()), clashes);
+        if (hasBorn())
+            for (BornTerms& part : born)
+                addBorn(part, regionOf(part.isPeriodic()), clashes, sum);
         return sum;
+    }
+    void addBorn(BornTerms& part, const MovedRegion& region, const vector<char>& clashes, Tensor& sum) {
+        const vector<int> neighbors = region.findNeighbors(*state, part.getNotNeighbors(), part.getCutoff(),
+                                                           part.isPeriodic() ? &state->box : NULL);
+        const Tensor x = region.absolute.contiguous();
+        sum = sum.contiguous();
+        part.add(neighbors, x.data_ptr<double>(), x.size(0), clashes, sum.data_ptr<double>());
     }
 
     vector<BondedTerms> bonded;
     vector<PairTerms> pairs;
+    vector<BornTerms> born;
     double reach = 0;
     bool isPeriodic = false;
     /** Positions of the fixed particles, [fixed, 3] (nm). */
@@ -204,5 +231,8 @@ vector<string> LocalEnergy::getLeftOut() const {
     vector<string> leftOut = implementation->terms->getLeftOut();
     if (!implementation->block.following.empty())
         leftOut.push_back("terms with virtual sites that follow moved particles");
+    if (!implementation->hasBorn())
+        for (const BornForm& form : implementation->terms->getBorn())
+            leftOut.push_back(form.name + " (Born radii are not computed on a GPU)");
     return leftOut;
 }

@@ -17,9 +17,9 @@ struct ProposalBatch;
 /**
  * The local energy of a block: the terms of a System's energy that contain a particle that the block's
  * proposals move, while everything else stays where it is.  Bonded terms, pairs within a cut-off (or all, if
- * there is none), exceptions and restraints are in it; Born radii and what cannot be translated are not, and
- * for the reciprocal space of Ewald sums stands a reaction field.  Terms that proposals do not change are
- * missing, so that only differences have a meaning.
+ * there is none), exceptions and restraints are in it, and of a GBSAOBCForce what BornTerms says.  What
+ * cannot be translated is not, and for the reciprocal space of Ewald sums stands a reaction field.  Terms
+ * that proposals do not change are missing, so that only differences have a meaning.
  *
  * Given the rest it is one function of the moved particles' positions: it does not depend on which neighbours
  * were listed for a batch.  What may compute on its device takes a DeviceLoan, as in ProposalModel.

@@ -1,5 +1,5 @@
 #include "NonbondedPairs.h"
-#include "PeriodicBox.h"
+#include "PairLoops.h"
 #include "openmm/reference/SimTKOpenMMRealType.h"
 #include <algorithm>
 #include <cmath>
@@ -16,105 +16,20 @@ const double INFINITE = numeric_limits<double>::infinity();
 /**
  * Particles that moved ones have terms with.
  */
-struct Particles {
-    /** Positions (nm). */
-    vector<double> x, y, z;
+struct Particles : Points {
     /** Charges; sigma/2 (nm); 2 sqrt(epsilon) (sqrt(kJ/mol)). */
     vector<double> charges, radii, depths;
 
     /** Take the parameters of some particles. */
     Particles(const PairForm& form, const map<string, double>& globals, const vector<int>& particles)
-            : x(particles.size()), y(x), z(x) {
+            : Points(particles.size()) {
         for (int particle : particles) {
             charges.push_back(form.parameters.get(particle, 0, globals));
             radii.push_back(0.5 * form.parameters.get(particle, 1, globals));
             depths.push_back(2 * sqrt(form.parameters.get(particle, 2, globals)));
         }
     }
-    int size() const {
-        return x.size();
-    }
-    Vec3 positionOf(int index) const {
-        return Vec3(x[index], y[index], z[index]);
-    }
-    void place(int index, const Vec3& position) {
-        x[index] = position[0];
-        y[index] = position[1];
-        z[index] = position[2];
-    }
 };
-
-/**
- * Round to an integer by adding a number that leaves no bits for a fraction: processors without an
- * instruction for that, too, do this to several numbers at a time.
- */
-inline double nearestInteger(double x) {
-    const double shift = 6755399441055744.0;
-    return (x + shift) - shift;
-}
-
-/**
- * Get the squared distances of particles from a point (nm^2), those of nearest images if there is a box.
- *
- * @param first   index of the first particle
- * @param count   how many particles
- */
-void squaredDistances(const Vec3& point, const Particles& particles, int first, int count,
-                      const PeriodicBox* box, double* squares) {
-    const double *x = particles.x.data() + first, *y = particles.y.data() + first,
-                 *z = particles.z.data() + first;
-    const double px = point[0], py = point[1], pz = point[2];
-    if (box == NULL) {
-        for (int k = 0; k < count; k++) {
-            const double dx = px - x[k], dy = py - y[k], dz = pz - z[k];
-            squares[k] = dx * dx + dy * dy + dz * dz;
-        }
-        return;
-    }
-    const double ax = (*box)[0][0], bx = (*box)[1][0], by = (*box)[1][1];
-    const double cx = (*box)[2][0], cy = (*box)[2][1], cz = (*box)[2][2];
-    const double perAx = 1 / ax, perBy = 1 / by, perCz = 1 / cz;
-    if (bx == 0 && cx == 0 && cy == 0) {
-        for (int k = 0; k < count; k++) {
-            double dx = px - x[k], dy = py - y[k], dz = pz - z[k];
-            dx -= ax * nearestInteger(dx * perAx);
-            dy -= by * nearestInteger(dy * perBy);
-            dz -= cz * nearestInteger(dz * perCz);
-            squares[k] = dx * dx + dy * dy + dz * dz;
-        }
-        return;
-    }
-    for (int k = 0; k < count; k++) {
-        double dx = px - x[k], dy = py - y[k], dz = pz - z[k];
-        const double c = nearestInteger(dz * perCz);
-        dx -= cx * c;
-        dy -= cy * c;
-        dz -= cz * c;
-        const double b = nearestInteger(dy * perBy);
-        dx -= bx * b;
-        dy -= by * b;
-        dx -= ax * nearestInteger(dx * perAx);
-        squares[k] = dx * dx + dy * dy + dz * dz;
-    }
-}
-
-/**
- * Keep the numbers that are below a limit.
- *
- * @param first    what the first of them is called
- * @param kept     on exit, those kept; there must be room for all and one more
- * @param places   on exit, what they are called
- * @return how many are kept
- */
-int keepBelow(double limit, const double* numbers, int count, int first, double* kept, int* places) {
-    int numKept = 0;
-    for (int k = 0; k < count; k++) {
-        kept[numKept] = numbers[k];
-        places[numKept] = first + k;
-        numKept += (numbers[k] < limit);
-    }
-    return numKept;
-}
 
 /**
  * Get the energies of pairs of one particle with others (kJ/mol).
@@ -123,9 +38,9 @@ int keepBelow(double limit, const double* numbers, int count, int first, double*
  * @param squares                 squared distances (nm^2)
  * @param places                  which of the particles the others are
  */
-void pairEnergies(const NonbondedFunction& function, double charge, double radius, double depth,
-                  const Particles& particles, const double* squares, const int* places, int count,
-                  double* energies) {
+TIMEWARP_PAIR_LOOP void pairEnergies(const NonbondedFunction& function, double charge, double radius,
+                                     double depth, const Particles& particles, const double* squares,
+                                     const int* places, int count, double* __restrict energies) {
     const double *charges = particles.charges.data(), *radii = particles.radii.data();
     const double* depths = particles.depths.data();
     const double fieldK = function.k, fieldC = function.c;
@@ -150,21 +65,6 @@ void pairEnergies(const NonbondedFunction& function, double charge, double radiu
 }
 
 /**
- * Add up numbers in an order that depends on their count alone.
- */
-double sumOf(const double* numbers, int count) {
-    const int width = 8;
-    double parts[width] = {};
-    int k = 0;
-    for (; k + width <= count; k += width)
-        for (int part = 0; part < width; part++)
-            parts[part] += numbers[k + part];
-    for (int part = 0; k + part < count; part++)
-        parts[part] += numbers[k + part];
-    return ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]));
-}
-
-/**
  * Adds up the terms of one conformation after the other.
  */
 class RowSum {
@@ -180,11 +80,16 @@ public:
      * @param moved      the moved particles
      * @param others     those that they have terms with: other ones, or the moved ones again
      * @param excluded   for each of the moved ones, with which of the others it has no term
+     * @param clashes    set if they clash
      */
-    double compute(const Particles& moved, const Particles& others, const vector<vector<int>>& excluded) {
+    double compute(const Particles& moved, const Particles& others, const vector<vector<int>>& excluded,
+                   char& clashes) {
         find(moved, others, excluded);
         const double close = closeEnergy(moved, others);
-        return close <= clashEnergy ? energy(moved, others) : close;
+        if (close <= clashEnergy)
+            return energy(moved, others);
+        clashes = true;
+        return close;
     }
 
 private:
@@ -290,7 +195,7 @@ NonbondedPairs::NonbondedPairs(const PairForm& form, const BlockParticles& block
 }
 
 void NonbondedPairs::compute(const SystemState& state, const vector<int>& neighbors, const double* positions,
-                             int64_t numRows, double* energies) const {
+                             int64_t numRows, double* energies, vector<char>& clashes) const {
     Particles own(*form, state.parameters, moved), others(*form, state.parameters, neighbors);
     for (int k = 0; k < others.size(); k++)
         others.place(k, state.positions[neighbors[k]]);
@@ -300,6 +205,7 @@ void NonbondedPairs::compute(const SystemState& state, const vector<int>& neighb
     for (int64_t row = 0; row < numRows; row++) {
         for (int i = 0; i < own.size(); i++, positions += 3)
             own.place(i, Vec3(positions[0], positions[1], positions[2]));
-        energies[row] = sum.compute(own, others, excludedOthers) + sum.compute(own, own, excludedAmongMoved);
+        energies[row] = sum.compute(own, others, excludedOthers, clashes[row]) +
+                        sum.compute(own, own, excludedAmongMoved, clashes[row]);
     }
 }

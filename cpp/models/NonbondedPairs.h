@@ -33,9 +33,10 @@ public:
      *                    conformation
      * @param positions   of the moved particles in each conformation, [numRows, M, 3] (nm)
      * @param energies    on exit, of each conformation (kJ/mol)
+     * @param clashes     on exit, set for those in which only the closest pairs were added up
      */
     void compute(const SystemState& state, const std::vector<int>& neighbors, const double* positions,
-                 std::int64_t numRows, double* energies) const;
+                 std::int64_t numRows, double* energies, std::vector<char>& clashes) const;
 
 private:
     const PairForm* form;

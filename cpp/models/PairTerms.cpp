@@ -14,24 +14,9 @@ static const double CLASH_DISTANCE = 0.2;
 /** How many pairs are worked on at a time, so that intermediate results stay in the cache of a CPU. */
 static const int64_t PAIRS_AT_A_TIME_CPU = 1 << 17, PAIRS_AT_A_TIME_GPU = 1 << 23;
 
-static Vec3 toVec3(const Tensor& tensor) {
-    Tensor values = tensor.cpu().contiguous();
-    const double* x = values.data_ptr<double>();
-    return Vec3(x[0], x[1], x[2]);
-}
-
 static Tensor toTensor(const vector<double>& values, at::Device device) {
     return at::from_blob(const_cast<double*>(values.data()), {(int64_t)values.size()}, at::kDouble)
             .to(device, at::kDouble, false, true);
-}
-
-MovedRegion::MovedRegion(const Tensor& absolute, const PeriodicBox* box) : absolute(absolute) {
-    Tensor middle = absolute[0].mean(0);
-    center = toVec3(middle);
-    positions = absolute - middle;
-    if (box != NULL)
-        positions = nearestImages(positions, *box);
-    bounds.include(toVec3(positions.amin({0, 1})), toVec3(positions.amax({0, 1})));
 }
 
 PairTerms::PairTerms(const PairForm& form, const BlockParticles& block, double clashEnergy)
@@ -114,31 +99,9 @@ void PairTerms::setState(shared_ptr<const SystemState> newState, at::Device newD
                 table.sizes.empty() ? splineFunction(table, device) : discreteFunction(table, device);
 }
 
-/**
- * Visit all images of other particles that are within reach of the region, in ascending order of the
- * particles; without a cut-off, all particles.
- *
- * @param visit   is given the particle, and where the image is, relative to the region's point (nm)
- */
-template <class Visit> void PairTerms::visitNeighbors(const MovedRegion& region, Visit visit) const {
-    const PeriodicBox* box = form->periodic ? &state->box : NULL;
-    auto next = notNeighbors.begin();
-    for (int i = 0; i < (int)state->positions.size(); i++) {
-        if (next != notNeighbors.end() && *next == i) {
-            ++next;
-            continue;
-        }
-        const Vec3 p = state->positions[i] - region.center;
-        if (form->cutoff == 0)
-            visit(i, p);
-        else
-            region.bounds.visitNear(p, getReach(), box, [&](const Vec3& image) { visit(i, image); });
-    }
-}
-
 PairTerms::Neighbors PairTerms::findNeighbors(const MovedRegion& region) const {
     Neighbors found;
-    visitNeighbors(region, [&](int particle, const Vec3& p) {
+    region.visitNeighbors(*state, notNeighbors, form->cutoff, box(), [&](int particle, const Vec3& p) {
         found.particles.push_back(particle);
         found.positions.insert(found.positions.end(), {p[0], p[1], p[2]});
     });
@@ -317,19 +280,15 @@ static Tensor squaredDistances(const Tensor& x, const Tensor& y) {
     return at::matmul(at::cat({-2 * x, squares(x), ones(x)}, 1), at::cat({y, ones(y), squares(y)}, 1).t());
 }
 
-Tensor PairTerms::energies(const MovedRegion& region) const {
-    return loop && device.is_cpu() ? loopEnergies(region) : expressionEnergies(region);
+Tensor PairTerms::energies(const MovedRegion& region, vector<char>& clashes) const {
+    return loop && device.is_cpu() ? loopEnergies(region, clashes) : expressionEnergies(region);
 }
 
-Tensor PairTerms::loopEnergies(const MovedRegion& region) const {
-    vector<int> neighbors;
-    visitNeighbors(region, [&](int particle, const Vec3&) {
-        if (neighbors.empty() || neighbors.back() != particle)
-            neighbors.push_back(particle);
-    });
+Tensor PairTerms::loopEnergies(const MovedRegion& region, vector<char>& clashes) const {
+    const vector<int> neighbors = region.findNeighbors(*state, notNeighbors, form->cutoff, box());
     Tensor x = region.absolute.contiguous();
     Tensor results = at::empty({x.size(0)}, x.options());
-    loop->compute(*state, neighbors, x.data_ptr<double>(), x.size(0), results.data_ptr<double>());
+    loop->compute(*state, neighbors, x.data_ptr<double>(), x.size(0), results.data_ptr<double>(), clashes);
     return results;
 }
 

@@ -2,7 +2,7 @@
 #define TIMEWARP_PAIR_TERMS_H_
 
 #include "BlockParticles.h"
-#include "Bounds.h"
+#include "MovedRegion.h"
 #include "NonbondedPairs.h"
 #include "SystemState.h"
 #include "SystemTerms.h"
@@ -11,25 +11,6 @@
 #include <utility>
 
 namespace TimewarpPlugin {
-
-/**
- * Conformations of the moved particles, and a point near them.
- */
-struct EXPORT_TIMEWARP MovedRegion {
-    /** As they were given, [B, M, 3] (nm). */
-    at::Tensor absolute;
-    /** Relative to the point, [B, M, 3] (nm). */
-    at::Tensor positions;
-    /** The point (nm). */
-    OpenMM::Vec3 center;
-    /** Of the positions. */
-    Bounds bounds;
-    /**
-     * @param positions   [B, M, 3], all finite (nm)
-     * @param box         if there is one, each particle is put into the image that is nearest to the point
-     */
-    MovedRegion(const at::Tensor& positions, const PeriodicBox* box);
-};
 
 /**
  * The terms of one form between the moved particles of a block and all others, and among the moved ones.
@@ -52,10 +33,12 @@ public:
     /**
      * Compute the sum of the terms (kJ/mol).
      *
-     * @param region   with the box if the form is periodic
+     * @param region    with the box if the form is periodic
+     * @param clashes   on exit, set for conformations in which particles were found to stand in each other,
+     * [B]
      * @return energies, [B]
      */
-    at::Tensor energies(const MovedRegion& region) const;
+    at::Tensor energies(const MovedRegion& region, std::vector<char>& clashes) const;
     bool isPeriodic() const {
         return form->periodic;
     }
@@ -75,8 +58,10 @@ private:
     struct PairTable;
     struct PairLayout;
     double clashDistance() const;
-    template <class Visit> void visitNeighbors(const MovedRegion& region, Visit visit) const;
-    at::Tensor loopEnergies(const MovedRegion& region) const;
+    const PeriodicBox* box() const {
+        return form->periodic ? &state->box : NULL;
+    }
+    at::Tensor loopEnergies(const MovedRegion& region, std::vector<char>& clashes) const;
     at::Tensor expressionEnergies(const MovedRegion& region) const;
     Neighbors findNeighbors(const MovedRegion& region) const;
     TensorExpression::Values parametersOf(const std::vector<int>& particles) const;

@@ -1,4 +1,6 @@
 #include "SystemTerms.h"
+#include "BornFunctions.h"
+#include "BornSums.h"
 #include "Sha256.h"
 #include "TensorExpression.h"
 #include "lepton/Exception.h"
@@ -10,6 +12,7 @@
 #include "openmm/CustomExternalForce.h"
 #include "openmm/CustomNonbondedForce.h"
 #include "openmm/CustomTorsionForce.h"
+#include "openmm/GBSAOBCForce.h"
 #include "openmm/HarmonicAngleForce.h"
 #include "openmm/HarmonicBondForce.h"
 #include "openmm/MonteCarloAnisotropicBarostat.h"
@@ -62,6 +65,7 @@ struct Untranslatable {
 struct Forms {
     vector<BondedForm> bonded;
     vector<PairForm> pairs;
+    vector<BornForm> born;
     vector<string> leftOut;
 };
 
@@ -464,6 +468,37 @@ void read(const CustomNonbondedForce& force, Forms& forms) {
 }
 
 // ---------------------------------------------------------------------------------------------------
+// GBSAOBCForce
+// ---------------------------------------------------------------------------------------------------
+
+void read(const GBSAOBCForce& force, Forms& forms) {
+    const double offset = 0.009;
+    BornForm form;
+    form.name = force.getName();
+    double largestReduced = 0, largestScaled = 0;
+    for (int i = 0; i < force.getNumParticles(); i++) {
+        double charge, radius, scale;
+        force.getParticleParameters(i, charge, radius, scale);
+        if (radius <= offset)
+            throw Untranslatable{"the radius of particle " + to_string(i) + " is not above 0.009 nm"};
+        form.charges.push_back(charge);
+        form.radii.push_back(radius);
+        form.reduced.push_back(radius - offset);
+        form.scaled.push_back(scale * (radius - offset));
+        largestReduced = max(largestReduced, form.reduced.back());
+        largestScaled = max(largestScaled, form.scaled.back());
+    }
+    form.farDistance = max(FAR_RADII * largestScaled, largestReduced + largestScaled);
+    form.prefactor = -ONE_4PI_EPS0 * (1 / force.getSoluteDielectric() - 1 / force.getSolventDielectric());
+    form.surface = 4 * M_PI * force.getSurfaceAreaEnergy();
+    if (force.getNonbondedMethod() != GBSAOBCForce::NoCutoff)
+        form.cutoff = force.getCutoffDistance();
+    form.periodic = force.usesPeriodicBoundaryConditions();
+    form.sums = make_shared<BornSums>();
+    forms.born.push_back(form);
+}
+
+// ---------------------------------------------------------------------------------------------------
 
 template <class Kind> bool readIf(const Force& force, Forms& forms) {
     auto* found = dynamic_cast<const Kind*>(&force);
@@ -561,6 +596,14 @@ public:
         add((int)form.periodic);
         add(form.switching);
     }
+    void add(const BornForm& form) {
+        for (const vector<double>* values : {&form.charges, &form.radii, &form.reduced, &form.scaled})
+            addAll(*values);
+        add(form.prefactor);
+        add(form.surface);
+        add(form.cutoff);
+        add((int)form.periodic);
+    }
     string text;
 };
 
@@ -574,11 +617,12 @@ SystemTerms::SystemTerms(const System& system, int forceGroups) : numParticles(s
             continue;
         if (!readAny<HarmonicBondForce, HarmonicAngleForce, PeriodicTorsionForce, RBTorsionForce,
                      CMAPTorsionForce, NonbondedForce, CustomBondForce, CustomAngleForce, CustomTorsionForce,
-                     CustomExternalForce, CustomNonbondedForce>(force, forms))
+                     CustomExternalForce, CustomNonbondedForce, GBSAOBCForce>(force, forms))
             forms.leftOut.push_back(force.getName());
     }
     bonded = move(forms.bonded);
     pairs = move(forms.pairs);
+    born = move(forms.born);
     leftOut = move(forms.leftOut);
     collectGlobals(bonded, globals);
     collectGlobals(pairs, globals);
@@ -592,6 +636,8 @@ SystemTerms::SystemTerms(const System& system, int forceGroups) : numParticles(s
     record.add(numParticles);
     record.addAll(bonded);
     record.addAll(pairs);
+    if (!born.empty())
+        record.addAll(born);
     digest = sha256(record.text);
 }
 

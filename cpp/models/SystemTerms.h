@@ -13,6 +13,7 @@
 
 namespace TimewarpPlugin {
 
+class BornSums;
 class TensorExpression;
 
 /**
@@ -131,6 +132,26 @@ struct PairForm {
 };
 
 /**
+ * A generalised Born energy (GBSAOBCForce).
+ */
+struct BornForm {
+    std::string name;
+    /** Of each particle: charge (e), radius, radius less the offset, and that scaled (nm). */
+    std::vector<double> charges, radii, reduced, scaled;
+    /** What the product of two charges is multiplied by (kJ nm/mol/e^2). */
+    double prefactor = 0;
+    /** 4 pi times the energy of the surface (kJ/mol/nm^2). */
+    double surface = 0;
+    /** In nm; 0 if there is none. */
+    double cutoff = 0;
+    bool periodic = false;
+    /** From here on a series serves for the descreening of any two particles (nm). */
+    double farDistance = 0;
+    /** Looked up once for all blocks. */
+    std::shared_ptr<BornSums> sums;
+};
+
+/**
  * The terms of a System's energy that a LocalEnergy can be made of.  They are read once and shared by all
  * blocks.
  */
@@ -146,6 +167,9 @@ public:
     }
     const std::vector<PairForm>& getPairs() const {
         return pairs;
+    }
+    const std::vector<BornForm>& getBorn() const {
+        return born;
     }
     int getNumParticles() const {
         return numParticles;
@@ -180,6 +204,7 @@ private:
     int numParticles;
     std::vector<BondedForm> bonded;
     std::vector<PairForm> pairs;
+    std::vector<BornForm> born;
     std::set<std::string> globals;
     /** Virtual sites, and the particles that each depends on. */
     std::map<int, std::vector<int>> sites;

@@ -89,7 +89,8 @@ public:
                     *next++ = positions[particle][k];
         PairTerms terms(form, block, clashEnergy);
         terms.setState(state, at::kCPU);
-        at::Tensor found = terms.energies(MovedRegion(x, form.periodic ? &state->box : NULL));
+        std::vector<char> clashes(conformations.size());
+        at::Tensor found = terms.energies(MovedRegion(x, form.periodic ? &state->box : NULL), clashes);
         return std::vector<double>(found.data_ptr<double>(), found.data_ptr<double>() + found.numel());
     }
     /** Get the largest error of what loops find with a form, relative to energies above 1 kJ/mol. */
