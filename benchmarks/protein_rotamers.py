@@ -1,14 +1,15 @@
 """Rotamer changes of a protein's side chains per second: a library's blocks against dynamics.
 
     python benchmarks/protein_rotamers.py PROTEIN.pdb [--library DIR] [--minutes 10]
-        [--solvent implicit|water] [--threads 2] [--out F.json]
+        [--solvent implicit|water] [--blocks-per-try 8] [--tries 25] [--threads 2] [--out F.json]
 
 PROTEIN.pdb needs no hydrogens; what is not protein is left out. The force field is the library's
 (amber14 and OBC2 with a cut-off of 1.5 nm, or TIP3P with PME and a cut-off of 0.9 nm), with HBonds,
 hydrogens of 3 dalton, steps of 4 fs, 300 K. Two simulations take turns of some 20 seconds from one
 relaxed structure: LangevinMiddleIntegrator, and the same dynamics with a block for each side chain
-that the library serves: between looks as many tries of blocks as time steps, each of 64 proposals
-that draw one or two torsions, of which one or none is taken. A rotamer counts as another
+that the library serves. Between looks there are 25 time steps and some tries, each of several
+blocks, and each of these with 64 proposals that draw one or two torsions, of which one or none is
+taken; the energy of the System decides on all blocks of a try. A rotamer counts as another
 one when all torsions of a residue (`rotamer_torsions`) are found within 30 degrees of the middle of
 their wells, and one of them is in another well than the last time; both simulations are looked at
 after equal times of dynamics. Exposed: more than 30 % of the side chain's surface.
@@ -104,13 +105,14 @@ class Rotamers:
             self.last[i] = now
 
 
-def with_blocks(blocks: list[Block]) -> TimewarpMCMCIntegrator:
+def with_blocks(blocks: list[Block], tries: int, blocks_per_try: int) -> TimewarpMCMCIntegrator:
     """Return an integrator with all blocks, and dynamics between their proposals."""
     integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
     for block in blocks:
         integrator.addBlock(block.model, block.particles)
     integrator.setDynamics(LOOK, STEP, FRICTION)
-    integrator.setProposalsPerStep(LOOK)
+    integrator.setProposalsPerStep(tries)
+    integrator.setBlocksPerTry(blocks_per_try)
     integrator.setSubchainLength(SUBCHAIN)
     integrator.setLatentCorrelation(LATENT)
     integrator.setRandomNumberSeed(5)
@@ -142,7 +144,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     runs = []
     for integrator, steps in (
         (openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, STEP), LOOK),
-        (with_blocks([block for block, _ in served]), 1),
+        (
+            with_blocks([block for block, _ in served], arguments.tries, arguments.blocks_per_try),
+            1,
+        ),
     ):
         simulation = app.Simulation(topology, system, integrator, *platform)
         simulation.context.setState(state)
@@ -167,6 +172,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "atoms": system.getNumParticles(),
         "solvent": arguments.solvent,
+        "tries": arguments.tries,
+        "blocks per try": arguments.blocks_per_try,
         "library": library.digest,
         "seconds": [dynamics.seconds, blocks.seconds],
         "picoseconds": [r.looks * LOOK * STEP for r in (dynamics, blocks)],
@@ -206,6 +213,8 @@ def main() -> None:
     parser.add_argument("--library")
     parser.add_argument("--minutes", type=float, default=10.0, help="of both together")
     parser.add_argument("--solvent", choices=("implicit", "water"), default="implicit")
+    parser.add_argument("--blocks-per-try", type=int, default=8)
+    parser.add_argument("--tries", type=int, default=25, help="between looks")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

@@ -84,6 +84,8 @@ static void bindBlocks(py::module_& module) {
     module.def("get_block_num_non_finite", bindBlockGetter(&TimewarpMCMCIntegrator::getBlockNumNonFinite));
     module.def("get_proposals_per_step", bindGetter(&TimewarpMCMCIntegrator::getProposalsPerStep));
     module.def("set_proposals_per_step", bindSetter(&TimewarpMCMCIntegrator::setProposalsPerStep));
+    module.def("get_blocks_per_try", bindGetter(&TimewarpMCMCIntegrator::getBlocksPerTry));
+    module.def("set_blocks_per_try", bindSetter(&TimewarpMCMCIntegrator::setBlocksPerTry));
     module.def("get_screening", bindGetter(&TimewarpMCMCIntegrator::getScreening));
     module.def("set_screening", bindSetter(&TimewarpMCMCIntegrator::setScreening));
     module.def("set_rigid_moves", [](std::uintptr_t address, double maxTranslation, double maxRotation) {

@@ -100,19 +100,57 @@ void Chain::planTries(const ChainSettings& settings) {
     // Dynamics leave nothing of what was computed ahead, so that no more is computed than will be tried.
 
     numLeft.assign(moves.size(), settings.dynamics.steps > 0 ? 0 : numeric_limits<int>::max());
-    for (int i = 0; i < settings.proposalsPerStep && settings.dynamics.steps > 0; i++)
+    const int64_t numPicked = static_cast<int64_t>(settings.proposalsPerStep) * settings.blocksPerTry;
+    for (int64_t i = 0; i < numPicked && settings.dynamics.steps > 0; i++)
         numLeft[picked(trial + i)]++;
 }
 
 void Chain::tryMoves(const ChainSettings& settings) {
     planTries(settings);
-    for (int i = 0; i < settings.proposalsPerStep; i++) {
-        int move = picked(trial);
-        target.setLookAhead(numLeft[move]);
-        moves[move]->attempt(target);
-        trial++;
-        numLeft[move] -= (settings.dynamics.steps > 0);
+    for (int i = 0; i < settings.proposalsPerStep; i++)
+        if (settings.blocksPerTry > 1)
+            tryGroup(settings);
+        else
+            tryOne(settings);
+}
+
+void Chain::tryOne(const ChainSettings& settings) {
+    int move = picked(trial);
+    target.setLookAhead(numLeft[move]);
+    moves[move]->attempt(target);
+    trial++;
+    numLeft[move] -= (settings.dynamics.steps > 0);
+}
+
+void Chain::tryGroup(const ChainSettings& settings) {
+    // A look may correct the state, from which all of them begin.  Each is picked for itself, so that any
+    // order and its opposite are equally likely.
+
+    vector<int> chosen;
+    for (int i = 0; i < settings.blocksPerTry; i++)
+        chosen.push_back(picked(trial + i));
+    for (int move : chosen) {
+        moves[move]->look(target);
+        if (!moves[move]->canBeInGroup(target))
+            throw OpenMMException(
+                    "Timewarp: tries of block " + to_string(move) +
+                    " cannot be decided on together with others, because it has no screening, or without "
+                    "dynamics because it is a whole molecule; call setBlocksPerTry(1)");
     }
+    group.begin(target);
+    try {
+        for (int move : chosen) {
+            target.setLookAhead(numLeft[move]);
+            moves[move]->attemptIn(group, target);
+            numLeft[move] -= (settings.dynamics.steps > 0);
+        }
+    }
+    catch (...) {
+        group.giveUp(target);
+        throw;
+    }
+    trial += settings.blocksPerTry;
+    group.decide(target);
 }
 
 void Chain::refresh(ContextImpl& context, const ChainSettings& settings, bool changedByForces) {

@@ -2,6 +2,7 @@
 #define TIMEWARP_CHAIN_H_
 
 #include "Archive.h"
+#include "BlockGroup.h"
 #include "LocalDynamics.h"
 #include "Move.h"
 #include "Schedule.h"
@@ -28,6 +29,8 @@ struct ChainSettings {
     /** Number of moves tried in one step. */
     int proposalsPerStep = 1;
     DynamicsSettings dynamics;
+    /** Number of blocks in each of these tries. */
+    int blocksPerTry = 1;
 };
 
 /**
@@ -112,6 +115,8 @@ private:
     int picked(std::int64_t numberOfTry) const;
     void planTries(const ChainSettings& settings);
     void tryMoves(const ChainSettings& settings);
+    void tryOne(const ChainSettings& settings);
+    void tryGroup(const ChainSettings& settings);
     void finishRun(OpenMM::ContextImpl& context, const ChainSettings& settings);
     void useRandomNumbers();
     void checkWeights(const Record& record) const;
@@ -122,6 +127,7 @@ private:
     bool seedIsSet = false;
     Target target;
     Schedule schedule;
+    BlockGroup group;
     std::vector<std::unique_ptr<Move>> moves;
     std::unique_ptr<LocalDynamics> dynamics;
     /** How often each move is still to be tried before dynamics go on. */

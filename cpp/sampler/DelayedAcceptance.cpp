@@ -1,4 +1,5 @@
 #include "DelayedAcceptance.h"
+#include "BlockGroup.h"
 #include "TimewarpKernels.h"
 #include "openmm/OpenMMException.h"
 #include <algorithm>
@@ -62,7 +63,10 @@ double DelayedAcceptance::energyOfProposal(Target& target, int64_t entry) {
     return energies[entry];
 }
 
-void DelayedAcceptance::attempt(Target& target) {
+/**
+ * Run a subchain from the state.
+ */
+DelayedAcceptance::Subchain DelayedAcceptance::walk(Target& target) {
     if (flow->mustLook(target))
         look(target);
 
@@ -72,7 +76,6 @@ void DelayedAcceptance::attempt(Target& target) {
     flow->guardRigidMotion(target);
     double start = energyOfState(target);
     Subchain subchain{flow->getPlace(), start, start};
-    bool accepted;
     const int64_t proposals = static_cast<int64_t>(target.getLookAhead()) * subchainLength;
     flow->beginTry();
     try {
@@ -80,6 +83,18 @@ void DelayedAcceptance::attempt(Target& target) {
             target.setLookAhead(min<int64_t>(proposals - i, numeric_limits<int>::max()));
             i += grow(target, subchain);
         }
+    }
+    catch (...) {
+        flow->comeBack(target, subchain.start);
+        throw;
+    }
+    return subchain;
+}
+
+void DelayedAcceptance::attempt(Target& target) {
+    const Subchain subchain = walk(target);
+    bool accepted;
+    try {
         accepted = flow->isAway() && accepts(target, subchain);
     }
     catch (...) {
@@ -96,6 +111,27 @@ void DelayedAcceptance::attempt(Target& target) {
         flow->comeBack(target, subchain.start);
         flow->noteRejection(subchain.start);
     }
+    flow->count(1, 0, 0);
+}
+
+void DelayedAcceptance::attemptIn(BlockGroup& group, Target& target) {
+    const Subchain subchain = walk(target);
+    if (flow->isAway()) {
+        try {
+            flow->bringToContext(target);
+            target.getContext().computeVirtualSites();
+            group.add(*flow, subchain.start, subchain.energy - subchain.startEnergy,
+                      flow->metricChange(target));
+        }
+        catch (...) {
+            flow->comeBack(target, subchain.start);
+            throw;
+        }
+        flow->stay(target, numeric_limits<double>::quiet_NaN());
+        stateEnergy.set(subchain.energy, flow->getState().revision);
+        surroundingsSeen = target.getRevision();
+    }
+    group.setLogUniform(subchain.secondLogUniform);
     flow->count(1, 0, 0);
 }
 

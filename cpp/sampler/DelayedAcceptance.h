@@ -40,6 +40,10 @@ public:
     }
     void look(Target& target) override;
     void attempt(Target& target) override;
+    bool canBeInGroup(const Target& target) const override {
+        return true;
+    }
+    void attemptIn(BlockGroup& group, Target& target) override;
     void discardPrefetched() override {
         flow->discardPrefetched();
     }
@@ -85,6 +89,7 @@ private:
         double secondLogUniform = 0;
     };
     void lookAtSurroundings(Target& target);
+    Subchain walk(Target& target);
     double energyOfState(Target& target);
     double energyOfProposal(Target& target, std::int64_t entry);
     /** Make the next proposal, or a group of alternatives; get how many iterations that were. */

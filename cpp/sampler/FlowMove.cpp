@@ -95,10 +95,16 @@ void FlowMove::imposeLengths(Target& target) {
     for (const Vec3& p : positions.get())
         corrected.insert(corrected.end(), {p[0], p[1], p[2]});
     surroundings.metric.imposeLengths(corrected);
-    positions.getKernel().setProposals(context, corrected, Vec3());
-    positions.getKernel().applyProposal(context, 0);
+    writePositions(target, corrected);
     takePositions(target);
     target.noteCorrection();
+}
+
+void FlowMove::writePositions(Target& target, const vector<double>& coordinates) {
+    // They take the place of the proposals that the platform holds.
+
+    positions.getKernel().setProposals(target.getContext(), coordinates, Vec3());
+    positions.getKernel().applyProposal(target.getContext(), 0);
 }
 
 void FlowMove::chooseOrigin() {
@@ -615,6 +621,20 @@ void FlowMove::comeBack(Target& target, const Place& start) {
         prefetch.discard();
     state = start.state;
     logDensity = start.logDensity;
+}
+
+void FlowMove::takeBack(Target& target, const Place& start, const vector<Vec3>& before) {
+    vector<double> coordinates;
+    for (const Vec3& p : before)
+        coordinates.insert(coordinates.end(), {p[0], p[1], p[2]});
+    writePositions(target, coordinates);
+    positions.load(target.getContext());
+    prefetch.discard();
+    state = start.state;
+    logDensity = start.logDensity;
+    hasMoved = start.hasMoved;
+    counters.numAccepted--;
+    noteRejection(start);
 }
 
 void FlowMove::noteRejection(const Place& start) {

@@ -161,9 +161,10 @@ public:
         BlockState state;
         Known<double> logDensity;
         std::int64_t iteration = 0;
+        bool hasMoved = false;
     };
     Place getPlace() const {
-        return {state, logDensity, counters.iteration};
+        return {state, logDensity, counters.iteration, hasMoved};
     }
     /**
      * Find out whether the energy depends on where the block lies, if nothing moves it as a whole: then rigid
@@ -251,6 +252,13 @@ public:
      */
     void comeBack(Target& target, const Place& start);
     /**
+     * Undo what stay() has settled.
+     *
+     * @param start    where the try began
+     * @param before   the positions of all atoms then (nm)
+     */
+    void takeBack(Target& target, const Place& start, const std::vector<OpenMM::Vec3>& before);
+    /**
      * Note that a rejection returns to the auxiliary velocities that the try began with.
      */
     void noteRejection(const Place& start);
@@ -312,6 +320,7 @@ protected:
 private:
     void takePositions(Target& target);
     void imposeLengths(Target& target);
+    void writePositions(Target& target, const std::vector<double>& coordinates);
     void chooseOrigin();
     void drawVelocities(Target& target, std::int64_t iteration, int block, std::vector<float>& velocities);
     void fetchVelocities(Target& target);

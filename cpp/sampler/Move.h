@@ -5,6 +5,7 @@
 #include "KeptMotions.h"
 #include "Target.h"
 #include "internal/windowsExportTimewarp.h"
+#include "openmm/OpenMMException.h"
 #include <cstdint>
 #include <vector>
 
@@ -43,6 +44,8 @@ template <class Counters, class Function> void visitCounters(Counters&& counters
     visit("numDiscarded", counters.numDiscarded);
 }
 
+class BlockGroup;
+
 /**
  * A way to change the state that leaves the Target's distribution as it is, with Metropolis-Hastings tests of
  * its own.  A chain composes them.  Each has random numbers of its own, by its place in the chain.
@@ -66,6 +69,19 @@ public:
      * Try to move the state once.  If an exception leaves this method, the positions are those before.
      */
     virtual void attempt(Target& target) = 0;
+    /**
+     * Get whether it can be one of a group of tries that are decided together.
+     */
+    virtual bool canBeInGroup(const Target& target) const {
+        return false;
+    }
+    /**
+     * Try to move the state as one of a group, by an energy of its own: the group decides later.  If an
+     * exception leaves this method, the group has what to take back.
+     */
+    virtual void attemptIn(BlockGroup& group, Target& target) {
+        throw OpenMM::OpenMMException("Timewarp: a move that is none for groups was tried in one");
+    }
     /**
      * Forget proposals that have been computed ahead.
      */

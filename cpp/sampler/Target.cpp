@@ -77,3 +77,12 @@ void Target::accept(double newEnergy) {
     revisions.change();
     energy.set(newEnergy, getRevision());
 }
+
+void Target::noteEnergy(double newEnergy) {
+    energy.set(newEnergy, getRevision());
+}
+
+void Target::rollBack(int64_t earlier, double earlierEnergy) {
+    revisions.rollBack(earlier);
+    energy.set(earlierEnergy, earlier);
+}

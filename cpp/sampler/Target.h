@@ -141,6 +141,17 @@ public:
      * @param newEnergy   their energy (kJ/mol)
      */
     void accept(double newEnergy);
+    /**
+     * Note the energy of the current state, which was accepted when it was not known (kJ/mol).
+     */
+    void noteEnergy(double newEnergy);
+    /**
+     * Return to an earlier state, whose positions are in the Context again.
+     *
+     * @param earlier         its number
+     * @param earlierEnergy   its energy (kJ/mol)
+     */
+    void rollBack(std::int64_t earlier, double earlierEnergy);
 
 private:
     OpenMM::ContextImpl* context = nullptr;

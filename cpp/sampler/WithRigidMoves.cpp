@@ -31,6 +31,16 @@ void WithRigidMoves::attempt(Target& target) {
     triesLeft = ROUND - 1;
 }
 
+bool WithRigidMoves::canBeInGroup(const Target& target) const {
+    // Dynamics turn and displace it.
+
+    return target.getTimeStep() > 0 && shape->canBeInGroup(target);
+}
+
+void WithRigidMoves::attemptIn(BlockGroup& group, Target& target) {
+    shape->attemptIn(group, target);
+}
+
 /*
  * Checkpoints.
  */

@@ -36,6 +36,8 @@ public:
         shape->look(target);
     }
     void attempt(Target& target) override;
+    bool canBeInGroup(const Target& target) const override;
+    void attemptIn(BlockGroup& group, Target& target) override;
     void discardPrefetched() override {
         shape->discardPrefetched();
     }

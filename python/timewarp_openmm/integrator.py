@@ -341,6 +341,21 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
         number = _as_int("the number of proposals in a step", proposals)
         _plugin.set_proposals_per_step(self._address(), number)
 
+    def getBlocksPerTry(self) -> int:
+        """Get the number of blocks in each try."""
+        return int(_plugin.get_blocks_per_try(self._address()))
+
+    def setBlocksPerTry(self, blocks: int) -> None:
+        """Set the number of blocks in each try (default 1).
+
+        They are picked by their weights, run their subchains one after the other by their local
+        energies, and the System's energy decides on all of them at once. That pays for many blocks
+        in a large System, whose energy costs much more than local ones. All blocks must be
+        screened, and without dynamics none may be a whole molecule.
+        """
+        number = _as_int("the number of blocks in a try", blocks)
+        _plugin.set_blocks_per_try(self._address(), number)
+
     def getScreening(self) -> bool:
         """Get whether proposals of blocks are tested with a local energy first."""
         return bool(_plugin.get_screening(self._address()))

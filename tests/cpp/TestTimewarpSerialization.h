@@ -66,6 +66,7 @@ void testSettingsAreSerialized() {
     integrator.setLagWeights({0.1, 0.7, 0.3});
     integrator.setSurrogate(surrogateContent("poor"));
     integrator.setSubchainLength(12);
+    integrator.setBlocksPerTry(5);
     integrator.setUseCudaGraphs(true);
     for (bool embed : {false, true}) {
         integrator.setEmbedModel(embed);
@@ -83,6 +84,7 @@ void testSettingsAreSerialized() {
         ASSERT(integrator.getLagWeights() == copy->getLagWeights());
         ASSERT(integrator.getSurrogate() == copy->getSurrogate());
         ASSERT_EQUAL(integrator.getSubchainLength(), copy->getSubchainLength());
+        ASSERT_EQUAL(5, copy->getBlocksPerTry());
     }
 }
 

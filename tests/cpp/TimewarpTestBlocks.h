@@ -26,7 +26,7 @@ inline void addBlocks(TimewarpMCMCIntegrator& integrator, const std::vector<Test
 template <class Flow = FlowMove> class BlockChain : public Integrator {
 public:
     TimewarpPlugin::DynamicsSettings dynamics;
-    int proposalsPerStep = 1;
+    int proposalsPerStep = 1, blocksPerTry = 1;
     /** Plants a fault in what a block knows of its System. */
     std::function<void(ContextImpl&, const BlockAtoms&, BlockSurroundings&)> plant =
             [](ContextImpl&, const BlockAtoms&, BlockSurroundings&) {};
@@ -47,10 +47,10 @@ public:
     void step(int steps) override {
         for (Flow* flow : flows)
             flow->setBatchSize(batchSize);
-        chain->run(
-                *context,
-                {TEMPERATURE, getIntegrationForceGroups(), getStepSize(), NULL, proposalsPerStep, dynamics},
-                steps);
+        chain->run(*context,
+                   {TEMPERATURE, getIntegrationForceGroups(), getStepSize(), NULL, proposalsPerStep, dynamics,
+                    blocksPerTry},
+                   steps);
     }
 
 protected:

@@ -216,6 +216,17 @@ public:
      */
     void setProposalsPerStep(int proposals);
     /**
+     * Get the number of blocks in each try.  See setBlocksPerTry() for details.
+     */
+    int getBlocksPerTry() const;
+    /**
+     * Set the number of blocks in each try (the default is 1).  They are picked by their weights, run their
+     * subchains one after the other by their local energies, and the System's energy decides on all of them
+     * at once.  That is for many blocks of a large System, whose energy costs much more than local ones.  All
+     * blocks must be screened, and without dynamics none may be a whole molecule.
+     */
+    void setBlocksPerTry(int blocks);
+    /**
      * Get whether particles may stay where they are for ever.  See setFrozenOthers() for details.
      */
     bool getFrozenOthers() const;
@@ -517,7 +528,7 @@ private:
     double temperature;
     std::vector<double> lagWeights, latentCorrelations, latentWeights, latentShares;
     std::vector<int> latentTorsions;
-    int batchSize, randomNumberSeed, subchainLength, proposalsPerStep;
+    int batchSize, randomNumberSeed, subchainLength, proposalsPerStep, blocksPerTry;
     int dynamicsSteps;
     double dynamicsStepSize, dynamicsFriction;
     double rigidTranslation, rigidRotation;

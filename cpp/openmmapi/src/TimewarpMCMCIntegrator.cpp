@@ -218,6 +218,7 @@ void TimewarpMCMCIntegrator::setDefaults() {
     setSubchainLength(1);
     setUseCudaGraphs(false);
     setProposalsPerStep(1);
+    setBlocksPerTry(1);
     setFrozenOthers(false);
     setScreening(true);
     setDynamics(0, 0.002, 1.0);
@@ -409,6 +410,16 @@ void TimewarpMCMCIntegrator::setProposalsPerStep(int proposals) {
     if (chain != nullptr)
         checkStepsDoSomething(proposals);
     proposalsPerStep = proposals;
+}
+
+int TimewarpMCMCIntegrator::getBlocksPerTry() const {
+    return blocksPerTry;
+}
+
+void TimewarpMCMCIntegrator::setBlocksPerTry(int number) {
+    if (number < 1)
+        throw OpenMMException("The number of blocks in a try must be positive");
+    blocksPerTry = number;
 }
 
 bool TimewarpMCMCIntegrator::getFrozenOthers() const {
@@ -1029,7 +1040,8 @@ void TimewarpMCMCIntegrator::step(int steps) {
                     getStepSize(),
                     interruptionCheck,
                     proposalsPerStep,
-                    {dynamicsSteps, dynamicsStepSize, dynamicsFriction}},
+                    {dynamicsSteps, dynamicsStepSize, dynamicsFriction},
+                    blocksPerTry},
                    steps);
     }
     catch (const ModelInterrupted&) {

@@ -33,6 +33,7 @@ static void writeSettings(const TimewarpMCMCIntegrator& integrator, Serializatio
     node.setBoolProperty("useCudaGraphs", integrator.getUseCudaGraphs());
     node.setIntProperty("topologySize", integrator.getTopologySize());
     node.setIntProperty("proposalsPerStep", integrator.getProposalsPerStep());
+    node.setIntProperty("blocksPerTry", integrator.getBlocksPerTry());
     node.setBoolProperty("frozenOthers", integrator.getFrozenOthers());
     node.setBoolProperty("screening", integrator.getScreening());
     node.setDoubleProperty("rigidTranslation", integrator.getRigidTranslation());
@@ -78,6 +79,7 @@ static void readSettings(const SerializationNode& node, TimewarpMCMCIntegrator& 
     integrator.setUseCudaGraphs(node.getBoolProperty("useCudaGraphs", false));
     integrator.setTopologySize(node.getIntProperty("topologySize", 0));
     integrator.setProposalsPerStep(node.getIntProperty("proposalsPerStep", 1));
+    integrator.setBlocksPerTry(node.getIntProperty("blocksPerTry", 1));
     integrator.setFrozenOthers(node.getBoolProperty("frozenOthers", false));
     integrator.setScreening(node.getBoolProperty("screening", true));
     integrator.setRigidMoves(node.getDoubleProperty("rigidTranslation", integrator.getRigidTranslation()),

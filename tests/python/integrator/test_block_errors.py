@@ -319,6 +319,14 @@ def test_numbers_of_proposals_that_cannot_be() -> None:
             empty().setProposalsPerStep(number)
 
 
+def test_numbers_of_blocks_in_a_try_that_cannot_be() -> None:
+    with pytest.raises(openmm.OpenMMException, match="blocks in a try must be positive"):
+        empty().setBlocksPerTry(0)
+    for number in (0.5, 2**31, None):
+        with pytest.raises(ValueError, match="number of blocks in a try must be"):
+            empty().setBlocksPerTry(number)
+
+
 def test_steps_that_do_nothing(models: dict[str, str]) -> None:
     """No proposals without dynamics: refused when the Context is made, and afterwards."""
     alone, one_of_two = two_block_integrator(models), two_block_integrator(models)

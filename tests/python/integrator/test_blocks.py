@@ -31,6 +31,7 @@ def test_what_was_set_is_what_is_read(models: dict[str, str]) -> None:
     assert integrator.getScreening()
     assert not integrator.getFrozenOthers()
     assert integrator.getProposalsPerStep() == 1
+    assert integrator.getBlocksPerTry() == 1
     assert integrator.addBlock(models["lags"], np.arange(4)) == 0
     assert integrator.addBlock(Path(models["walk"]), range(7, 3, -1), weight=0.5) == 1
     assert integrator.getNumBlocks() == 2
@@ -43,9 +44,11 @@ def test_what_was_set_is_what_is_read(models: dict[str, str]) -> None:
     assert integrator.getDynamicsStepSize().value_in_unit(unit.femtosecond) == pytest.approx(2)
     assert integrator.getDynamicsFriction().value_in_unit(unit.picosecond**-1) == pytest.approx(5)
     integrator.setProposalsPerStep(4)
+    integrator.setBlocksPerTry(np.int64(3))
     integrator.setFrozenOthers(True)
     integrator.setScreening(False)
     assert integrator.getProposalsPerStep() == 4
+    assert integrator.getBlocksPerTry() == 3
     assert integrator.getFrozenOthers()
     assert not integrator.getScreening()
 
@@ -129,6 +132,7 @@ def settings_of(integrator: TimewarpMCMCIntegrator) -> list[object]:
         integrator.getDynamicsStepSize(),
         integrator.getDynamicsFriction(),
         integrator.getProposalsPerStep(),
+        integrator.getBlocksPerTry(),
         integrator.getFrozenOthers(),
         integrator.getScreening(),
         integrator.getEmbedModel(),
@@ -172,6 +176,7 @@ def test_copies_have_all_blocks(models: dict[str, str], embed: bool, has_model: 
 def test_an_integrator_of_dynamics_alone_is_copied() -> None:
     integrator = TimewarpMCMCIntegrator(temperature=321)
     integrator.setDynamics(5, 0.002, 1.5)
+    integrator.setBlocksPerTry(6)
     assert settings_of(copy.deepcopy(integrator)) == settings_of(integrator)
 
 
