@@ -3,6 +3,7 @@
 #include "NoiseLayout.h"
 #include "Sha256.h"
 #include "TimewarpKernels.h"
+#include "TryGroups.h"
 #include "openmm/OpenMMException.h"
 #include <algorithm>
 #include <cmath>
@@ -13,8 +14,6 @@ using namespace OpenMM;
 using namespace std;
 
 static const int MAX_BATCH = 64;
-// How many alternatives there are at most.
-static const int LARGEST_GROUP = 64;
 // More than anybody computes ahead; a larger number is a damaged one.
 static const int64_t MAX_PREFETCHED = 1 << 20;
 // Cost of calling the model at all, in units of the cost of one more proposal in the batch.
@@ -297,12 +296,12 @@ static int64_t roundDown(int64_t number, int64_t multiple) {
 
 int64_t FlowMove::groupStart(int64_t iteration) const {
     const int64_t start = tryStart + roundDown(iteration - tryStart, tryLength);
-    return start + roundDown(iteration - start, LARGEST_GROUP);
+    return start + groupInTry(iteration - start, tryLength).start;
 }
 
 int64_t FlowMove::groupEnd(int64_t iteration) const {
-    const int64_t end = tryStart + roundDown(iteration - tryStart, tryLength) + tryLength;
-    return min(end, groupStart(iteration) + LARGEST_GROUP);
+    const int64_t start = tryStart + roundDown(iteration - tryStart, tryLength);
+    return start + groupInTry(iteration - start, tryLength).end;
 }
 
 bool FlowMove::areAlternatives(const LatentStep& step) const {

@@ -7,6 +7,7 @@
 #include "TimewarpTestBlocks.h"
 #include "TimewarpTestChain.h"
 #include "TimewarpTestTargets.h"
+#include "TryGroups.h"
 
 using TimewarpPlugin::LatentStep;
 
@@ -184,7 +185,31 @@ void testBatchSizesAndResumption(Platform& platform) {
     });
 }
 
+/**
+ * Groups of all lengths of tries: none is larger than 64, all iterations are in one, and the sizes read the
+ * same backwards.  (Groups of 64 and what remains, one after the other, do not.)
+ */
+void testGroupsReadTheSameBackwards() {
+    using TimewarpPlugin::groupInTry;
+    for (int length = 1; length < 600; length++) {
+        std::vector<int64_t> sizes;
+        for (int64_t next = 0; next < length;) {
+            const auto group = groupInTry(next, length);
+            ASSERT_EQUAL(next, group.start);
+            ASSERT(group.end > next && group.end <= std::min<int64_t>(next + 64, length));
+            for (int64_t i = group.start; i < group.end; i++)
+                ASSERT(groupInTry(i, length).start == group.start && groupInTry(i, length).end == group.end);
+            sizes.push_back(group.end - next);
+            next = group.end;
+        }
+        ASSERT(std::equal(sizes.begin(), sizes.end(), sizes.rbegin()));
+        if (length % 64 == 0)
+            ASSERT_EQUAL(length / 64, (int)sizes.size());
+    }
+}
+
 void runTests(Platform& platform) {
+    testGroupsReadTheSameBackwards();
     if (standsForAllPrecisions(platform)) {
         testInvariance(platform);
         testTrueSurrogate(platform);
