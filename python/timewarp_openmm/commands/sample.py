@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +34,17 @@ if TYPE_CHECKING:
     from ..simulation.systems import MolecularSystem
 
 #: What is about dynamics between proposals, and goes with --blocks.
-_WITH_BLOCKS = ("dynamics", "proposals", "step_size", "friction", "cutoff", "hydrogen_mass")
+_WITH_BLOCKS = (
+    "dynamics",
+    "proposals",
+    "blocks_per_try",
+    "step_size",
+    "friction",
+    "cutoff",
+    "hydrogen_mass",
+)
+#: What local energies leave out adds up, so that larger tries are seldom accepted.
+_MOST_BLOCKS_PER_TRY = 8
 
 
 class SampleOptions(Options):
@@ -68,6 +79,11 @@ class SampleOptions(Options):
     )
     proposals: Annotated[int, BLOCK_PROPOSALS] | None = Field(
         None, description="With --blocks, proposals in each round (default: one for each block)."
+    )
+    blocks_per_try: Annotated[int, BLOCK_PROPOSALS] | None = Field(
+        None,
+        description="With --blocks, how many of the proposals OpenMM's energy decides on at once "
+        f"(default: as many as make whole tries, up to {_MOST_BLOCKS_PER_TRY}).",
     )
     step_size: Annotated[float, TIMESTEP] | None = Field(
         None, description="With --blocks, of the dynamics (default 0.002)."
@@ -188,7 +204,9 @@ def _run_of_blocks(options: SampleOptions, path: Path) -> _Run:
         integrator.addBlock(block.model, block.particles, weight)
     steps, step_size = options.dynamics or 50, options.step_size or 0.002
     integrator.setDynamics(steps, step_size, options.friction or 1.0)
-    integrator.setProposalsPerStep(options.proposals or len(blocks))
+    tries, blocks_per_try = _tries_of_blocks(len(blocks), options.proposals, options.blocks_per_try)
+    integrator.setProposalsPerStep(tries)
+    integrator.setBlocksPerTry(blocks_per_try)
     if options.subchain > 0:
         integrator.setSubchainLength(options.subchain)
     platform = options.platform or default_platform(molecule.system.getNumParticles())
@@ -199,6 +217,31 @@ def _run_of_blocks(options: SampleOptions, path: Path) -> _Run:
     simulation.reporters.append(BlockReporter(statistics, options.interval))
     residues = [block.residue for block, _ in blocks]
     return _Run(simulation, integrator, steps * step_size, residues)
+
+
+def _tries_of_blocks(
+    num_blocks: int, proposals: int | None, blocks_per_try: int | None
+) -> tuple[int, int]:
+    """Return the number of tries in a round, and of blocks in a try.
+
+    Examples
+    --------
+    >>> _tries_of_blocks(121, None, None)
+    (16, 8)
+    >>> _tries_of_blocks(121, 10, None)
+    (2, 5)
+    """
+    if proposals is None:
+        size = blocks_per_try or min(_MOST_BLOCKS_PER_TRY, num_blocks)
+        return math.ceil(num_blocks / size), size
+    if blocks_per_try is None:
+        sizes = range(1, _MOST_BLOCKS_PER_TRY + 1)
+        blocks_per_try = max(size for size in sizes if proposals % size == 0)
+    if proposals % blocks_per_try != 0:
+        raise ValueError(
+            f"--proposals {proposals} is no multiple of --blocks-per-try {blocks_per_try}"
+        )
+    return proposals // blocks_per_try, blocks_per_try
 
 
 def _simulation(

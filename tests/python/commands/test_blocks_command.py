@@ -16,6 +16,7 @@ from openmm import Vec3, app, unit
 from peptides import Structure
 
 from timewarp_openmm.blocks.plan import read_plan
+from timewarp_openmm.commands.sample import _tries_of_blocks
 
 DIPEPTIDE = PEPTIDE.parents[2] / "examples" / "molecules" / "valine-dipeptide.pdb"
 
@@ -99,6 +100,30 @@ def test_a_structure_is_cut_and_sampled(command: CommandLine) -> None:
     assert again[0] == 0
     same = mdtraj.load(command.folder / "t.dcd", top=str(PEPTIDE))
     assert np.array_equal(same.xyz, frames.xyz)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((121, None, None), (16, 8)),
+        ((3, None, None), (1, 3)),
+        ((3, None, 1), (3, 1)),
+        ((121, 127, None), (127, 1)),
+        ((2, 12, None), (2, 6)),
+        ((2, 12, 4), (3, 4)),
+    ],
+)
+def test_tries_are_whole(
+    arguments: tuple[int, int | None, int | None], expected: tuple[int, int]
+) -> None:
+    assert _tries_of_blocks(*arguments) == expected
+    tries, size = expected
+    assert tries * size >= (arguments[1] or arguments[0])
+
+
+def test_proposals_that_make_no_whole_tries_are_refused() -> None:
+    with pytest.raises(ValueError, match="--proposals 10 is no multiple of --blocks-per-try 4"):
+        _tries_of_blocks(2, 10, 4)
 
 
 def test_nothing_is_overwritten(command: CommandLine) -> None:
