@@ -1,7 +1,8 @@
 """Rotamer changes of a protein's side chains per second: a library's blocks against dynamics.
 
     python benchmarks/protein_rotamers.py PROTEIN.pdb [--library DIR] [--minutes 10]
-        [--solvent implicit|water] [--blocks-per-try 8] [--tries 25] [--threads 2] [--out F.json]
+        [--solvent implicit|water] [--blocks-per-try 8] [--tries 25] [--buried 1] [--threads 2]
+        [--out F.json]
 
 PROTEIN.pdb needs no hydrogens; what is not protein is left out. The force field is the library's
 (amber14 and OBC2 with a cut-off of 1.5 nm, or TIP3P with PME and a cut-off of 0.9 nm), with HBonds,
@@ -12,7 +13,8 @@ blocks, and each of these with 64 proposals that draw one or two torsions, of wh
 taken; the energy of the System decides on all blocks of a try. A rotamer counts as another
 one when all torsions of a residue (`rotamer_torsions`) are found within 30 degrees of the middle of
 their wells, and one of them is in another well than the last time; both simulations are looked at
-after equal times of dynamics. Exposed: more than 30 % of the side chain's surface.
+after equal times of dynamics. Exposed: more than 30 % of the side chain's surface. Others are
+picked with the weight --buried.
 """
 
 from __future__ import annotations
@@ -105,11 +107,13 @@ class Rotamers:
             self.last[i] = now
 
 
-def with_blocks(blocks: list[Block], tries: int, blocks_per_try: int) -> TimewarpMCMCIntegrator:
+def with_blocks(
+    blocks: list[Block], weights: list[float], tries: int, blocks_per_try: int
+) -> TimewarpMCMCIntegrator:
     """Return an integrator with all blocks, and dynamics between their proposals."""
     integrator = TimewarpMCMCIntegrator(temperature=TEMPERATURE)
-    for block in blocks:
-        integrator.addBlock(block.model, block.particles)
+    for block, weight in zip(blocks, weights, strict=True):
+        integrator.addBlock(block.model, block.particles, weight)
     integrator.setDynamics(LOOK, STEP, FRICTION)
     integrator.setProposalsPerStep(tries)
     integrator.setBlocksPerTry(blocks_per_try)
@@ -141,13 +145,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     torsions = block_torsions(found.blocks, topology, graph)
     served = [pair for pair in zip(found.blocks, torsions, strict=True) if pair[1]]
     exposed = exposed_shares(topology, x, [residues[b.index] for b, _ in served], graph)
+    weights = [1.0 if share > EXPOSED else arguments.buried for share in exposed]
+    blocks_of_all = [block for block, _ in served]
     runs = []
     for integrator, steps in (
         (openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, STEP), LOOK),
-        (
-            with_blocks([block for block, _ in served], arguments.tries, arguments.blocks_per_try),
-            1,
-        ),
+        (with_blocks(blocks_of_all, weights, arguments.tries, arguments.blocks_per_try), 1),
     ):
         simulation = app.Simulation(topology, system, integrator, *platform)
         simulation.context.setState(state)
@@ -174,6 +177,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "solvent": arguments.solvent,
         "tries": arguments.tries,
         "blocks per try": arguments.blocks_per_try,
+        "weight of buried residues": arguments.buried,
         "library": library.digest,
         "seconds": [dynamics.seconds, blocks.seconds],
         "picoseconds": [r.looks * LOOK * STEP for r in (dynamics, blocks)],
@@ -215,6 +219,7 @@ def main() -> None:
     parser.add_argument("--solvent", choices=("implicit", "water"), default="implicit")
     parser.add_argument("--blocks-per-try", type=int, default=8)
     parser.add_argument("--tries", type=int, default=25, help="between looks")
+    parser.add_argument("--buried", type=float, default=1.0, help="weight of buried residues")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
