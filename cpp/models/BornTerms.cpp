@@ -167,9 +167,10 @@ void BornTerms::lookAtSurroundings() {
         else
             indices.push_back(i);
     others = make_shared<Particles>(*form, indices);
+    const vector<double>& sums = form->sums->get(*form, state);
     for (int k = 0; k < others->size(); k++) {
         others->place(k, state->positions[indices[k]]);
-        others->sums[k] = form->sums->get(*form, state)[indices[k]];
+        others->sums[k] = sums[indices[k]];
     }
     vector<double> squares(others->size());
     for (int i : without) {

@@ -9,7 +9,7 @@
  * the library is loaded.  Each number is rounded in the same way on all of them, since files with such loops
  * are compiled without contraction of products and sums.
  */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
 #define TIMEWARP_PAIR_LOOP __attribute__((target_clones("default", "avx2", "avx512f")))
 #else
 #define TIMEWARP_PAIR_LOOP

@@ -130,7 +130,7 @@ void Chain::tryGroup(const ChainSettings& settings) {
     for (int i = 0; i < settings.blocksPerTry; i++)
         chosen.push_back(picked(trial + i));
     for (int move : chosen) {
-        moves[move]->look(target);
+        moves[move]->lookForGroup(target);
         if (!moves[move]->canBeInGroup(target))
             throw OpenMMException(
                     "Timewarp: tries of block " + to_string(move) +

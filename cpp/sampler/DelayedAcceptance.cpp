@@ -114,6 +114,15 @@ void DelayedAcceptance::attempt(Target& target) {
     flow->count(1, 0, 0);
 }
 
+void DelayedAcceptance::lookForGroup(Target& target) {
+    if (flow->mustLook(target))
+        look(target);
+
+    // It compares energies, and would have nothing to compare with when another block has moved.
+
+    flow->guardRigidMotion(target);
+}
+
 void DelayedAcceptance::attemptIn(BlockGroup& group, Target& target) {
     const Subchain subchain = walk(target);
     if (flow->isAway()) {

@@ -43,6 +43,7 @@ public:
     bool canBeInGroup(const Target& target) const override {
         return true;
     }
+    void lookForGroup(Target& target) override;
     void attemptIn(BlockGroup& group, Target& target) override;
     void discardPrefetched() override {
         flow->discardPrefetched();

@@ -76,6 +76,12 @@ public:
         return false;
     }
     /**
+     * Look at the state that a group begins at, whose energy is known; in the group it is not.
+     */
+    virtual void lookForGroup(Target& target) {
+        look(target);
+    }
+    /**
      * Try to move the state as one of a group, by an energy of its own: the group decides later.  If an
      * exception leaves this method, the group has what to take back.
      */

@@ -37,10 +37,6 @@ bool WithRigidMoves::canBeInGroup(const Target& target) const {
     return target.getTimeStep() > 0 && shape->canBeInGroup(target);
 }
 
-void WithRigidMoves::attemptIn(BlockGroup& group, Target& target) {
-    shape->attemptIn(group, target);
-}
-
 /*
  * Checkpoints.
  */

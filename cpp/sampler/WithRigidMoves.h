@@ -37,7 +37,12 @@ public:
     }
     void attempt(Target& target) override;
     bool canBeInGroup(const Target& target) const override;
-    void attemptIn(BlockGroup& group, Target& target) override;
+    void lookForGroup(Target& target) override {
+        shape->lookForGroup(target);
+    }
+    void attemptIn(BlockGroup& group, Target& target) override {
+        shape->attemptIn(group, target);
+    }
     void discardPrefetched() override {
         shape->discardPrefetched();
     }

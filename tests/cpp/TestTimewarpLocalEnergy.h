@@ -105,9 +105,6 @@ Peptide dry(const std::string& forceField) {
     return readPeptide(TIMEWARP_TEST_DATA, forceField);
 }
 
-const std::vector<Vec3> CUBE{Vec3(1.9, 0, 0), Vec3(0, 1.9, 0), Vec3(0, 0, 1.9)};
-const std::vector<Vec3> TILTED{Vec3(2.0, 0, 0), Vec3(0.66, 1.9, 0), Vec3(-0.66, 0.94, 1.7)};
-
 /**
  * In water, with a cut-off of 0.8 nm.  In the cube it lies at a corner; in the triclinic box in the middle,
  * since OpenMM's Reference platform misses some neighbours there of particles that lie far outside.

@@ -15,9 +15,6 @@ using TimewarpPlugin::SystemState;
 using TimewarpPlugin::SystemTerms;
 using Positions = std::vector<Vec3>;
 
-const std::vector<Vec3> CUBE{Vec3(1.9, 0, 0), Vec3(0, 1.9, 0), Vec3(0, 0, 1.9)};
-const std::vector<Vec3> TILTED{Vec3(2.0, 0, 0), Vec3(0.66, 1.9, 0), Vec3(-0.66, 0.94, 1.7)};
-
 /**
  * The pair terms of a block of capped valine in water, computed in one way or the other.
  */

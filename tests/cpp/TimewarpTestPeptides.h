@@ -58,6 +58,12 @@ inline Peptide readPeptide(const std::string& folder, const std::string& forceFi
     return peptide;
 }
 
+/** Periodic boxes for a peptide and some water (nm). */
+const std::vector<OpenMM::Vec3> CUBE{OpenMM::Vec3(1.9, 0, 0), OpenMM::Vec3(0, 1.9, 0),
+                                     OpenMM::Vec3(0, 0, 1.9)};
+const std::vector<OpenMM::Vec3> TILTED{OpenMM::Vec3(2.0, 0, 0), OpenMM::Vec3(0.66, 1.9, 0),
+                                       OpenMM::Vec3(-0.66, 0.94, 1.7)};
+
 /**
  * Put TIP3P waters on the points of a lattice, turned at random, where the peptide leaves room.  The implicit
  * solvent is taken away.

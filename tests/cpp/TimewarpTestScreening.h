@@ -83,8 +83,8 @@ struct Repulsion {
  */
 struct TwoInAWell : public Target {
     const double k = 300;
-    const Repulsion repulsion;
-    explicit TwoInAWell(const Repulsion& repulsion = {3 * KT, 0.8}) : Target(2), repulsion(repulsion) {
+    const Repulsion repulsion{3 * KT, 0.8};
+    TwoInAWell() : Target(2) {
     }
     std::unique_ptr<System> createSystem() const override {
         auto system = std::make_unique<System>();
@@ -105,15 +105,8 @@ struct TwoInAWell : public Target {
         return 0.5 * k * (p[0].dot(p[0]) + p[1].dot(p[1])) + repulsion(p[0] - p[1]);
     }
     std::vector<Vec3> drawPositions(std::mt19937& random) const override {
-        std::normal_distribution<double> normal(0, std::sqrt(KT / k));
-        std::uniform_real_distribution<double> uniform;
-        std::vector<Vec3> p(numParticles);
-        do
-            for (Vec3& x : p)
-                for (int j = 0; j < 3; j++)
-                    x[j] = normal(random);
-        while (uniform(random) > std::exp(-repulsion(p[0] - p[1]) / KT));
-        return p;
+        return drawTwoInAWell(
+                k, [this](const std::vector<Vec3>& p) { return repulsion(p[0] - p[1]); }, random);
     }
 };
 

@@ -30,6 +30,25 @@ double drawByRejection(Energy energy, double low, double high, std::mt19937& ran
 }
 
 /**
+ * Draw two particles in a harmonic well by rejection.
+ *
+ * @param k           of the well (kJ/mol/nm^2)
+ * @param repulsion   what more their energy is, which must not be negative (kJ/mol)
+ */
+template <typename Energy>
+std::vector<Vec3> drawTwoInAWell(double k, Energy repulsion, std::mt19937& random) {
+    std::normal_distribution<double> normal(0, std::sqrt(KT / k));
+    std::uniform_real_distribution<double> uniform;
+    std::vector<Vec3> p(2);
+    do
+        for (Vec3& x : p)
+            for (int j = 0; j < 3; j++)
+                x[j] = normal(random);
+    while (uniform(random) > std::exp(-repulsion(p) / KT));
+    return p;
+}
+
+/**
  * Particles that each move alone in the same external potential.
  */
 struct ExternalTarget : public Target {
