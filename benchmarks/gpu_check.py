@@ -3,8 +3,9 @@
     python benchmarks/gpu_check.py --out gpu.md
 
 It needs no network, only a C++ compiler and what is in the Python environment it runs in: openmm
-with its CUDA platform, torch (a CUDA build), pybind11, nlohmann-json, cmake, ninja, pytest and the
-package's dependencies. ``--platform OpenCL`` does the same with OpenCL, with or without a GPU.
+with its CUDA platform, torch (a CUDA build), pybind11, nlohmann-json, cmake, ninja, pytest,
+pytest-xdist and the package's dependencies. ``--platform OpenCL`` does the same with OpenCL, with
+or without a GPU.
 """
 
 from __future__ import annotations
@@ -47,14 +48,15 @@ def run(title: str, command: list[str], environment: dict[str, str]) -> str:
     return f"| {title} | {result}, {time.perf_counter() - began:.0f} s |"
 
 
-def build_and_test(platform: str, environment: dict[str, str]) -> list[str]:
-    """Build the plugin into the source tree and run the tests of one platform."""
+def build_and_test(platform: str, jobs: int, environment: dict[str, str]) -> list[str]:
+    """Build the plugin into the source tree and run the tests of one platform, some at a time."""
     names = {"CUDA": "TestCuda", "OpenCL": "TestOpenCL"}
     options = ["-DCMAKE_BUILD_TYPE=Release", "-DTIMEWARP_BUILD_TESTS=ON"]
     options += ["-DTIMEWARP_BUILD_BENCHMARKS=ON", f"-DTIMEWARP_TEST_{platform.upper()}=ON"]
     configure = ["cmake", "-S", ".", "-B", str(BUILD), "-G", "Ninja", *options]
-    tests = ["ctest", "--test-dir", str(BUILD), "--output-on-failure"]
-    python_tests = [sys.executable, "-m", "pytest", "tests/python", "-q", "-k", platform]
+    tests = ["ctest", "--test-dir", str(BUILD), "--output-on-failure", "--parallel", str(jobs)]
+    python_tests = [sys.executable, "-m", "pytest", "tests/python", "-q", "-n", str(jobs)]
+    python_tests += ["-k", platform]
     return [
         run("configure", [*configure, f"-DPython_EXECUTABLE={sys.executable}"], environment),
         run("build", ["cmake", "--build", str(BUILD)], environment),
@@ -124,19 +126,19 @@ class Bench:
         del kept
         return speed, device
 
-    def device_memory(self, graphs: bool) -> str:
+    def device_memory(self, graphs: bool, steps: int) -> str:
         """Return a line for the table: by how much device memory grows in many steps."""
         import torch
 
         which = " with CUDA graphs" if graphs else ""
-        title = f"| device memory over {MEMORY_STEPS:,} steps{which} |"
+        title = f"| device memory over {steps:,} steps{which} |"
         if not torch.cuda.is_available():
             return f"{title} not measured: torch has no CUDA here |"
         integrator = sampler(64, graphs)
         kept = self.context(integrator)
         integrator.step(MEMORY_WARM_UP)
         before = torch.cuda.mem_get_info()[0]
-        integrator.step(MEMORY_STEPS)
+        integrator.step(steps)
         after = torch.cuda.mem_get_info()[0]
         del kept
         result = "passed" if before - after <= 1e6 * MEMORY_GROWTH else "FAILED"
@@ -205,7 +207,7 @@ def row_of_batch(bench: Bench, batch: int, energy_rate: float) -> str:
     )
 
 
-def measure(platform: str, precision: str) -> list[str]:
+def measure(platform: str, precision: str, memory_steps: int) -> list[str]:
     """Measure alanine dipeptide with the bundled flow, and then with surrogate energies."""
     import many_energies
     import openmm
@@ -220,7 +222,8 @@ def measure(platform: str, precision: str) -> list[str]:
     rows = [row_of_batch(bench, batch, energy_rate) for batch in BATCH_SIZES]
     graphs_work = "cuda" in rows[0] and "FAILED" not in rows[0]
     lines += [
-        bench.device_memory(graphs) for graphs in ((False, True) if graphs_work else (False,))
+        bench.device_memory(graphs, memory_steps)
+        for graphs in ((False, True) if graphs_work else (False,))
     ]
     model = Path(pretrained("alanine-dipeptide"))
     largest = BATCH_SIZES[-1] if "cuda" in rows[-1] else 64
@@ -244,14 +247,16 @@ def main() -> None:
     parser.add_argument("--platform", default="CUDA", choices=("CUDA", "OpenCL"))
     parser.add_argument("--precision", default="mixed", choices=("single", "mixed", "double"))
     parser.add_argument("--measure-only", action="store_true", help="neither build nor test")
+    parser.add_argument("--jobs", type=int, default=4, help="tests at a time")
+    parser.add_argument("--memory-steps", type=int, default=MEMORY_STEPS)
     parser.add_argument("--out", type=Path, help="file for the table")
     arguments = parser.parse_args()
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
     lines = ["| what | result |", "| --- | --- |"]
     if not arguments.measure_only:
-        lines += build_and_test(arguments.platform, environment)
+        lines += build_and_test(arguments.platform, arguments.jobs, environment)
     sys.path.insert(0, str(ROOT / "python"))
-    lines += measure(arguments.platform, arguments.precision)
+    lines += measure(arguments.platform, arguments.precision, arguments.memory_steps)
     table = "\n".join(lines)
     print(table)
     if arguments.out is not None:
