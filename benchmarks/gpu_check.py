@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +35,6 @@ LANGEVIN_STEP = 0.002
 MEMORY_STEPS = 100_000
 MEMORY_WARM_UP = 5_000
 MEMORY_GROWTH = 8.0
-#: Of each chain in each turn of many_energies.
-SURROGATE_SECONDS = 2.0
 
 
 def run(title: str, command: list[str], environment: dict[str, str]) -> str:
@@ -66,7 +64,7 @@ def build_and_test(platform: str, jobs: int, environment: dict[str, str]) -> lis
     ]
 
 
-def rate(work: Callable[[int], None], seconds: float = 2.0) -> float:
+def rate(work: Callable[[int], None], seconds: float) -> float:
     """Return how often a second something is done, after a first call that warms up."""
     work(10)
     count = 10
@@ -79,7 +77,7 @@ def rate(work: Callable[[int], None], seconds: float = 2.0) -> float:
         count = int(count * min(10.0, 1.2 * seconds / max(took, 1e-6))) + 1
 
 
-def flow_rate(model: Path, device: str, batch: int) -> float:
+def flow_rate(model: Path, device: str, batch: int, seconds: float) -> float:
     """Return proposals with both densities per second, computed by torch alone."""
     import torch
 
@@ -99,7 +97,7 @@ def flow_rate(model: Path, device: str, batch: int) -> float:
                     flow.log_prob(x.expand_as(y), w, y, lag)
                 log_q.cpu()
 
-    return batch * rate(propose)
+    return batch * rate(propose, seconds)
 
 
 @dataclass(frozen=True)
@@ -109,6 +107,7 @@ class Bench:
     molecule: MolecularSystem
     platform: openmm.Platform
     precision: str
+    seconds: float
 
     def context(self, integrator: openmm.Integrator) -> openmm.Context:
         import openmm
@@ -122,7 +121,7 @@ class Bench:
         """Return the integrator's speed, and where the flow runs."""
         integrator = sampler(batch, graphs)
         kept = self.context(integrator)
-        speed, device = rate(integrator.step), integrator.getModelDevice()
+        speed, device = rate(integrator.step, self.seconds), integrator.getModelDevice()
         del kept
         return speed, device
 
@@ -168,13 +167,13 @@ def md_and_energies(bench: Bench) -> tuple[list[str], float]:
         300 * unit.kelvin, 1 / unit.picosecond, LANGEVIN_STEP * unit.picoseconds
     )
     dynamics = bench.context(langevin)
-    steps = rate(langevin.step)
+    steps = rate(langevin.step, bench.seconds)
 
     def energies(count: int) -> None:
         for _ in range(count):
             dynamics.getState(energy=True).getPotentialEnergy()
 
-    energy_rate = rate(energies)
+    energy_rate = rate(energies, bench.seconds)
     device = bench.platform.getPropertyValue(dynamics, "DeviceName")
     lines = [
         f"| device | {device}, {bench.platform.getName()}, {bench.precision} |",
@@ -192,7 +191,7 @@ def row_of_batch(bench: Bench, batch: int, energy_rate: float) -> str:
     from timewarp_openmm import pretrained
 
     iterations, device = bench.iterations_per_second(batch, False)
-    flow = flow_rate(Path(pretrained("alanine-dipeptide")), device, batch)
+    flow = flow_rate(Path(pretrained("alanine-dipeptide")), device, batch, bench.seconds)
     with_graphs = "-"
     if device != "cpu":
         try:
@@ -207,7 +206,7 @@ def row_of_batch(bench: Bench, batch: int, energy_rate: float) -> str:
     )
 
 
-def measure(platform: str, precision: str, memory_steps: int) -> list[str]:
+def measure(arguments: argparse.Namespace) -> Iterator[str]:
     """Measure alanine dipeptide with the bundled flow, and then with surrogate energies."""
     import many_energies
     import openmm
@@ -215,30 +214,33 @@ def measure(platform: str, precision: str, memory_steps: int) -> list[str]:
     from timewarp_openmm import pretrained
     from timewarp_openmm.simulation.systems import make_platform, named_molecule
 
-    make_platform(platform)
+    name, precision = arguments.platform, arguments.precision
+    make_platform(name)
     molecule = named_molecule("alanine-dipeptide")
-    bench = Bench(molecule, openmm.Platform.getPlatformByName(platform), precision)
+    platform = openmm.Platform.getPlatformByName(name)
+    bench = Bench(molecule, platform, precision, arguments.seconds)
     lines, energy_rate = md_and_energies(bench)
-    rows = [row_of_batch(bench, batch, energy_rate) for batch in BATCH_SIZES]
-    graphs_work = "cuda" in rows[0] and "FAILED" not in rows[0]
-    lines += [
-        bench.device_memory(graphs, memory_steps)
-        for graphs in ((False, True) if graphs_work else (False,))
-    ]
+    yield from lines
+    yield ""
+    yield (
+        "| batch | iterations/s | with CUDA graphs | flow alone, proposals/s | flow | energy "
+        "| rest | flow on |"
+    )
+    yield "| --- " * 8 + "|"
+    rows = []
+    for batch in BATCH_SIZES:
+        rows.append(row_of_batch(bench, batch, energy_rate))
+        yield rows[-1]
+    yield ""
     model = Path(pretrained("alanine-dipeptide"))
     largest = BATCH_SIZES[-1] if "cuda" in rows[-1] else 64
-    return [
-        *lines,
-        "",
-        "| batch | iterations/s | with CUDA graphs | flow alone, proposals/s | flow | energy "
-        "| rest | flow on |",
-        "| --- " * 8 + "|",
-        *rows,
-        "",
-        *many_energies.tables(
-            platform, precision, list(molecule.force_field), model, largest, SURROGATE_SECONDS
-        ),
-    ]
+    yield from many_energies.tables(
+        name, precision, list(molecule.force_field), model, largest, arguments.seconds
+    )
+    yield ""
+    graphs_work = "cuda" in rows[0] and "FAILED" not in rows[0]
+    for graphs in (False, True) if graphs_work else (False,):
+        yield bench.device_memory(graphs, arguments.memory_steps)
 
 
 def main() -> None:
@@ -250,18 +252,27 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=4, help="tests at a time")
     parser.add_argument("--memory-steps", type=int, default=MEMORY_STEPS)
     parser.add_argument("--out", type=Path, help="file for the table")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     arguments = parser.parse_args()
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
-    lines = ["| what | result |", "| --- | --- |"]
+    lines: list[str] = []
+
+    def report(line: str) -> None:
+        # At once, so that what is known is not lost with what fails.
+        lines.append(line)
+        print(line, flush=True)
+        if arguments.out is not None:
+            arguments.out.write_text("\n".join(lines) + "\n")
+
+    report("| what | result |")
+    report("| --- | --- |")
     if not arguments.measure_only:
-        lines += build_and_test(arguments.platform, arguments.jobs, environment)
+        for line in build_and_test(arguments.platform, arguments.jobs, environment):
+            report(line)
     sys.path.insert(0, str(ROOT / "python"))
-    lines += measure(arguments.platform, arguments.precision, arguments.memory_steps)
-    table = "\n".join(lines)
-    print(table)
-    if arguments.out is not None:
-        arguments.out.write_text(table + "\n")
-    if "FAILED" in table:
+    for line in measure(arguments):
+        report(line)
+    if any("FAILED" in line for line in lines):
         raise SystemExit("something above has failed")
 
 

@@ -111,6 +111,13 @@ def cpu(threads: int) -> tuple[openmm.Platform, dict[str, str]]:
     return openmm.Platform.getPlatformByName("CPU"), {"Threads": str(threads)}
 
 
+def platform_of(arguments: argparse.Namespace) -> tuple[openmm.Platform, dict[str, str]]:
+    """Return the platform that was asked for, and its properties."""
+    if arguments.platform == "CPU":
+        return cpu(arguments.threads)
+    return openmm.Platform.getPlatformByName(arguments.platform), {"Precision": "mixed"}
+
+
 def opencl() -> tuple[openmm.Platform, dict[str, str]]:
     """Return the OpenCL platform and its properties."""
     return openmm.Platform.getPlatformByName("OpenCL"), {"Precision": "mixed"}
@@ -163,10 +170,16 @@ def particles_of(model: Path, molecule: str) -> list[int]:
     return match_atoms(model, pdb.topology, positions=pdb.positions)
 
 
-def turn(simulation: app.Simulation, steps: int, chi1: tuple[int, ...], counter: Counter) -> None:
+def turn(
+    simulation: app.Simulation,
+    steps: int,
+    chi1: tuple[int, ...],
+    counter: Counter,
+    seconds: float = TURN,
+) -> None:
     """Run for a while, looking at chi1 after every so many steps."""
     begin = time.perf_counter()
-    while time.perf_counter() - begin < TURN:
+    while time.perf_counter() - begin < seconds:
         simulation.step(steps)
         positions = simulation.context.getState(positions=True).getPositions(asNumpy=True)._value
         counter.look(chi1_of(positions, chi1))
@@ -190,12 +203,14 @@ def transitions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 block = with_block(model, molecule, SUBCHAIN[label], arguments.dynamics)
                 methods[label] = (block, LOOK // arguments.dynamics)
         for label, (integrator, steps) in methods.items():
-            simulation, chi1 = simulation_of(molecule, integrator, arguments.threads)
+            simulation, chi1 = simulation_of(
+                molecule, integrator, arguments.threads, platform=platform_of(arguments)
+            )
             runs.append((name, label, simulation, steps, chi1, Counter()))
     end = time.perf_counter() + 60 * arguments.minutes
     while time.perf_counter() < end:
         for _, _, simulation, steps, chi1, counter in runs:
-            turn(simulation, steps, chi1, counter)
+            turn(simulation, steps, chi1, counter, arguments.turn)
     rows = []
     for name, label, simulation, _, _, counter in runs:
         rate, error = counter.rate()
@@ -427,6 +442,8 @@ def main() -> None:
     )
     parser.add_argument("--langevin", type=Path, help="what --parts langevin has written")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--platform", default="CPU", help="of the part transitions")
+    parser.add_argument("--turn", type=float, default=TURN, help="seconds of each of its turns")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []

@@ -2,7 +2,7 @@
 
     python benchmarks/protein_rotamers.py PROTEIN.pdb [--library DIR] [--minutes 10]
         [--solvent implicit|water] [--blocks-per-try 8] [--tries 25] [--buried 1] [--threads 2]
-        [--out F.json]
+        [--platform CPU] [--out F.json]
 
 PROTEIN.pdb needs no hydrogens; what is not protein is left out. The force field is the library's
 (amber14 and OBC2 with a cut-off of 1.5 nm, or TIP3P with PME and a cut-off of 0.9 nm), with HBonds,
@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import openmm
-from moves import FRICTION, LATENT, STEP, TEMPERATURE, cpu, equilibrated
+from moves import FRICTION, LATENT, STEP, TEMPERATURE, equilibrated, platform_of
 from numpy.typing import NDArray
 from openmm import app, unit
 
@@ -137,7 +137,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return rates of both, in all and for each residue."""
     library = open_library(arguments.library)
     topology, system, positions = build(arguments.structure, library, arguments.solvent)
-    platform = cpu(arguments.threads)
+    platform = platform_of(arguments)
     state = equilibrated(topology, system, positions, arguments.threads, RELAXATION)
     x = np.asarray(state.getPositions(asNumpy=True)._value)
     found = find_sidechains(topology, x, None, library)
@@ -221,6 +221,7 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=25, help="between looks")
     parser.add_argument("--buried", type=float, default=1.0, help="weight of buried residues")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--platform", default="CPU")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     record = measure(arguments)

@@ -36,10 +36,10 @@ static void standardNormalLogDensities(const Tensor& rows, vector<double>& densi
 }
 
 /**
- * The velocities of a batch of proposals.
+ * The positions and velocities of a batch of proposals.
  */
-struct TimewarpPlugin::BatchVelocities {
-    Tensor w;
+struct TimewarpPlugin::KeptResults {
+    Tensor y, w;
 };
 
 /**
@@ -60,7 +60,6 @@ public:
     void moveTo(torch::Device device) {
         graphs.clear();
         inputs = {};
-        outputs = {};
         known = {};
         module.moveTo(device);
     }
@@ -126,18 +125,16 @@ public:
     }
 
     /**
-     * Keep the results of a batch, whose positions others may use until the next.  Velocities may be asked
-     * for later, and the memory of a recording is written to again.
+     * Keep the results of a batch, which may be asked for later.
      */
-    void keep(const FlowOutputs& results, ProposalBatch& batch) {
-        outputs = results;
-        if (batch.velocities == nullptr)
-            batch.velocities = make_shared<BatchVelocities>();
-        batch.velocities->w = usesGraphs() ? results.w.clone() : results.w;
+    void keep(const FlowOutputs& results, ProposalBatch& batch) const {
+        if (batch.kept == nullptr)
+            batch.kept = make_shared<KeptResults>();
+        *batch.kept = {ofItsOwn(results.y), ofItsOwn(results.w)};
     }
 
     void getVelocities(const ProposalBatch& batch, int64_t entry, vector<float>& velocities) const {
-        Tensor row = batch.velocities->w[entry].flatten().to(torch::kCPU, torch::kFloat32);
+        Tensor row = batch.kept->w[entry].flatten().to(torch::kCPU, torch::kFloat32);
         velocities.assign(row.data_ptr<float>(), row.data_ptr<float>() + row.numel());
     }
 
@@ -212,6 +209,16 @@ public:
     }
 
 private:
+    /**
+     * Get a result in memory that nothing else is written to.  A recording writes to that of its results each
+     * time, and a model may return a part of its inputs, which are those of another block next, where several
+     * have one model.
+     */
+    Tensor ofItsOwn(const Tensor& result) const {
+        const bool isInput = result.is_alias_of(inputs.noise) || result.is_alias_of(inputs.x);
+        return usesGraphs() || isInput ? result.clone() : result;
+    }
+
     FlowOutputs evaluate(const FlowInputs& in, bool reverse) {
         FlowOutputs out;
         module.sample(in.x, in.noise, in.lag, out.y, out.w, out.logForward);
@@ -259,8 +266,6 @@ private:
         Tensor x, latent;
         vector<int> kept;
     } known;
-    /** Of the last batch. */
-    FlowOutputs outputs;
     unique_ptr<TimewarpGraphRecorder> recorder;
     /** By batch size, and whether they compute the densities of the way back. */
     map<pair<int64_t, bool>, unique_ptr<RecordedFlow>> graphs;
@@ -372,15 +377,16 @@ void ProposalModel::propose(const DeviceLoan&, const vector<double>& lags, Propo
     Tensor finite = (out.y.isfinite() & out.w.isfinite()).flatten(1).all(1).to(torch::kCPU);
     batch.size = size;
     batch.isFinite.assign(finite.data_ptr<bool>(), finite.data_ptr<bool>() + size);
+    implementation->keep(out, batch);
     if (device.is_cuda()) {
+        const Tensor& y = batch.kept->y;
         batch.positions.clear();
-        batch.onDevice = {out.y.data_ptr(), out.y.scalar_type() == torch::kFloat64};
+        batch.onDevice = {y.data_ptr(), y.scalar_type() == torch::kFloat64};
     }
     else {
         batch.onDevice = {};
         copyDoubles(out.y, batch.positions);
     }
-    implementation->keep(out, batch);
     copyDoubles(out.logForward, batch.logForward);
     implementation->velocityDensities(out.w, batch.logVelocities);
     if (out.logReverse.defined()) {
@@ -391,6 +397,13 @@ void ProposalModel::propose(const DeviceLoan&, const vector<double>& lags, Propo
         batch.logReverse.assign(size, numeric_limits<double>::quiet_NaN());
         batch.logAuxiliary.assign(size, numeric_limits<double>::quiet_NaN());
     }
+}
+
+void ProposalModel::bringToHost(const DeviceLoan&, ProposalBatch& batch) const {
+    torch::InferenceMode inference;
+    OnDefaultStream stream(implementation->module.getDevice());
+    batch.onDevice = {};
+    copyDoubles(batch.kept->y, batch.positions);
 }
 
 void ProposalModel::getVelocities(const DeviceLoan&, const ProposalBatch& batch, int entry,

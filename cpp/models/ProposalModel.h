@@ -15,7 +15,7 @@ namespace TimewarpPlugin {
 
 class DeviceLoan;
 
-struct BatchVelocities;
+struct KeptResults;
 
 /**
  * Proposals of several iterations, all made from one state (x).  Arrays have one row per proposal, in the
@@ -38,8 +38,8 @@ struct ProposalBatch {
     /** log q(x, v | y), where v are the auxiliary velocities of the iteration, and log N(v; 0, I); of no
      * meaning for independent draws */
     std::vector<double> logReverse, logAuxiliary;
-    /** Where the model keeps the proposed velocities. */
-    std::shared_ptr<BatchVelocities> velocities;
+    /** Where the model keeps the proposed positions and velocities. */
+    std::shared_ptr<KeptResults> kept;
 };
 
 /**
@@ -159,6 +159,10 @@ public:
      */
     void correlateNoise(const DeviceLoan& loan, const std::vector<double>& correlations,
                         const std::vector<double>& common = std::vector<double>());
+    /**
+     * Put the positions of a batch that it has made, which may be on a device, into the array of the host.
+     */
+    void bringToHost(const DeviceLoan& loan, ProposalBatch& batch) const;
     /**
      * Get the velocities of one proposal of a batch that it has made, 3N (dimensionless).  Those of context
      * atoms have no meaning.

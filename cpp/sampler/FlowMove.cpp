@@ -441,6 +441,11 @@ void FlowMove::compute(Target& target, int64_t start, int64_t size, bool fromCon
         if (!prefetch.draws.correlations.empty())
             model->correlateNoise(loan, prefetch.draws.correlations, prefetch.draws.common);
         model->propose(loan, prefetch.draws.lags, batch);
+
+        // Lengths are imposed there.
+
+        if (!surroundings.metric.getBonds().empty())
+            model->bringToHost(loan, batch);
     }
     TimewarpStateKernel& kernel = positions.getKernel();
     prefetch.origin = origin;

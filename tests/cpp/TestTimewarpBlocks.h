@@ -235,6 +235,37 @@ void testBatchSizes(Platform& platform) {
 }
 
 /**
+ * Blocks that have one model do not write to what another has accepted: velocities, too, do not depend on how
+ * many proposals are prefetched, and are different deviates.
+ */
+void testVelocitiesOfBlocksWithOneModel(Platform& platform) {
+    CoupledOscillators target(4);
+    target.coupling = 40;
+    auto system = target.createSystem();
+    std::vector<std::vector<Vec3>> expected;
+    for (int batchSize : {7, 1}) {
+        TimewarpMCMCIntegrator integrator(TEMPERATURE);
+        addBlocks(integrator, {{"lags", {0}}, {"lags", {3}}});
+        integrator.setFrozenOthers(true);
+        integrator.setBatchSize(batchSize);
+        integrator.setRandomNumberSeed(9);
+        integrator.setProposalsPerStep(8);
+        Context context(*system, integrator, platform);
+        context.setPositions(std::vector<Vec3>(4));
+        for (int i = 0; i < 40; i++) {
+            integrator.step(1);
+            auto velocities = context.getState(State::Velocities).getVelocities();
+            Vec3 difference = velocities[0] - velocities[3];
+            ASSERT(difference.dot(difference) > 1e-8);
+            if (batchSize == 7)
+                expected.push_back(velocities);
+            ASSERT(maxDifference(expected[i], velocities) < 1e-4);
+        }
+        ASSERT(integrator.getBlockNumAccepted(0) > 20 && integrator.getBlockNumAccepted(1) > 20);
+    }
+}
+
+/**
  * Checkpoints and States are resumed bit for bit, in another Context as well.
  */
 void testResuming(Platform& platform) {
@@ -320,6 +351,7 @@ void runTests(Platform& platform) {
     testWeights(platform);
     testWeightsOfZero(platform);
     testBatchSizes(platform);
+    testVelocitiesOfBlocksWithOneModel(platform);
     testCheckpointOfOtherBlocks(platform);
     testOneModelForTwoMolecules(platform);
     testCoupledBlocks(platform);
