@@ -13,6 +13,7 @@ import typer
 from .commands.analyze import AnalyzeOptions, analyze
 from .commands.benchmark import BenchmarkOptions, benchmark
 from .commands.blocks import BlocksOptions, blocks
+from .commands.ensemble import EnsembleOptions, ensemble
 from .commands.export import ExportOptions, export
 from .commands.fit import FitOptions, fit
 from .commands.import_published import ImportOptions, import_published
@@ -39,6 +40,7 @@ COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
     "export": (ExportOptions, export),
     "blocks": (BlocksOptions, blocks),
     "sample": (SampleOptions, sample),
+    "ensemble": (EnsembleOptions, ensemble),
     "tau-sweep": (TauSweepOptions, tau_sweep),
     "analyze": (AnalyzeOptions, analyze),
     "benchmark": (BenchmarkOptions, benchmark),

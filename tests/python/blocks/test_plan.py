@@ -16,8 +16,8 @@ from timewarp_openmm.blocks.plan import (
     describe_library,
     planned_blocks,
     planned_library,
-    proposed_weight,
     portable,
+    proposed_weight,
     read_plan,
     write_plan,
 )
