@@ -18,6 +18,7 @@ from .commands.export import ExportOptions, export
 from .commands.fit import FitOptions, fit
 from .commands.import_published import ImportOptions, import_published
 from .commands.library import BuildOptions, build
+from .commands.ligand import LigandOptions, ligand
 from .commands.options import Options, as_command
 from .commands.refine import RefineOptions, refine
 from .commands.sample import SampleOptions, sample
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 #: The commands by name: the options of each, and what it does with them.
 COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
+    "ligand": (LigandOptions, ligand),
     "fit": (FitOptions, fit),
     "simulate": (SimulateOptions, simulate),
     "train": (TrainOptions, train),
