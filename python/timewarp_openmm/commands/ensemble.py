@@ -235,7 +235,7 @@ def _write(
     write_ensemble(options.out, subject.mol, rows, names, conformers, minima, about)
     return (
         f"{table(rows, names)}\n"
-        f"{count} conformers at {subject.kelvin:g} K in {options.out / SDF_FILE}; "
+        f"{count} conformer{'s' if count > 1 else ''} at {subject.kelvin:g} K in {options.out / SDF_FILE}; "
         f"{samples.acceptance.mean:.1%} accepted, {quality.ess:.0f} effective samples of {name}, "
         f"R-hat {quality.rhat:.3f}"
     )

@@ -10,7 +10,7 @@ import typer
 from pydantic import Field
 
 from ..bounds import ACCEPTANCE_TARGET, FIT_MINUTES, Seed, Temperature, Workers
-from .options import ARGUMENT, Options, OutputPath
+from .options import ARGUMENT, Options, OutputPath, validated
 from .progress import print_progress
 
 
@@ -122,8 +122,8 @@ def _parametrised(options: FitOptions) -> tuple[Path, Path]:
         if path.exists():
             raise FileExistsError(f"{path} is there, and {structure} or {system} is not; remove it")
     force_field = options.force_field[0] if options.force_field else None
-    given = {} if force_field is None else {"force_field": force_field}
-    prepare(LigandOptions(source=smiles, out=name, seed=options.seed, **given))
+    given = {"source": smiles, "out": name, "seed": options.seed, "force_field": force_field}
+    prepare(validated(LigandOptions, given))
     typer.echo(f"{smiles}: structure in {structure}, System in {system}", err=True)
     return structure, system
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from rdkit import Chem, rdBase
-from rdkit.Chem import AllChem
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+from rdkit.Chem.AllChem import AssignBondOrdersFromTemplate
 from rdkit.Chem.EnumerateStereoisomers import (
     EnumerateStereoisomers,
     StereoEnumerationOptions,
@@ -41,8 +42,8 @@ def read_ligand(source: str, template: str | None = None, seed: int = 1) -> Chem
     Parameters
     ----------
     source : str
-        A SMILES string (of which a conformer is made by RDKit's ETKDGv3 and MMFF94), or the path of an
-        SDF, MOL, MOL2 or PDB file with hydrogens.
+        A SMILES string (of which a conformer is made by RDKit's ETKDGv3 and MMFF94), or the path of
+        an SDF, MOL, MOL2 or PDB file with hydrogens.
     template : str, optional
         A SMILES string, for the bond orders of a PDB file.
     seed : int
@@ -51,8 +52,8 @@ def read_ligand(source: str, template: str | None = None, seed: int = 1) -> Chem
     Raises
     ------
     ValueError
-        If it is not one molecule, has radicals or undefined stereochemistry, lacks hydrogens or bond
-        orders, or RDKit finds no conformer of it; the message names what and the remedy.
+        If it is not one molecule, has radicals or undefined stereochemistry, lacks hydrogens or
+        bond orders, or RDKit finds no conformer of it; the message names what and the remedy.
     """
     if is_smiles(source):
         if template is not None:
@@ -114,8 +115,7 @@ def _refuse_open_stereo(smiles: str, mol: Chem.Mol) -> None:
     ]
     if not open_places:
         return
-    options = StereoEnumerationOptions(onlyUnassigned=True, unique=True)
-    choices = sorted(Chem.MolToSmiles(isomer) for isomer in EnumerateStereoisomers(mol, options))
+    choices = _stereoisomers(mol)
     if len(choices) < 2:
         # Of a meso compound, for instance, all are one.
         return
@@ -127,6 +127,12 @@ def _refuse_open_stereo(smiles: str, mol: Chem.Mol) -> None:
     )
 
 
+def _stereoisomers(mol: Chem.Mol) -> list[str]:
+    options = StereoEnumerationOptions(onlyUnassigned=True, unique=True)  # type: ignore[no-untyped-call]
+    isomers = EnumerateStereoisomers(mol, options)  # type: ignore[no-untyped-call]
+    return sorted(Chem.MolToSmiles(isomer) for isomer in isomers)
+
+
 def _name_places(mol: Chem.Mol, places: list[Chem.StereoInfo]) -> str:
     names = []
     for info in places:
@@ -136,23 +142,25 @@ def _name_places(mol: Chem.Mol, places: list[Chem.StereoInfo]) -> str:
         else:
             bond = mol.GetBondWithIdx(info.centeredOn)
             ends = bond.GetBeginAtom(), bond.GetEndAtom()
-            names.append(f"the double bond {'='.join(f'{a.GetSymbol()}{a.GetIdx()}' for a in ends)}")
+            names.append(
+                f"the double bond {'='.join(f'{a.GetSymbol()}{a.GetIdx()}' for a in ends)}"
+            )
     return ", ".join(names)
 
 
 def _embedded(smiles: str, mol: Chem.Mol, seed: int) -> Chem.Mol:
-    parameters = AllChem.ETKDGv3()
-    parameters.randomSeed = seed
-    parameters.maxIterations = _ATTEMPTS
+    parameters = rdDistGeom.ETKDGv3()
+    parameters.randomSeed = seed  # type: ignore[assignment]
+    parameters.maxIterations = _ATTEMPTS  # type: ignore[assignment]
     with rdBase.BlockLogs():
-        failed = AllChem.EmbedMolecule(mol, parameters) != 0
+        failed = rdDistGeom.EmbedMolecule(mol, parameters) != 0
     if failed:
         raise ValueError(
             f"RDKit finds no conformer of {smiles}; give an SDF file of it with one, and check "
             "whether its stereochemistry is possible"
         )
-    if AllChem.MMFFHasAllMoleculeParams(mol):
-        AllChem.MMFFOptimizeMolecule(mol, maxIters=1000)
+    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
+        rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=1000)
     made = Chem.Mol(mol)
     Chem.AssignStereochemistryFrom3D(made)
     if canonical_smiles(made) != canonical_smiles(mol):
@@ -189,7 +197,7 @@ def _from_pdb(path: Path, template: str | None) -> Chem.Mol:
         )
     try:
         with rdBase.BlockLogs():
-            mol = AllChem.AssignBondOrdersFromTemplate(wanted, found)
+            mol: Chem.Mol = AssignBondOrdersFromTemplate(wanted, found)  # type: ignore[no-untyped-call]
     except ValueError as error:
         raise ValueError(f"{path} is another molecule than the template {template}") from error
     Chem.SanitizeMol(mol)

@@ -26,8 +26,8 @@ DEFAULT_FORCE_FIELD = "gaff-2.2.20"
 _NAGL_MODEL = "openff-gnn-am1bcc-1.0.0.pt"
 _MODULES = ("openff.toolkit", "openmmforcefields")
 _INSTALL = (
-    'install them with pip install "timewarp-openmm[ligands]", or from conda-forge: openmmforcefields '
-    "openff-nagl ambertools"
+    'install them with pip install "timewarp-openmm[ligands]", or from conda-forge: '
+    "openmmforcefields openff-nagl ambertools"
 )
 #: Elementary charges by which charges may fail to add up.
 _CHARGE_TOLERANCE = 1e-3
@@ -115,7 +115,9 @@ def _assign_charges(molecule: Any, charges: Charges) -> None:
     from openff.toolkit.utils.nagl_wrapper import NAGLToolkitWrapper
 
     method, kind = (
-        (_NAGL_MODEL, NAGLToolkitWrapper) if charges == "nagl" else ("am1bcc", AmberToolsToolkitWrapper)
+        (_NAGL_MODEL, NAGLToolkitWrapper)
+        if charges == "nagl"
+        else ("am1bcc", AmberToolsToolkitWrapper)
     )
     try:
         toolkit = kind()

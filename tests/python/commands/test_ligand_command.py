@@ -42,9 +42,12 @@ def test_files_that_other_commands_take(command: Command, tmp_path: Path) -> Non
     assert (tmp_path / "drugs/a.system.xml").read_bytes() == before
     code, out, error = command("ligand", "CCO", "--out", "drugs/a", "--solvent", "none", "--force")
     assert code == 0, error
-    assert load_molecule(
-        tmp_path / "drugs/a.sdf", None, tmp_path / "drugs/a.system.xml"
-    ).system.getNumParticles() == 9
+    assert (
+        load_molecule(
+            tmp_path / "drugs/a.sdf", None, tmp_path / "drugs/a.system.xml"
+        ).system.getNumParticles()
+        == 9
+    )
 
 
 def test_mistakes_are_one_message(command: Command, tmp_path: Path) -> None:

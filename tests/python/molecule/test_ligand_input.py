@@ -10,8 +10,8 @@ from rdkit.Chem import AllChem
 
 from timewarp_openmm.molecule.ligand_input import canonical_smiles, is_smiles, read_ligand
 
-#: Rings, a macrocycle, an alkyne, a nitrile, halogens, a sulfonamide, a sulfoxide, an amine, charges, spiro and
-#: fused systems, both kinds of stereochemistry.
+#: Rings, a macrocycle, an alkyne, a nitrile, halogens, a sulfonamide, a sulfoxide, an amine,
+#: charges, spiro and fused systems, both kinds of stereochemistry.
 MOLECULES = (
     "CC(=O)Oc1ccccc1C(=O)O",
     "C[C@H](N)C(=O)[O-]",
@@ -50,7 +50,10 @@ def test_a_seed_gives_one_conformer() -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("CC(=O)[O-].[Na+]", r"2 molecules \(CC\(=O\)\[O-\], \[Na\+\]\); give the one that is meant"),
+        (
+            "CC(=O)[O-].[Na+]",
+            r"2 molecules \(CC\(=O\)\[O-\], \[Na\+\]\); give the one that is meant",
+        ),
         ("CC(O)CC", r"open at atom 1 \(C\); choose one of\n  CC\[C@@H\]\(C\)O\n  CC\[C@H\]\(C\)O"),
         ("FC=CF", r"the double bond C1=C2; choose one of\n  F/C=C/F\n  F/C=C\\F"),
         ("C[CH2]", r"atom 1 \(C\) of C\[CH2\] is a radical"),
@@ -67,7 +70,7 @@ def test_what_is_refused(source: str, message: str) -> None:
 
 
 def test_many_choices_are_counted() -> None:
-    with pytest.raises(ValueError, match="and 8 more$"):
+    with pytest.raises(ValueError, match=r"and 8 more$"):
         read_ligand("OC(F)C(Cl)C(Br)C(C)O")
 
 

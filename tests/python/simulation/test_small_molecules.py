@@ -96,5 +96,7 @@ def test_what_has_no_parameters(smiles: str, options: dict[str, Any], message: s
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(small_molecules, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"openff\.toolkit and openmmforcefields; install .*ligands"):
+    with pytest.raises(
+        ValueError, match=r"openff\.toolkit and openmmforcefields; install .*ligands"
+    ):
         parametrise(read_ligand("CCO"))
