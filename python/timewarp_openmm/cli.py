@@ -13,6 +13,7 @@ import typer
 from .commands.analyze import AnalyzeOptions, analyze
 from .commands.benchmark import BenchmarkOptions, benchmark
 from .commands.blocks import BlocksOptions, blocks
+from .commands.doctor import DoctorOptions, doctor
 from .commands.ensemble import EnsembleOptions, ensemble
 from .commands.export import ExportOptions, export
 from .commands.fit import FitOptions, fit
@@ -47,6 +48,7 @@ COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
     "analyze": (AnalyzeOptions, analyze),
     "benchmark": (BenchmarkOptions, benchmark),
     "import": (ImportOptions, import_published),
+    "doctor": (DoctorOptions, doctor),
 }
 for _name, (_options, _run) in COMMANDS.items():
     app.command(_name)(as_command(_options, _run))
