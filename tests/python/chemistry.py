@@ -120,6 +120,18 @@ KINDS = {
     "disulfide": Kind("CSSC"),
     # Fluorine opposite of the ring is the fourth by its label.
     "pentafluorosulfanyl": Kind("FS(F)(F)(F)(F)c1ccccc1"),
+    # Straight angles.
+    "alkyne": Kind("CC#CC"),
+    "terminal alkyne": Kind("C#CCO"),
+    "diyne": Kind("CC#CC#CCO"),
+    "nitrile": Kind("CC#N"),
+    "azide": Kind("CN=[N+]=[N-]"),
+    "ketene": Kind("CC=C=O"),
+    "isocyanate": Kind("CCN=C=O"),
+    "tolane": Kind("c1ccccc1C#Cc1ccccc1"),
+    "ethynylcyclohexane": Kind("C#CC1CCCCC1", puckers=3),
+    "propargylmorpholine": Kind("CC#CCN1CCOCC1", puckers=3, inversions=1),
+    "hexynol": Kind("CCC#CC[C@H](O)C"),
     # Several at once.
     "zwitterion": Kind(SMILES["zwitterion"], flips=5),
     "ring with a disulfide": Kind(SMILES["cystine_ring"], flips=4),
@@ -129,13 +141,10 @@ KINDS = {
 
 #: What has no chart, and the reason that is given.
 REFUSED = {
-    "alkyne": ("CC#CC", "is straight"),
-    "nitrile": ("CC#N", "is straight"),
-    "allene": ("C=C=C", "is straight"),
-    "ketene": ("CC=C=O", "is straight"),
-    "carbodiimide": ("CN=C=NC", "is straight"),
-    "azide": ("CN=[N+]=[N-]", "is straight"),
-    "isonitrile": ("C[N+]#[C-]", "is straight"),
+    "allene": ("C=C=C", "cumulated double bonds"),
+    "carbodiimide": ("CN=C=NC", "cumulated double bonds"),
+    "cyclooctyne": ("C1CCCC#CCC1", "is straight, and in a ring"),
+    "hydrogen cyanide's dimer": ("N#CC#N", "nothing aside of its line"),
     "sulfur tetrafluoride": ("FS(F)(F)F", "has 4 neighbours"),
     "sulfur hexafluoride": ("FS(F)(F)(F)(F)F", "has 6 neighbours"),
     "phosphorane": ("CP(C)(C)(C)C", "has 5 neighbours"),

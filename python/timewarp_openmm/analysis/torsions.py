@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import networkx as nx
 import numpy as np
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 from ..molecule.graph import Molecule
 from ..molecule.stereochemistry import amide_torsions
 from ..molecule.torsions import backbone_torsions, measure_torsions
+from ..molecule.zmatrix import straight_lines
 
 
 @dataclass(frozen=True)
 class Torsion:
-    """A proper torsion about a bond that is in no ring.
+    """A proper torsion about a bond that is in no ring, or about a straight line of bonds.
 
     Attributes
     ----------
@@ -36,25 +38,38 @@ class Torsion:
 
 
 def proper_torsions(molecule: Molecule) -> list[Torsion]:
-    """Return a torsion for each bond in no ring that has neighbours on both sides.
+    """Return a torsion for each bond in no ring that has neighbours on both sides, and one for a
+    straight line of them (an alkyne).
 
     Backbone torsions come first, in the order of the residues; then side chains and others.
     """
     graph = molecule.graph()
     named = {frozenset(t[1:3]): (name, t) for name, t in _named_backbone(molecule).items()}
     found: list[Torsion] = []
-    for b, c in sorted(tuple(sorted(bond)) for bond in nx.bridges(graph)):
+    for b, c, beyond_b, beyond_c in _axes(molecule, graph):
         if graph.degree[b] < 2 or graph.degree[c] < 2:
             continue
-        fold = max(_fold(graph, b, c), _fold(graph, c, b))
+        fold = max(_fold(graph, b, beyond_b), _fold(graph, c, beyond_c))
         if frozenset((b, c)) in named:
             name, atoms = named[frozenset((b, c))]
             found.append(Torsion(name, atoms, name.split()[0]))
         else:
-            atoms = (_end(graph, b, c), b, c, _end(graph, c, b))
+            atoms = (_end(graph, b, beyond_b), b, c, _end(graph, c, beyond_c))
             found.append(Torsion(_name(molecule, graph, atoms, fold), atoms, "other", fold))
     order = {name: i for i, (name, _) in enumerate(named.values())}
     return sorted(found, key=lambda t: (order.get(t.name, len(order)), t.fold, t.atoms[1:3]))
+
+
+def _axes(molecule: Molecule, graph: nx.Graph) -> list[tuple[int, int, int, int]]:
+    """Return the atoms b and c of each bond in no ring, or at the ends of a straight line, and the
+    neighbour of each in the direction of the other."""
+    lines = [line for line in straight_lines(molecule) if len(line) % 2 == 0]
+    within = {frozenset(bond) for line in straight_lines(molecule) for bond in pairwise(line)}
+    axes = [(b, c, c, b) for b, c in nx.bridges(graph) if frozenset((b, c)) not in within]
+    axes += [(line[0], line[-1], line[1], line[-2]) for line in lines]
+    return sorted(
+        axis if axis[0] < axis[1] else (axis[1], axis[0], axis[3], axis[2]) for axis in axes
+    )
 
 
 def true_torsions(torsions: Sequence[Torsion]) -> list[Torsion]:

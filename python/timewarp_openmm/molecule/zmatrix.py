@@ -14,6 +14,10 @@ Atoms can be *absent*: those that something else makes later, which nothing is p
 bonds turn, which atoms are equivalent and which keep the arrangement of their neighbours is still
 that of the whole molecule.
 
+Through a straight angle (an alkyne, a nitrile) nothing can be said about a torsion. What lies
+beyond it is placed from an atom aside of the line, a neighbour of the atom where the line begins,
+and turns about the line as a whole.
+
 A ring of up to seven atoms whose bonds all flip is placed by triangles (`ring_triangles`). Any
 other ring is a chain of torsions whose last bond is left out of the tree, so that torsions about
 double bonds are coordinates. What else is bonded to an atom at its open end is placed by its
@@ -26,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NoReturn
 
 import networkx as nx
 
@@ -170,17 +175,18 @@ def build_zmatrix(
     ------
     ValueError
         If there are fewer than four atoms, several molecules, a ring of more than `LARGEST_RING`
-        atoms, an atom with more than four neighbours, or one whose neighbours lie on a straight
-        line (alkynes, nitriles, azides), about which a torsion is undefined. Of a part this is
-        asked of the atoms that its placement needs, and each of its atoms must be joined by bonds
-        to context atoms that it can be placed from. The message names the atoms.
+        atoms, an atom with more than four neighbours, a straight angle in a ring, or cumulated
+        double bonds between two atoms with further neighbours (allenes, carbodiimides). Of a part
+        this is asked of the atoms that its placement needs, among which no angle may be straight,
+        and each of its atoms must be joined by bonds to context atoms that it can be placed from.
+        The message names the atoms.
     """
     graph = molecule.graph()
     graph.remove_nodes_from(absent)
     if moved is not None and len(set(moved)) < len(graph):
         return _build_part(molecule, graph, set(moved), tuple(sorted(absent)))
     _check_connected(molecule, graph)
-    _check_not_linear(molecule, set(graph))
+    _check_lines(molecule, graph)
     _check_not_hypervalent(molecule, set(graph))
     _check_rings(molecule, set(graph))
     roots = _choose_roots(molecule, graph)
@@ -256,14 +262,53 @@ def _check_connected(molecule: Molecule, graph: nx.Graph) -> None:
 
 
 def _check_not_linear(molecule: Molecule, atoms: set[int]) -> None:
-    graph = molecule.graph()
     for atom in sorted(atoms & perceive(molecule).linear):
-        first, second = sorted(graph[atom])
-        raise ValueError(
-            f"the angle {molecule.describe_atom(first)} - {molecule.describe_atom(atom)} - "
-            f"{molecule.describe_atom(second)} is straight (alkyne, nitrile, azide or the "
-            f"like), and torsions about a straight angle are undefined. {_REMEDY}"
-        )
+        _refuse_straight(molecule, atom, "and what is to be moved would be placed through it")
+
+
+def _refuse_straight(molecule: Molecule, atom: int, why: str) -> NoReturn:
+    first, second = sorted(molecule.graph()[atom])
+    raise ValueError(
+        f"the angle {molecule.describe_atom(first)} - {molecule.describe_atom(atom)} - "
+        f"{molecule.describe_atom(second)} is straight, {why}. {_REMEDY}"
+    )
+
+
+def _check_lines(molecule: Molecule, graph: nx.Graph) -> None:
+    """Refuse straight angles that nothing aside of their line can be placed through."""
+    linear = perceive(molecule).linear
+    in_rings = set().union(*smallest_rings(molecule))
+    for line in straight_lines(molecule):
+        if linear & set(line) & in_rings:
+            _refuse_straight(molecule, line[1], "and in a ring")
+        further = [end for end in (line[0], line[-1]) if graph.degree(end) > 1]
+        if len(further) == 2 and len(line) % 2:
+            _refuse_straight(
+                molecule,
+                line[1],
+                "between cumulated double bonds (allene, carbodiimide or the like), which turn by "
+                "isomerising",
+            )
+    if not any(graph.degree(i) > 1 and i not in linear for i in graph):
+        _refuse_straight(molecule, min(linear), "and there is nothing aside of its line")
+
+
+def straight_lines(molecule: Molecule) -> list[tuple[int, ...]]:
+    """Return the lines of atoms through straight angles, with the atoms at both ends.
+
+    Examples
+    --------
+    Of but-2-yne it is all of its carbons: 0, 1, 2, 3.
+    """
+    graph, linear = molecule.graph(), perceive(molecule).linear
+    lines = []
+    for group in nx.connected_components(graph.subgraph(linear)):
+        ends = sorted((n, i) for i in group for n in graph[i] if n not in group)
+        if len(ends) != 2:
+            continue  # a ring of nothing else, which no molecule is
+        (first, begin), (last, end) = ends
+        lines.append((first, *nx.shortest_path(graph.subgraph(group), begin, end), last))
+    return sorted(lines)
 
 
 def _check_not_hypervalent(molecule: Molecule, atoms: set[int]) -> None:
@@ -304,6 +349,7 @@ def _choose_roots(molecule: Molecule, graph: nx.Graph) -> tuple[int, int, int]:
     """Choose the heavy atom in the middle, outside rings where that costs no depth, and its
     two neighbours that lead to most atoms."""
     eccentricity, whole = nx.eccentricity(graph), molecule.graph()
+    linear = perceive(molecule).linear
     in_ring = set().union(*nx.cycle_basis(graph), set())
 
     def heavy(atom: int) -> bool:
@@ -315,7 +361,7 @@ def _choose_roots(molecule: Molecule, graph: nx.Graph) -> tuple[int, int, int]:
         crowded = whole.degree(atom) > 4
         return crowded, -too_few, eccentricity[atom], atom in in_ring, -heavy_neighbours, atom  # type: ignore[return-value]
 
-    a = min((i for i in graph if graph.degree(i) >= 2), key=rank)
+    a = min((i for i in graph if graph.degree(i) >= 2 and i not in linear), key=rank)
 
     def branch_size(atom: int) -> int:
         without = graph.copy()
@@ -411,6 +457,8 @@ class _Placement:
         self._stiff = _stiff_bonds(molecule)
         self._puckering = puckering_bonds(molecule, LARGEST_STIFF_RING)
         self._inverting = perceive(molecule).inverting
+        # Of a part they are refused in the end, where they are needed.
+        self._linear = frozenset() if tree.anchors else perceive(molecule).linear
         self._in_rings = set().union(*smallest_rings(molecule))
         self._triangles = ring_triangles(molecule, tree.parent, tree.depth, LARGEST_STIFF_RING)
         self._level = dict.fromkeys(given, 0)
@@ -479,13 +527,26 @@ class _Placement:
         if p in self._triangles.sides:
             return p, *self._triangles.sides[p]
         q = self._parent[p]
+        if p in self._linear:
+            return p, self._aside(p), q
         if atom in self._opposite:
             return p, self._opposite[atom].around[0], q
         across = self._across(atom, p)
         if across is not None:
             return p, q, across
+        if q in self._linear:
+            return p, q, self._aside(q)
         further = self._start(q, p)
         return p, q, self._parent[q] if further is None else further[0]
+
+    def _aside(self, atom: int) -> int:
+        """Return an atom beside the line through an atom with a straight angle."""
+        line = atom
+        while self._parent[line] in self._linear:
+            line = self._parent[line]
+        begin = self._parent[line]
+        further = self._start(begin, line)
+        return self._parent[begin] if further is None else further[0]
 
     def _start(self, atom: int, without: int | None = None) -> tuple[int, int] | None:
         """Return the two atoms that place what is bonded to an atom where a tree starts, another

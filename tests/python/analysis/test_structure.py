@@ -53,6 +53,24 @@ def test_names_of_alanine_dipeptide() -> None:
     assert ramachandran_columns(torsions) == [("A:ALA2", 0, 1)]
 
 
+def test_what_turns_about_a_straight_line_is_one_torsion() -> None:
+    """Of hex-2-yn-1-ol: the line from C1 to C4 turns as one bond, and none within it."""
+    molecule, positions = molecules.make("OCC#CCC")
+    torsions = true_torsions(proper_torsions(molecule))
+    assert [torsion.atoms[1:3] for torsion in torsions] == [(0, 1), (1, 4)]
+    about_the_line = torsions[1].atoms
+    assert about_the_line[0] == 0
+    assert about_the_line[3] == 5
+    after = turned(positions[0], molecule.graph(), (3, 4), 1.0)
+    turn = torsion(after, about_the_line) - torsion(positions[0], about_the_line)
+    # RDKit's conformer is straight but for a few degrees.
+    assert np.cos(turn - 1.0) == pytest.approx(1.0, abs=0.01)
+    # Nothing is beyond a nitrile, and cumulated double bonds do not turn.
+    for smiles, count in (("CCC#N", 0), ("CC=C=CC", 0), ("CCC#CC#CCC", 1)):
+        lines = true_torsions(proper_torsions(molecules.make(smiles)[0]))
+        assert len(lines) == count, smiles
+
+
 @pytest.mark.parametrize("name", ["ibuprofen", "zwitterion", "pro", "adamantane", "ethane"])
 def test_torsions_are_of_bonds_in_no_ring(name: str) -> None:
     molecule, positions = molecules.make(name)

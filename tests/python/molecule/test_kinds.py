@@ -33,9 +33,21 @@ def test_every_atom_is_placed_from_bonded_atoms_or_its_ring_above_it(kind: str) 
     level = dict.fromkeys(zmatrix.roots, 0)
     by_atom = {p.atom: p for p in zmatrix.placed}
     rings = [set(ring) for ring in smallest_rings(molecule)]
+    straight = perceive(molecule).linear
     for placed in zmatrix.placed:
         p, q, r = placed.references
-        if placed.kind is not CoordinateKind.PUCKER or not any({p, q, r} <= ring for ring in rings):
+        # No two references of a torsion lie on a line with the third.
+        assert not any(
+            graph.has_edge(i, middle) and graph.has_edge(middle, k)
+            for middle in straight & {p, q}
+            for i, k in ((placed.atom, q), (p, r))
+        )
+        if straight & {p, q}:
+            assert graph.has_edge(placed.atom, p)
+            assert graph.has_edge(p, q) or (p in straight and graph.has_edge(p, r))
+        elif placed.kind is not CoordinateKind.PUCKER or not any(
+            {p, q, r} <= ring for ring in rings
+        ):
             assert graph.has_edge(placed.atom, p)
             assert graph.has_edge(p, q)
             assert graph.has_edge(q, r) or graph.has_edge(p, r)
@@ -150,6 +162,9 @@ def test_nothing_that_rdkit_calls_stereo_is_missing(kind: str, orders: bool) -> 
             if {bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()} & centres:
                 # The bond from a pyramidal sulfur to a ylide's carbon or nitrogen turns.
                 assert KINDS[kind].pyramids == ("S",)
+                continue
+            if {bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()} & perceive(molecule).linear:
+                # Nothing is aside of a straight angle, so that the ends cannot be cis or trans.
                 continue
             assert frozenset((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())) in fixed
     for match in mol.GetSubstructMatches(Chem.MolFromSmarts("[#6;X3](=[O,S,N])!@[#7;X3]")):

@@ -61,11 +61,13 @@ def test_what_a_part_does_not_need_may_be_anything() -> None:
     """A straight angle, or a ring of 14, elsewhere in the molecule."""
     for smiles in ("CC#CCCCO", "OCC1CCCCCCCCCCCCC1"):
         molecule, _ = make(smiles)
-        oxygen = molecule.elements.index("O")
-        hydroxyl = [oxygen, *(i for i in molecule.graph()[oxygen] if molecule.elements[i] == "H")]
-        with pytest.raises(ValueError, match=r"straight|ring"):
-            build_zmatrix(molecule)
+        graph, oxygen = molecule.graph(), molecule.elements.index("O")
+        hydroxyl = [oxygen, *(i for i in graph[oxygen] if molecule.elements[i] == "H")]
         assert len(build_zmatrix(molecule, hydroxyl).placed) == 2
+        # The methyl group and its alkyne carbon, or all.
+        end = [0, *(i for i in graph[0] if molecule.elements[i] == "H"), 1]
+        with pytest.raises(ValueError, match=r"straight, and what is to be moved|ring"):
+            build_zmatrix(molecule, end if "#" in smiles else None)
 
 
 @pytest.mark.parametrize(
