@@ -15,6 +15,7 @@ from .commands.benchmark import BenchmarkOptions, benchmark
 from .commands.blocks import BlocksOptions, blocks
 from .commands.export import ExportOptions, export
 from .commands.fit import FitOptions, fit
+from .commands.free_energy import FreeEnergyOptions, free_energy
 from .commands.import_published import ImportOptions, import_published
 from .commands.library import BuildOptions, build
 from .commands.options import Options, as_command
@@ -41,6 +42,7 @@ COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
     "sample": (SampleOptions, sample),
     "tau-sweep": (TauSweepOptions, tau_sweep),
     "analyze": (AnalyzeOptions, analyze),
+    "free-energy": (FreeEnergyOptions, free_energy),
     "benchmark": (BenchmarkOptions, benchmark),
     "import": (ImportOptions, import_published),
 }
@@ -61,7 +63,7 @@ def main() -> None:
     code: str | int | None = 0
     problem: Exception | None = None
     try:
-        app(repeat_option(repeat_option(sys.argv[1:], "--force-field"), "--residue"))
+        app(_with_repeated_options(sys.argv[1:]))
     except SystemExit as stop:
         code = stop.code
     except Exception as error:
@@ -96,6 +98,12 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}".rstrip(": ")
     return str(error) or type(error).__name__
+
+
+def _with_repeated_options(arguments: list[str]) -> list[str]:
+    for option in ("--force-field", "--force-field2", "--residue"):
+        arguments = repeat_option(arguments, option)
+    return arguments
 
 
 def repeat_option(arguments: list[str], option: str) -> list[str]:

@@ -90,6 +90,7 @@ def run_chains(
     lag_weights: Sequence[float] | None = None,
     observe: Observer | None = None,
     max_seconds: float = math.inf,
+    temperature: float | None = None,
 ) -> ChainRuns:
     """Run a chain of the integrator from each start, in turns.
 
@@ -112,6 +113,8 @@ def run_chains(
         Called after each iteration; without it the chain runs faster.
     max_seconds : float
         Ends all chains after the same number of iterations, at least 50.
+    temperature : float, optional
+        K, instead of the model's.
 
     Raises
     ------
@@ -125,7 +128,7 @@ def run_chains(
 
     chains = []
     for number, start in enumerate(starts):
-        integrator = TimewarpMCMCIntegrator(model)
+        integrator = TimewarpMCMCIntegrator(model, temperature=temperature)
         integrator.setParticles(list(particles))
         integrator.setRandomNumberSeed(shifted_seed(seed, number))
         # Of a model of a part the question is how its own atoms move, and by the energy itself.
