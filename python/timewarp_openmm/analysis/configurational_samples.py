@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Share of each chain that is left out, while it forgets its start.
 BURN_IN = 0.1
+#: Of a chain, so that it has an autocorrelation.
+FEWEST_FRAMES = 20
 #: kT by which the energy may change when the molecule is moved and turned, beside rounding.
 _RIGID_TOLERANCE = 1e-3
 #: Relative to the energy, as positions and energies are rounded on some platforms.
@@ -59,6 +61,19 @@ class Plan:
     platform: str
     workers: int
     seed: int
+
+    def __post_init__(self) -> None:
+        frames = (self.iterations - self.left_out) // self.interval
+        if frames < FEWEST_FRAMES:
+            raise ValueError(
+                f"{self.iterations} iterations leave {frames} frames of each chain, and it takes "
+                f"{FEWEST_FRAMES}; take more --iterations, or a smaller --interval"
+            )
+
+    @property
+    def left_out(self) -> int:
+        """Iterations at the beginning of each chain that are not used."""
+        return int(BURN_IN * self.iterations)
 
 
 @dataclass(frozen=True)
@@ -115,37 +130,58 @@ def collect(
         OpenMMEnergy(system, plan.temperature, plan.platform, plan.workers) for system in systems
     ]
     report(f"making {plan.draws} draws of each model")
-    reduced: list[NDArray[np.float64]] = []
-    inside: list[NDArray[np.bool_]] = []
-    pool: list[NDArray[np.float64]] = []
-    for number, model in enumerate(models):
-        for positions, log_density in model.draw(plan.draws, spawned_seed(plan.seed, number)):
-            others = [m.log_density(positions, plan.seed) for m in models if m is not model]
-            reduced.append(_reduced(energies, positions, [log_density, *others]))
-            inside.append(_members(membership, positions))
-            usable = (reduced[-1][1:] < UNPHYSICAL).all(axis=0)
-            pool.extend(positions[usable][: max(plan.chains - len(pool), 0)])
-    draws = np.concatenate(reduced, axis=1)
-    if len(pool) < plan.chains:
-        raise ValueError(
-            f"of {draws.shape[1]} draws only {len(pool)} have an energy; the model is not for this "
-            "molecule and force field, or needs more training"
-        )
+    drawn = [_draw(models, number, energies, membership, plan) for number in range(len(models))]
+    reduced = np.concatenate([part.reduced for part in drawn], axis=1)
     for energy in energies:
-        check_rigid_motion(energy, np.array(pool))
+        check_rigid_motion(energy, drawn[0].starts)
     chains, runs = [], []
     for state, system in enumerate(systems, start=1):
-        model = models[min(state, len(models)) - 1]
+        number = min(state, len(models)) - 1
         report(f"running {plan.chains} chains of System {state}")
-        frames, run = _run(model, system, pool, plan, state)
+        # A chain does not leave a start whose density in its own model is 0.
+        frames, run = _run(models[number], system, drawn[number].starts, plan, state)
         report(f"computing energies of {len(frames)} frames of System {state}")
-        densities = [m.log_density(frames, plan.seed + state) for m in models]
+        densities = [model.log_density(frames, plan.seed + state) for model in models]
         of_frames = _reduced(energies, frames, densities)
         chains.append(chain_sample(state, of_frames, membership(frames), plan.chains))
         runs.append(run)
-    impossible = float((draws[1:] >= UNPHYSICAL).all(axis=0).mean())
-    sample = independent_sample(draws, np.concatenate(inside))
+    impossible = float((reduced[1:] >= UNPHYSICAL).all(axis=0).mean())
+    sample = independent_sample(reduced, np.concatenate([part.inside for part in drawn]))
     return Sampled(sample, chains, runs, impossible)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The draws of one model: reduced energies [K, F], basins [F, B], and some [C, N, 3] / nm that
+    chains can start from."""
+
+    reduced: NDArray[np.float64]
+    inside: NDArray[np.bool_]
+    starts: NDArray[np.float64]
+
+
+def _draw(
+    models: Sequence[IndependentModel],
+    number: int,
+    energies: Sequence[OpenMMEnergy],
+    membership: Membership,
+    plan: Plan,
+) -> _Drawn:
+    reduced, inside = [], []
+    starts: list[NDArray[np.float64]] = []
+    model = models[number]
+    for positions, log_density in model.draw(plan.draws, spawned_seed(plan.seed, number)):
+        others = [m.log_density(positions, plan.seed) for m in models if m is not model]
+        reduced.append(_reduced(energies, positions, [log_density, *others]))
+        inside.append(_members(membership, positions))
+        usable = (reduced[-1][1:] < UNPHYSICAL).all(axis=0)
+        starts.extend(positions[usable][: plan.chains - len(starts)])
+    if len(starts) < plan.chains:
+        raise ValueError(
+            f"of {plan.draws} draws of {model.path} only {len(starts)} have an energy; the model "
+            "is not for this molecule and force field, or needs more training"
+        )
+    return _Drawn(np.concatenate(reduced, axis=1), np.concatenate(inside), np.array(starts))
 
 
 def _reduced(
@@ -169,18 +205,18 @@ def _members(membership: Membership, positions: NDArray[np.float64]) -> NDArray[
 def _run(
     model: IndependentModel,
     system: openmm.System,
-    starts: Sequence[NDArray[np.float64]],
+    starts: NDArray[np.float64],
     plan: Plan,
     state: int,
 ) -> tuple[NDArray[np.float64], ChainRuns]:
     """Run the exact chains from draws of the model, and return their frames [F, N, 3] / nm."""
     taken: list[list[NDArray[np.float64]]] = [[] for _ in starts]
-    left_out = int(BURN_IN * plan.iterations)
     seen = [0] * len(starts)
 
     def observe(number: int, _: object, context: openmm.Context) -> None:
         seen[number] += 1
-        if seen[number] > left_out and (seen[number] - left_out) % plan.interval == 0:
+        after = seen[number] - plan.left_out
+        if after > 0 and after % plan.interval == 0:
             positions = context.getState(positions=True).getPositions(asNumpy=True)
             taken[number].append(np.array(positions._value))
 
@@ -188,7 +224,7 @@ def _run(
     run = run_chains(
         model.path,
         system,
-        starts,
+        list(starts),
         plan.iterations,
         spawned_seed(plan.seed, 100 + state),
         model.order.tolist(),

@@ -273,6 +273,7 @@ def _record(
     messages: Sequence[str],
 ) -> dict[str, Any]:
     """Return every number, energies in kT and kJ/mol, and what is needed to get them again."""
+    from hashlib import sha256
     from importlib.metadata import version
 
     import openmm
@@ -283,9 +284,11 @@ def _record(
 
     kT = thermal_energy(subject.temperature)
     atoms = subject.molecules[0].system.getNumParticles()
+    xml = openmm.XmlSerializer.serialize
     systems = [
         {
             "force_field": list(molecule.force_field),
+            "system_sha256": sha256(xml(molecule.system).encode()).hexdigest(),
             "free_energy": {
                 "importance_weighting": _energy(system.weighting, kT),
                 "bar": _energy(system.bar, kT),

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mdtraj
+import numpy as np
 import openmm
 import pytest
 import torch
@@ -32,7 +34,7 @@ DATA = ROOT / "tests" / "data"
 ALANINE = str(structure_file("alanine-dipeptide"))
 FEW = ("--draws", "4000", "--iterations", "600", "--resamples", "40")
 #: Enough for what is refused before anything is sampled.
-NONE = ("--draws", "100", "--iterations", "10")
+NONE = ("--draws", "100", "--iterations", "30")
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -288,6 +290,8 @@ def test_what_is_there_is_kept(of_chain: Command, folder: Path) -> None:
         (("--chains", "1"), "--chains must be from 2"),
         (("--draws", "1"), "--draws must be from 100"),
         (("--platform", "Abacus"), "no OpenMM platform"),
+        (("--iterations", "10"), "10 iterations leave 9 frames of each chain"),
+        (("--interval", "100"), "leave 0 frames of each chain"),
     ],
 )
 def test_mistakes_are_one_message(
@@ -304,3 +308,28 @@ def test_without_pymbar(of_chain: Command, monkeypatch: pytest.MonkeyPatch) -> N
     code, _, error = of_chain(*NONE)
     assert code == 2
     assert 'free-energy needs pymbar; install them with pip install "timewarp-openmm' in error
+
+
+def test_basins_are_the_metastable_states_of_md(
+    of_chain: Command, chain: Any, folder: Path
+) -> None:
+    """Found in a trajectory that stays where one torsion is positive or negative for a while; by
+    symmetry, either half holds half of the molecules."""
+    frames = type(chain)("HSSSH", barrier=4.0).conformations(2000)
+    topology = mdtraj.load_pdb(str(folder / "HSSSH.pdb")).topology
+    torsion = mdtraj.compute_dihedrals(mdtraj.Trajectory(frames, topology), [[0, 1, 2, 3]])[:, 0]
+    positive, negative = frames[torsion > 0][:900], frames[torsion < 0][:900]
+    halves = zip(np.split(positive, 9), np.split(negative, 9), strict=True)
+    stays = np.concatenate([part for pair in halves for part in pair])
+    mdtraj.Trajectory(stays, topology).save_dcd(str(folder / "md.dcd"))
+    out = folder / "states.json"
+    few = ("--draws", "3000", "--iterations", "300", "--resamples", "20", "--state-lag", "5")
+    code, text, _ = of_chain(*few, "--reference", folder / "md.dcd", "--out", out)
+    assert code == 0
+    assert "S1 (" in text
+    basins = json.loads(out.read_text())["systems"][0]["basins"]
+    assert len(basins) == 2
+    for basin in basins.values():
+        share = basin["population"]
+        # A few conformations are farther from all states than the MD ever is.
+        assert 0.4 < share["value"] < 0.5 + 4 * share["error"]
