@@ -23,10 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..importance import UNPHYSICAL, kish_size
-from .autocorrelation import sampling_quality
+from .autocorrelation import SamplingQuality, sampling_quality
 from .mbar import pymbar
 
 RESAMPLES = 100
+#: Frames of each chain that are kept, at least, however correlated they are.
+FEWEST_KEPT = 10
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its standard error."""
+
+    value: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,8 @@ class Sample:
         Effective samples among the F.
     rhat : float
         Whether chains agree (1) in their reduced energies; NaN for independent frames.
+    counted : tuple of Estimate
+        Share of all frames of the chains, kept or not, that is in each basin.
     """
 
     state: int
@@ -58,6 +70,7 @@ class Sample:
     block: int = 1
     effective: float = math.nan
     rhat: float = math.nan
+    counted: tuple[Estimate, ...] = ()
 
     @property
     def size(self) -> int:
@@ -87,25 +100,43 @@ def independent_sample(reduced: NDArray[np.float64], inside: NDArray[np.bool_]) 
 def chain_sample(
     state: int, reduced: NDArray[np.float64], inside: NDArray[np.bool_], chains: int
 ) -> Sample:
-    """Return the frames of several chains, one chain after the other, as a sample of a System.
+    """Return frames of several chains, one chain after the other, as a sample of a System.
 
-    The statistical inefficiency is the largest of those of the frames' log weights and of their
-    being in each basin.
+    Of correlated frames one per statistical inefficiency is kept, so that BAR and MBAR, which take
+    all frames for independent, give chains no more weight than they have (Klimovich et al. 2015).
+    The inefficiency is the largest of those of the frames' log weights and of their being in each
+    basin.
     """
     reduced = _finite(reduced)
-    series = [(reduced[state] - reduced[0]).reshape(chains, -1)]
-    series += [column.reshape(chains, -1).astype(float) for column in inside.T]
     length = reduced.shape[1] // chains
-    qualities = []
-    for values in series:
-        if np.ptp(values) > 0:
-            qualities.append(sampling_quality(values))
+    log_weights = (reduced[state] - reduced[0]).reshape(chains, length)
+    columns = [column.reshape(chains, length).astype(float) for column in inside.T]
+    qualities = [_quality(values) for values in (log_weights, *columns)]
+    known = [quality for quality in qualities if quality is not None]
     # Chains that never moved are one sample each.
-    tau = max((quality.tau for quality in qualities), default=float(length))
-    block = max(1, min(math.ceil(2 * tau), length // 2))
-    effective = reduced.shape[1] / max(tau, 1.0)
-    rhat = max((quality.rhat for quality in qualities), default=math.nan)
-    return Sample(state, reduced, inside, chains, block, effective, rhat)
+    tau = max(1.0, max((quality.tau for quality in known), default=float(length)))
+    kept = np.arange(length) % min(math.floor(tau), max(length // FEWEST_KEPT, 1)) == 0
+    every = np.tile(kept, chains)
+    return Sample(
+        state,
+        reduced[:, every],
+        inside[every],
+        chains,
+        block=max(1, min(math.ceil(2 * tau * kept.sum() / length), int(kept.sum()) // 2)),
+        effective=reduced.shape[1] / tau,
+        rhat=max((quality.rhat for quality in known), default=math.nan),
+        counted=tuple(map(_counted, columns, qualities[1:])),
+    )
+
+
+def _quality(values: NDArray[np.float64]) -> SamplingQuality | None:
+    """Return the quality of values [C, F], None if they are all the same."""
+    return sampling_quality(values) if np.ptp(values) > 0 else None
+
+
+def _counted(values: NDArray[np.float64], quality: SamplingQuality | None) -> Estimate:
+    error = math.nan if quality is None else float(values.std() / math.sqrt(quality.ess))
+    return Estimate(float(values.mean()), error)
 
 
 def _finite(reduced: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -113,14 +144,6 @@ def _finite(reduced: NDArray[np.float64]) -> NDArray[np.float64]:
         np.isfinite(reduced), np.minimum(reduced, UNPHYSICAL), UNPHYSICAL
     )
     return finite
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number and its standard error."""
-
-    value: float
-    error: float
 
 
 @dataclass(frozen=True)
@@ -132,7 +155,7 @@ class BasinEstimate:
     population : Estimate
         Share of the whole, by MBAR.
     counted : Estimate
-        Share of the chain's frames.
+        Share of the chain's frames, all of them.
     free_energy : Estimate
         -ln of the basin's own integral, kT; infinite where nothing was there.
     relative : Estimate
@@ -158,7 +181,8 @@ class SystemEstimate:
     kish : float
         The effective sample size itself.
     overlap : float
-        The lesser off-diagonal element of the overlap matrix of draws and chain.
+        Of draws and chain, 0 to 0.5: the element beside the diagonal of the overlap matrix of as
+        many samples of either.
     effective : float
         Effective samples of the chain.
     rhat : float
@@ -190,7 +214,7 @@ class DifferenceEstimate:
         Of the two absolute free energies by BAR.
     mbar : Estimate
     overlap : float
-        The lesser off-diagonal element of the overlap matrix of the two chains.
+        Of the two chains, likewise.
     """
 
     weighting: Estimate
@@ -243,12 +267,12 @@ def free_energies(
     def estimate(name: str, *place: int) -> Estimate:
         return Estimate(float(found[name][place]), float(errors[name][place]))
 
-    def basin(system: int, number: int) -> BasinEstimate:
+    def basin(i: int, chain: Sample, number: int) -> BasinEstimate:
         return BasinEstimate(
-            population=estimate("populations", system, number),
-            counted=estimate("counted", system, number),
-            free_energy=estimate("of_basins", system, number),
-            relative=estimate("relative", system, number),
+            population=estimate("populations", i, number),
+            counted=chain.counted[number],
+            free_energy=estimate("of_basins", i, number),
+            relative=estimate("relative", i, number),
         )
 
     def of_system(i: int, chain: Sample) -> SystemEstimate:
@@ -262,7 +286,7 @@ def free_energies(
             overlap=_pair_overlap(draws, chain, float(found["bar"][i])),
             effective=chain.effective,
             rhat=chain.rhat,
-            basins=tuple(basin(i, number) for number in range(draws.inside.shape[1])),
+            basins=tuple(basin(i, chain, number) for number in range(draws.inside.shape[1])),
         )
 
     difference = None
@@ -295,7 +319,6 @@ def _figures(
         "bar": np.array([bar(draws, chain) for chain in chains]),
         "mbar": f,
         "populations": populations,
-        "counted": np.array([chain.inside.mean(axis=0) for chain in chains]),
         "of_basins": of_basins,
         "relative": relative,
     }
@@ -370,5 +393,11 @@ def _overlap_matrix(samples: Sequence[Sample], f: NDArray[np.float64]) -> NDArra
 
 
 def _pair_overlap(first: Sample, second: Sample, f: float) -> float:
-    matrix = _overlap_matrix([first, second], np.array([f]))
-    return float(min(matrix[0, 1], matrix[1, 0]))
+    """Return the element beside the diagonal that the overlap matrix of two states has where there
+    are as many samples of either, int p q / (p + q), at most 0.5: the mean of BAR's Fermi
+    functions over either sample, of which the lesser is taken."""
+    from scipy.special import expit
+
+    forward = expit(f - _work(first, first.state, second.state))
+    reverse = expit(-f - _work(second, second.state, first.state))
+    return float(min(forward.mean(), reverse.mean()))

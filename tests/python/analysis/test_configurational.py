@@ -112,9 +112,18 @@ def test_basins_are_parts_of_the_whole(found: FreeEnergies) -> None:
 def test_overlap_is_that_of_pymbar() -> None:
     draws, chains = sampled(3, 1000)
     samples = [draws, *chains]
+    assert {sample.size for sample in samples} == {1000}
     mbar = pymbar.MBAR(np.concatenate([s.reduced for s in samples], axis=1), [1000] * 3)
     expected = mbar.compute_overlap()["matrix"]
-    assert free_energies(draws, chains, 2).overlap == pytest.approx(expected, abs=1e-6)
+    found = free_energies(draws, chains, 2)
+    assert found.overlap == pytest.approx(expected, abs=1e-6)
+    # That of a pair is for equal numbers, whatever numbers there are.
+    draws, chains = sampled(2, 4000)
+    mbar = pymbar.MBAR(np.concatenate([s.reduced for s in (draws, *chains)], axis=1), [4000] * 2)
+    pair = mbar.compute_overlap()["matrix"][0, 1]
+    assert free_energies(draws, chains, 2).systems[0].overlap == pytest.approx(pair, abs=0.01)
+    few = replace(chains[0], reduced=chains[0].reduced[:, :400], inside=chains[0].inside[:400])
+    assert free_energies(draws, [few], 2).systems[0].overlap == pytest.approx(pair, abs=0.03)
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.95], ids=["independent", "correlated"])
