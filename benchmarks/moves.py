@@ -442,7 +442,12 @@ def main() -> None:
     )
     parser.add_argument("--langevin", type=Path, help="what --parts langevin has written")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--platform", default="CPU", help="of the part transitions")
+    parser.add_argument(
+        "--platform",
+        default="CPU",
+        choices=("CPU", "OpenCL", "CUDA"),
+        help="of the part transitions",
+    )
     parser.add_argument("--turn", type=float, default=TURN, help="seconds of each of its turns")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

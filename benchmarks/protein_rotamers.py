@@ -1,7 +1,7 @@
 """Rotamer changes of a protein's side chains per second: a library's blocks against dynamics.
 
     python benchmarks/protein_rotamers.py PROTEIN.pdb [--library DIR] [--minutes 10]
-        [--solvent implicit|water] [--blocks-per-try 8] [--tries 25] [--buried 1] [--threads 2]
+        [--solvent implicit|water] [--blocks-per-try 8] [--tries 25] [--buried 0.1] [--threads 2]
         [--platform CPU] [--out F.json]
 
 PROTEIN.pdb needs no hydrogens; what is not protein is left out. The force field is the library's
@@ -35,6 +35,7 @@ from openmm import app, unit
 
 from timewarp_openmm import TimewarpMCMCIntegrator
 from timewarp_openmm.blocks.exposure import exposed_shares
+from timewarp_openmm.blocks.plan import EXPOSED, LEAST_WEIGHT
 from timewarp_openmm.blocks.sidechains import Block, block_torsions, find_sidechains
 from timewarp_openmm.library import Library, open_library
 from timewarp_openmm.molecule.matching import PartFinder
@@ -46,7 +47,6 @@ LOOK = 25  # time steps
 TURN = 20.0  # s
 SUBCHAIN = 64
 RELAXATION = 1000  # time steps
-EXPOSED = 0.3
 WATER = "amber14/tip3p.xml"
 
 
@@ -219,9 +219,9 @@ def main() -> None:
     parser.add_argument("--solvent", choices=("implicit", "water"), default="implicit")
     parser.add_argument("--blocks-per-try", type=int, default=8)
     parser.add_argument("--tries", type=int, default=25, help="between looks")
-    parser.add_argument("--buried", type=float, default=1.0, help="weight of buried residues")
+    parser.add_argument("--buried", type=float, default=LEAST_WEIGHT, help="their weight")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--platform", default="CPU")
+    parser.add_argument("--platform", default="CPU", choices=("CPU", "OpenCL", "CUDA"))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     record = measure(arguments)

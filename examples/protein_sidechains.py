@@ -102,7 +102,8 @@ def main() -> None:
     for block in blocks:
         timewarp.addBlock(block.model, block.particles)
     timewarp.setDynamics(LOOK, STEP, FRICTION)
-    timewarp.setProposalsPerStep(len(blocks))
+    # One energy of the System decides on all of them.
+    timewarp.setBlocksPerTry(len(blocks))
     timewarp.setSubchainLength(PROPOSALS)
     timewarp.setLatentCorrelation(TORSIONS)
     timewarp.setRandomNumberSeed(1)

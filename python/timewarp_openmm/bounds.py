@@ -106,6 +106,8 @@ PROPOSALS = Bounds(0, 1_000_000)
 BLOCK_PROPOSALS = Bounds(1, 1_000_000)
 DYNAMICS_STEPS = Bounds(1, 10_000_000)
 CUTOFF = Bounds(0, 100, "nm", open_below=True)
+#: Of conformers that are one.
+RMSD = Bounds(0, 10, "nm", open_below=True)
 HYDROGEN_MASS = Bounds(1, 10, "dalton")
 SUBCHAIN = Bounds(0, 1_000_000)
 ROUNDS = Bounds(1, 1000)

@@ -13,11 +13,13 @@ import typer
 from .commands.analyze import AnalyzeOptions, analyze
 from .commands.benchmark import BenchmarkOptions, benchmark
 from .commands.blocks import BlocksOptions, blocks
+from .commands.ensemble import EnsembleOptions, ensemble
 from .commands.export import ExportOptions, export
 from .commands.fit import FitOptions, fit
 from .commands.free_energy import FreeEnergyOptions, free_energy
 from .commands.import_published import ImportOptions, import_published
 from .commands.library import BuildOptions, build
+from .commands.ligand import LigandOptions, ligand
 from .commands.options import Options, as_command
 from .commands.refine import RefineOptions, refine
 from .commands.sample import SampleOptions, sample
@@ -33,6 +35,7 @@ app = typer.Typer(
 )
 #: The commands by name: the options of each, and what it does with them.
 COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
+    "ligand": (LigandOptions, ligand),
     "fit": (FitOptions, fit),
     "simulate": (SimulateOptions, simulate),
     "train": (TrainOptions, train),
@@ -40,6 +43,7 @@ COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
     "export": (ExportOptions, export),
     "blocks": (BlocksOptions, blocks),
     "sample": (SampleOptions, sample),
+    "ensemble": (EnsembleOptions, ensemble),
     "tau-sweep": (TauSweepOptions, tau_sweep),
     "analyze": (AnalyzeOptions, analyze),
     "free-energy": (FreeEnergyOptions, free_energy),

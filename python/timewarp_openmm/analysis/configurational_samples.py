@@ -63,7 +63,7 @@ class Plan:
     seed: int
 
     def __post_init__(self) -> None:
-        frames = (self.iterations - self.left_out) // self.interval
+        frames = self.iterations // self.interval - self.left_out
         if frames < FEWEST_FRAMES:
             raise ValueError(
                 f"{self.iterations} iterations leave {frames} frames of each chain, and it takes "
@@ -72,8 +72,8 @@ class Plan:
 
     @property
     def left_out(self) -> int:
-        """Iterations at the beginning of each chain that are not used."""
-        return int(BURN_IN * self.iterations)
+        """Frames at the beginning of each chain that are not used."""
+        return int(BURN_IN * (self.iterations // self.interval))
 
 
 @dataclass(frozen=True)
@@ -211,14 +211,14 @@ def _run(
 ) -> tuple[NDArray[np.float64], ChainRuns]:
     """Run the exact chains from draws of the model, and return their frames [F, N, 3] / nm."""
     taken: list[list[NDArray[np.float64]]] = [[] for _ in starts]
-    seen = [0] * len(starts)
+    left_out = [plan.left_out] * len(starts)
 
     def observe(number: int, _: object, context: openmm.Context) -> None:
-        seen[number] += 1
-        after = seen[number] - plan.left_out
-        if after > 0 and after % plan.interval == 0:
-            positions = context.getState(positions=True).getPositions(asNumpy=True)
-            taken[number].append(np.array(positions._value))
+        if left_out[number] > 0:
+            left_out[number] -= 1
+            return
+        positions = context.getState(positions=True).getPositions(asNumpy=True)
+        taken[number].append(np.array(positions._value))
 
     lags = [float(math.isinf(lag)) for lag in model.metadata.lag_times]
     run = run_chains(
@@ -231,6 +231,7 @@ def _run(
         plan.platform,
         [weight / sum(lags) for weight in lags],
         observe,
+        plan.interval,
         temperature=plan.temperature,
     )
     return np.array([frame for frames in taken for frame in frames]), run

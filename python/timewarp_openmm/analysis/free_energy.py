@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +38,8 @@ class Profile:
 
 
 def cut_blocks(
-    chains: Sequence[NDArray[np.floating]], tau: float, most: int = MOST_BLOCKS
-) -> list[NDArray[np.floating]]:
+    chains: Sequence[NDArray[Any]], tau: float, most: int = MOST_BLOCKS
+) -> list[NDArray[Any]]:
     """Cut chains into blocks of one length, at least 2 tau frames where the chains allow it.
 
     Blocks shorter than the correlation would make the bootstrap's bands too narrow.

@@ -29,6 +29,12 @@ _HEADER = """\
 """
 
 
+#: The share of a side chain's surface from which it counts as exposed.
+EXPOSED = 0.3
+#: Of blocks that are proposed.
+LEAST_WEIGHT = 0.1
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -109,6 +115,15 @@ class BlockPlan(_Section):
     blocks: list[PlannedBlock]
     force_field: list[str] | None = None
     not_served: list[NotServed] = []
+
+
+def proposed_weight(exposed: float) -> float:
+    """Return how often to try a side chain of which a share of the surface is exposed.
+
+    Buried ones seldom find room before their neighbours move, so that they are tried less often: a
+    tenth as often as those exposed by more than `EXPOSED`, and in proportion between.
+    """
+    return round(min(1.0, max(LEAST_WEIGHT, exposed / EXPOSED)), 2)
 
 
 def write_plan(path: Path, plan: BlockPlan) -> None:

@@ -203,7 +203,14 @@ def _plan(
     measured: Sequence[Measured | None],
 ) -> BlockPlan:
     from ..blocks.exposure import exposed_shares
-    from ..blocks.plan import BlockPlan, NotServed, PlannedBlock, describe_library, portable
+    from ..blocks.plan import (
+        BlockPlan,
+        NotServed,
+        PlannedBlock,
+        describe_library,
+        portable,
+        proposed_weight,
+    )
 
     residues = list(structure.topology.residues())
     owners = [residues[block.index] for block in found.blocks]
@@ -211,6 +218,7 @@ def _plan(
     planned = [
         PlannedBlock(
             residue=block.residue,
+            weight=proposed_weight(share),
             exposed=round(share, 2),
             acceptance=None if entry is None else round(entry.acceptance, 4),
             proposals=None if entry is None else entry.tried,

@@ -10,7 +10,7 @@ import typer
 from pydantic import Field
 
 from ..bounds import ACCEPTANCE_TARGET, FIT_MINUTES, Seed, Temperature, Workers
-from .options import ARGUMENT, Options, OutputPath
+from .options import ARGUMENT, Options, OutputPath, validated
 from .progress import print_progress
 
 
@@ -18,7 +18,8 @@ class FitOptions(Options):
     """What ``timewarp-openmm fit`` is told."""
 
     structure: Annotated[Path, ARGUMENT] = Field(
-        description="PDB, mmCIF, SDF or MOL file of one molecule with hydrogens."
+        description="PDB, mmCIF, SDF, MOL or MOL2 file of one molecule with hydrogens, or a SMILES "
+        "string (parametrised as by ligand, whose files go beside the model)."
     )
     out: OutputPath = Field(description="The model file to write (.pt).")
     force_field: list[str] | None = Field(
@@ -67,7 +68,11 @@ def fit(options: FitOptions) -> None:
     from ..workflows.fit import fit as run_fit
     from ..workflows.settings import FitSettings
 
-    molecule = load_molecule(options.structure, options.force_field, options.system)
+    structure, system = options.structure, options.system
+    if not structure.exists() and _is_smiles(structure):
+        structure, system = _parametrised(options)
+    force_field = None if system is not None else options.force_field
+    molecule = load_molecule(structure, force_field, system)
 
     def select(text: str | None) -> tuple[int, ...] | None:
         return None if text is None else select_atoms(molecule.topology, text)
@@ -89,6 +94,38 @@ def fit(options: FitOptions) -> None:
         f"{options.out}: acceptance{where} {result.acceptance:.1%} +- {result.error:.1%} in "
         f"{result.chains} chains from different basins (lowest {result.lowest:.1%})"
     )
+
+
+def _is_smiles(structure: Path) -> bool:
+    from ..molecule.ligand_input import is_smiles
+
+    return is_smiles(str(structure))
+
+
+def _parametrised(options: FitOptions) -> tuple[Path, Path]:
+    """Return structure and System of a SMILES string, made now or by an earlier call."""
+    from ..molecule.ligand_input import canonical_smiles, read_ligand
+    from .ligand import LigandOptions, ligand_files, prepare
+
+    if options.system is not None:
+        raise ValueError("a SMILES string is parametrised; --system goes with a structure file")
+    if len(options.force_field or ()) > 1:
+        raise ValueError("a SMILES string has one --force-field, such as gaff-2.2.20")
+    smiles, name = str(options.structure), options.out.with_suffix("")
+    structure, system = ligand_files(name)
+    if structure.exists() and system.exists():
+        there, wanted = (canonical_smiles(read_ligand(s)) for s in (str(structure), smiles))
+        if there != wanted:
+            raise FileExistsError(f"{structure} is of {there}; name another --out for {wanted}")
+        return structure, system
+    for path in (structure, system):
+        if path.exists():
+            raise FileExistsError(f"{path} is there, and {structure} or {system} is not; remove it")
+    force_field = options.force_field[0] if options.force_field else None
+    given = {"source": smiles, "out": name, "seed": options.seed, "force_field": force_field}
+    prepare(validated(LigandOptions, given))
+    typer.echo(f"{smiles}: structure in {structure}, System in {system}", err=True)
+    return structure, system
 
 
 class FitDisplay:

@@ -1,4 +1,4 @@
-"""Reading a molecule with its bond orders and charges: SDF and MOL files (V2000 and V3000)."""
+"""Molecules with bond orders and charges: SDF, MOL (V2000 and V3000) and MOL2 files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,19 @@ def load_mol_file(path: Path) -> tuple[app.Topology, NDArray[np.float64]]:
         If the file cannot be read, holds more than one molecule, or one without hydrogens or
         coordinates.
     """
-    mol = _read(path)
+    mol = read_mol(path)
+    return topology_of(mol), positions_of(mol)
+
+
+def read_mol(path: Path) -> Chem.Mol:
+    """Read the one molecule of a file, with its hydrogens and its positions in space.
+
+    Raises
+    ------
+    ValueError
+        As `load_mol_file`.
+    """
+    mol = _checked(path, _read_mol2(path) if path.suffix.lower() == ".mol2" else _read(path))
     lacking = sum(atom.GetTotalNumHs() for atom in mol.GetAtoms())
     if lacking:
         raise ValueError(
@@ -41,11 +53,15 @@ def load_mol_file(path: Path) -> tuple[app.Topology, NDArray[np.float64]]:
             f"{path} holds a drawing and no positions in space; make some, such as by RDKit's "
             "EmbedMolecule"
         )
-    angstroms = np.asarray(mol.GetConformer().GetPositions(), dtype=float)
-    return _topology(mol), angstroms / 10
+    return mol
 
 
-def _read(path: Path) -> Chem.Mol:
+def positions_of(mol: Chem.Mol) -> NDArray[np.float64]:
+    """Return the positions [N, 3] / nm of a molecule's conformer."""
+    return np.asarray(mol.GetConformer().GetPositions(), dtype=float) / 10
+
+
+def _read(path: Path) -> Chem.Mol | None:
     with open(path, "rb") as handle, rdBase.BlockLogs():
         molecules = list(Chem.ForwardSDMolSupplier(handle, sanitize=False, removeHs=False))
     if len(molecules) > 1:
@@ -53,9 +69,18 @@ def _read(path: Path) -> Chem.Mol:
             f"{path} holds {len(molecules)} molecules; write the one that is meant to a file of "
             "its own"
         )
-    mol = molecules[0] if molecules else None
+    return molecules[0] if molecules else None
+
+
+def _read_mol2(path: Path) -> Chem.Mol | None:
+    with rdBase.BlockLogs():
+        return Chem.MolFromMol2File(str(path), sanitize=False, removeHs=False)
+
+
+def _checked(path: Path, mol: Chem.Mol | None) -> Chem.Mol:
     if mol is None or mol.GetNumAtoms() == 0:
-        raise ValueError(f"{path} is not an SDF or MOL file with a molecule that RDKit can read")
+        kind = "a MOL2" if path.suffix.lower() == ".mol2" else "an SDF or MOL"
+        raise ValueError(f"{path} is not {kind} file with a molecule that RDKit can read")
     try:
         with rdBase.BlockLogs():
             Chem.SanitizeMol(mol)
@@ -71,7 +96,8 @@ def _read(path: Path) -> Chem.Mol:
     return mol
 
 
-def _topology(mol: Chem.Mol) -> app.Topology:
+def topology_of(mol: Chem.Mol) -> app.Topology:
+    """Return a molecule with hydrogens and Kekulé bonds as a Topology of one residue."""
     topology = app.Topology()
     residue = topology.addResidue(RESIDUE_NAME, topology.addChain("A"))
     counts: Counter[str] = Counter()

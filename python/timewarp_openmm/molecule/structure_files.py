@@ -1,4 +1,4 @@
-"""Reading structures as people have them: PDB, mmCIF, SDF and MOL files."""
+"""Reading structures as people have them: PDB, mmCIF, SDF, MOL and MOL2 files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .selection import residue_label
 
 #: Suffixes of mmCIF files, and of those that RDKit reads; everything else is read as PDB.
 MMCIF_SUFFIXES = (".cif", ".mmcif", ".pdbx")
-MOL_SUFFIXES = (".sdf", ".sd", ".mol")
+MOL_SUFFIXES = (".sdf", ".sd", ".mol", ".mol2")
 #: What OpenMM warns of when a name comes up again in a residue; it then leaves the atom out.
 _REPEATED = "WARNING: duplicate atom"
 #: Residue, what tells residues or locations of one label apart, and atom name.
@@ -24,7 +24,7 @@ AtomKey = tuple[str, str, str]
 
 def load_structure(path: str | Path) -> tuple[app.Topology, NDArray[np.float64]]:
     """Read topology and positions [N, 3] in nm of a PDB or mmCIF file's first model, or of the one
-    molecule of an SDF or MOL file, which states bond orders.
+    molecule of an SDF, MOL or MOL2 file, which states bond orders.
 
     Raises
     ------

@@ -75,7 +75,7 @@ class ChainRuns:
         return len(self.acceptance.chains) * self.iterations / self.seconds
 
 
-#: (chain, its integrator, its Context) after an iteration.
+#: (chain, its integrator, its Context) after an iteration, or some.
 Observer = Callable[[int, "TimewarpMCMCIntegrator", openmm.Context], None]
 
 
@@ -89,6 +89,7 @@ def run_chains(
     platform: str = "Reference",
     lag_weights: Sequence[float] | None = None,
     observe: Observer | None = None,
+    observe_every: int = 1,
     max_seconds: float = math.inf,
     temperature: float | None = None,
 ) -> ChainRuns:
@@ -110,11 +111,11 @@ def run_chains(
     lag_weights : sequence of float, optional
         Instead of the model's.
     observe : callable, optional
-        Called after each iteration; without it the chain runs faster.
+        Called after each `observe_every` iterations; the fewer, the faster the chain runs.
     max_seconds : float
         Ends all chains after the same number of iterations, at least 50.
     temperature : float, optional
-        K, instead of the model's.
+        K; by default the model's.
 
     Raises
     ------
@@ -128,22 +129,25 @@ def run_chains(
 
     chains = []
     for number, start in enumerate(starts):
-        integrator = TimewarpMCMCIntegrator(model, temperature=temperature)
+        integrator = TimewarpMCMCIntegrator(model)
         integrator.setParticles(list(particles))
         integrator.setRandomNumberSeed(shifted_seed(seed, number))
         # Of a model of a part the question is how its own atoms move, and by the energy itself.
         integrator.setFrozenOthers(True)
         integrator.setScreening(False)
+        if temperature is not None:
+            integrator.setTemperature(temperature)
         if lag_weights is not None:
             integrator.setLagWeights(lag_weights)
         context = openmm.Context(system, integrator, *make_platform(platform))
         context.setPositions(np.asarray(start, dtype=float))
         chains.append((integrator, context))
     done, began = 0, time.monotonic()
+    piece = max(1, _PIECE // observe_every) * observe_every
     while done < iterations and (done == 0 or time.monotonic() - began < max_seconds):
-        count = min(_PIECE, iterations - done)
+        count = min(piece, iterations - done)
         for number, (integrator, context) in enumerate(chains):
-            _advance(integrator, context, count, number, observe)
+            _advance(integrator, context, count, number, observe, observe_every)
         done += count
     seconds = time.monotonic() - began
     rates = tuple(integrator.getAcceptanceRate() for integrator, _ in chains)
@@ -156,13 +160,15 @@ def _advance(
     count: int,
     number: int,
     observe: Observer | None,
+    observe_every: int,
 ) -> None:
     if observe is None:
         integrator.step(count)
         return
-    for _ in range(count):
-        integrator.step(1)
+    for _ in range(count // observe_every):
+        integrator.step(observe_every)
         observe(number, integrator, context)
+    integrator.step(count % observe_every)
 
 
 def describe_stuck(iterations: int, accepted: int) -> str | None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import __version__
 from ..contract import ModelMetadata
 from ..flows.base import Flow
@@ -37,6 +39,7 @@ def export_trained(
     provenance: Mapping[str, Any] | None = None,
     licence: str = "MIT",
     overwrite: bool = False,
+    weight_bits: int | None = None,
 ) -> None:
     """Write a trained flow as a model file; that of a part is one of the atoms that it looks at.
 
@@ -44,6 +47,9 @@ def export_trained(
     ----------
     provenance : mapping, optional
         Added to what the training knows of itself.
+    weight_bits : int, optional
+        Significant bits that weights are rounded to, so that the file, which is compressed, is
+        smaller; by default they stay as trained.
 
     Raises
     ------
@@ -52,9 +58,18 @@ def export_trained(
     """
     flow = build_flow(trained.config.flow, trained.provenance.molecule)
     restore_weights(flow, trained.weights, trained.path)
+    if weight_bits is not None:
+        _round_weights(flow, weight_bits)
     metadata = make_metadata(trained, flow, licence)
     metadata.provenance.update(provenance or {})
     export_model(*cut_out(flow, metadata), path, overwrite=overwrite)
+
+
+def _round_weights(flow: Flow, bits: int) -> None:
+    with torch.no_grad():
+        for weights in flow.parameters():
+            fraction, exponent = torch.frexp(weights)
+            weights.copy_(torch.ldexp(torch.round(fraction * 2.0**bits) / 2.0**bits, exponent))
 
 
 def make_metadata(trained: TrainedFlow, flow: Flow, licence: str) -> ModelMetadata:

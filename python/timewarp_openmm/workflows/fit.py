@@ -545,15 +545,15 @@ class _Fit:
                 "threads": self._settings.workers,
             }
         }
-        candidate = self._work / "candidate.pt"
-        export_trained(trained, candidate, provenance, overwrite=True)
+        candidate, bits = self._work / "candidate.pt", self._settings.weight_bits
+        export_trained(trained, candidate, provenance, overwrite=True, weight_bits=bits)
         validation = self._validate(candidate, basins)
         self._record.finish_pass()
         if validation.acceptance < self._budget.least_acceptance:
             raise ValueError(self._explain_failure(validation, measurements, trained.step, basins))
         provenance["fit"]["measured"] = asdict(validation)
         provenance["fit"]["total_minutes"] = round(self._record.elapsed_minutes(), 2)
-        export_trained(trained, self._out, provenance, overwrite=True)
+        export_trained(trained, self._out, provenance, overwrite=True, weight_bits=bits)
         write_bytes_atomically(
             self._out.with_suffix(".md"), write_card(self._out, trained, provenance).encode()
         )

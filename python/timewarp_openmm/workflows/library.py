@@ -49,6 +49,8 @@ SIDE_CHAIN_BUDGET = FitBudget(
     least_basins=12,
     most_basins=64,
 )
+#: Of the models' weights: files of two thirds of the size. Acceptance is measured with them.
+WEIGHT_BITS = 10
 #: ps of metadynamics that the backbone's free energy is made of.
 METADYNAMICS = 1000.0
 
@@ -236,6 +238,7 @@ def _add(
         workers=settings.workers,
         moved=tuple(sorted(side_chains(molecule.topology))),
         flow=SIDE_CHAIN_FLOW,
+        weight_bits=WEIGHT_BITS,
     )
     path = out / f"{name}.pt"
     others = [entry for entry in content["entries"] if entry["residue"] != name]

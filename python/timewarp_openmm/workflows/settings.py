@@ -34,6 +34,8 @@ class FitSettings:
         makes all together.
     flow : InternalFlowConfig
         The flow that is trained, but for the atoms that it moves.
+    weight_bits : int, optional
+        Significant bits of the weights in the model file; by default all.
     """
 
     minutes: float = 30.0
@@ -45,6 +47,7 @@ class FitSettings:
     constraints: Literal["HBonds"] | None = None
     last: tuple[int, ...] | None = None
     flow: InternalFlowConfig = field(default_factory=InternalFlowConfig)
+    weight_bits: int | None = None
 
     def __post_init__(self) -> None:
         MINUTES.check("minutes", self.minutes)
@@ -58,7 +61,7 @@ class FitSettings:
     def identity(self) -> dict[str, object]:
         """Return what makes two fits of one molecule the same.
 
-        More time, another target, other workers and constraints go on with what is there.
+        More time, another target, other workers, constraints and bits go on with what is there.
         """
         identity: dict[str, object] = {"temperature": self.temperature, "seed": self.seed}
         atoms = {"moved": self.moved, "last": self.last}

@@ -17,6 +17,7 @@ from timewarp_openmm.blocks.plan import (
     planned_blocks,
     planned_library,
     portable,
+    proposed_weight,
     read_plan,
     write_plan,
 )
@@ -50,6 +51,13 @@ def plan(folder: Path) -> BlockPlan:
 def write(plan: BlockPlan, path: Path) -> list[str]:
     write_plan(path, plan)
     return path.read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("exposed", "weight"), [(1.0, 1.0), (0.3, 1.0), (0.15, 0.5), (0.03, 0.1), (0.0, 0.1)]
+)
+def test_exposed_side_chains_are_tried_more_often(exposed: float, weight: float) -> None:
+    assert proposed_weight(exposed) == weight
 
 
 def test_what_is_written_is_read(plan: BlockPlan, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import struct
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from libraries import PEPTIDE, write_library
 from openmm import Vec3, app, unit
 from peptides import Structure
 
-from timewarp_openmm.blocks.plan import read_plan
+from timewarp_openmm.blocks.plan import proposed_weight, read_plan
 from timewarp_openmm.commands.sample import _tries_of_blocks
 
 DIPEPTIDE = PEPTIDE.parents[2] / "examples" / "molecules" / "valine-dipeptide.pdb"
@@ -69,14 +70,19 @@ def test_a_structure_is_cut_and_sampled(command: CommandLine) -> None:
     plan = read_plan(command.folder / "b.yaml")
     assert [block.residue for block in plan.blocks] == ["A:VAL2", "A:VAL4", "A:VAL6"]
     assert sum(block.proposals or 0 for block in plan.blocks) == 30
-    assert all(0.2 < (block.exposed or 0) <= 1 for block in plan.blocks)
+    for block in plan.blocks:
+        assert 0.2 < (block.exposed or 0) <= 1
+        assert block.weight == pytest.approx(proposed_weight(block.exposed or 0), abs=0.03)
     picture = (command.folder / "b.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
 
     # As people edit it: a block less, another order, a weight.
     text = (command.folder / "b.yaml").read_text().splitlines()
     first, second, third = (i for i, line in enumerate(text) if line.startswith("- {residue: "))
-    text[first], text[third] = text[third].replace("weight: 1.0", "weight: 3"), text[first]
+    text[first], text[third] = (
+        re.sub(r"weight: [\d.]+", f"weight: {weight}", text[row])
+        for row, weight in ((third, 3), (first, 1))
+    )
     del text[second]
     (command.folder / "b.yaml").write_text("\n".join(text))
     options = "--steps 12 --interval 3 --dynamics 2 --proposals 5 --step-size 0.001 --seed 1"

@@ -41,7 +41,9 @@ GIVEN = {
     "config": "{tmp}/missing.yaml",
     "minutes": "1",
 }
-ARGUMENTS = {name: f"{{tmp}}/missing-{name}" for name in ("structure", "run", "checkpoint")}
+ARGUMENTS = {
+    name: f"{{tmp}}/missing-{name}" for name in ("structure", "run", "checkpoint", "model")
+}
 ARGUMENTS["config"] = "{tmp}/missing.yaml"
 
 

@@ -40,7 +40,7 @@ from timewarp_openmm.training.checkpoints import (
 )
 from timewarp_openmm.training.config import TrainingConfig, load_config, parse_config
 from timewarp_openmm.training.data import prepare_data
-from timewarp_openmm.training.export import export_run
+from timewarp_openmm.training.export import export_run, export_trained
 from timewarp_openmm.training.loop import Progress, learning_rate, train, training_standing
 from timewarp_openmm.training.rigid_motion import small_rigid_motion
 from timewarp_openmm.trajectories.pairs import PairSampler, load_trajectories
@@ -254,6 +254,18 @@ def test_training_learns_resumes_bit_for_bit_and_exports(data_folder: Path, tmp_
         export_run(tmp_path / "whole", path)
     with pytest.raises(FileNotFoundError, match=r"holds no best\.ckpt"):
         export_run(tmp_path, path)
+
+    rounded = tmp_path / "rounded.pt"
+    export_trained(load_trained(tmp_path / "whole"), rounded, weight_bits=10)
+    assert rounded.stat().st_size < 0.9 * path.stat().st_size
+    x = torch.tensor(metadata.reference_positions)
+    noise = torch.randn(16, metadata.noise_size, generator=torch.Generator().manual_seed(1))
+    lag = torch.full((16,), 0.5)
+    (y, _, log_q), (other, _, other_log_q) = (
+        torch.jit.load(str(file)).sample(x, noise, lag) for file in (path, rounded)
+    )
+    assert 0 < (y - other).abs().max() < 1e-2
+    assert (log_q - other_log_q).abs().max() < 0.1
 
 
 def test_a_training_says_where_it_stands_and_is_told_by_content(

@@ -1,0 +1,1 @@
+"""From a model to the conformers of its molecule: samples, minima, populations, files."""
