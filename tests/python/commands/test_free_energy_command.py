@@ -32,7 +32,7 @@ from timewarp_openmm.units import thermal_energy
 ROOT = Path(__file__).parents[3]
 DATA = ROOT / "tests" / "data"
 ALANINE = str(structure_file("alanine-dipeptide"))
-FEW = ("--draws", "4000", "--iterations", "600", "--resamples", "40")
+FEW = ("--draws", "3000", "--iterations", "500", "--chains", "2", "--resamples", "30")
 #: Enough for what is refused before anything is sampled.
 NONE = ("--draws", "100", "--iterations", "30")
 
@@ -160,7 +160,8 @@ def test_a_second_system_far_away_is_doubted(of_chain: Command, folder: Path) ->
     code, _, error = of_chain(*few, "--system2", folder / "longer.xml")
     assert code == 0
     assert "System 2: importance weighting is not to be trusted" in error
-    assert "the difference: BAR between the two chains is not to be trusted" in error
+    # The flow proposes nothing of that System, so that its chains stay at what they come upon.
+    assert "System 2: its chains" in error
 
 
 class Faulty(torch.nn.Module):
