@@ -29,6 +29,8 @@ from .mbar import pymbar
 RESAMPLES = 100
 #: Frames of each chain that are kept, at least, however correlated they are.
 FEWEST_KEPT = 10
+#: Of MBAR's solver, which takes ten where states overlap; where they do not, it might take minutes.
+_MOST_ITERATIONS = 200
 
 
 @dataclass(frozen=True)
@@ -368,7 +370,10 @@ def _mbar(
     if start is None:
         start = np.array([weighted(_work(samples[0], 0, s.state)) for s in samples[1:]])
     initial = np.concatenate([[0.0], start])
-    found = pymbar().MBAR(reduced, counts, initial_f_k=initial).f_k
+    solver = pymbar().MBAR(
+        reduced, counts, initial_f_k=initial, maximum_iterations=_MOST_ITERATIONS
+    )
+    found = solver.f_k
     return np.asarray(found[1:] - found[0], dtype=float)
 
 

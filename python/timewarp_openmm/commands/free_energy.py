@@ -112,7 +112,6 @@ def free_energy(options: FreeEnergyOptions) -> None:
 def _subject(options: FreeEnergyOptions) -> _Subject:
     """Open all files, and refuse what has no free energy."""
     from ..contract import read_metadata
-    from ..simulation.systems import load_molecule
 
     if options.model2 is not None and not (options.system2 or options.force_field2):
         raise ValueError("--model2 is of a second System: give --system2 or --force-field2")
@@ -120,9 +119,9 @@ def _subject(options: FreeEnergyOptions) -> _Subject:
     force_field = options.force_field
     if options.system is None and not force_field:
         force_field = metadata.force_field
-    molecules = [load_molecule(options.pdb, force_field, options.system)]
+    molecules = [_load(options.pdb, force_field, options.system)]
     if options.system2 is not None or options.force_field2:
-        molecules.append(load_molecule(options.pdb, options.force_field2, options.system2))
+        molecules.append(_load(options.pdb, options.force_field2, options.system2))
     membership, basins = _basins(options, molecules[0])
 
     # Load torch and the compiled plugin, so they come after all that can be wrong without them.
@@ -138,6 +137,19 @@ def _subject(options: FreeEnergyOptions) -> _Subject:
     return _Subject(
         models, molecules, membership, basins, options.temperature or metadata.temperature
     )
+
+
+def _load(pdb: Path, force_field: list[str] | None, xml: Path | None) -> MolecularSystem:
+    from ..simulation.systems import load_molecule, load_system_xml
+
+    # Chains can do with constraints, an absolute free energy cannot.
+    if xml is not None and (count := load_system_xml(xml).getNumConstraints()) > 0:
+        raise ValueError(
+            f"{xml} has {count} constraints: a length that is kept has no integral, so its Z is in "
+            "other units and of other coordinates than the model's density; make the System with "
+            "constraints=None and rigidWater=False"
+        )
+    return load_molecule(pdb, force_field, xml)
 
 
 def _basins(options: FreeEnergyOptions, molecule: MolecularSystem) -> tuple[Membership, list[str]]:
