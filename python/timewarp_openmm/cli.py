@@ -13,6 +13,7 @@ import typer
 from .commands.analyze import AnalyzeOptions, analyze
 from .commands.benchmark import BenchmarkOptions, benchmark
 from .commands.blocks import BlocksOptions, blocks
+from .commands.doctor import DoctorOptions, doctor
 from .commands.ensemble import EnsembleOptions, ensemble
 from .commands.export import ExportOptions, export
 from .commands.fit import FitOptions, fit
@@ -49,6 +50,7 @@ COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
     "free-energy": (FreeEnergyOptions, free_energy),
     "benchmark": (BenchmarkOptions, benchmark),
     "import": (ImportOptions, import_published),
+    "doctor": (DoctorOptions, doctor),
 }
 for _name, (_options, _run) in COMMANDS.items():
     app.command(_name)(as_command(_options, _run))

@@ -233,10 +233,10 @@ def _write(
     names = [torsion.name for torsion in shown]
     about = _about(options, subject, samples, name, quality)
     write_ensemble(options.out, subject.mol, rows, names, conformers, minima, about)
+    conformers_found = f"{count} conformer{'s' if count > 1 else ''}"
     return (
         f"{table(rows, names)}\n"
-        f"{count} conformer{'s' if count > 1 else ''} at {subject.kelvin:g} K in "
-        f"{options.out / SDF_FILE}; "
+        f"{conformers_found} at {subject.kelvin:g} K in {options.out / SDF_FILE}; "
         f"{samples.acceptance.mean:.1%} accepted, {quality.ess:.0f} effective samples of {name}, "
         f"R-hat {quality.rhat:.3f}"
     )

@@ -42,7 +42,8 @@ GIVEN = {
     "minutes": "1",
 }
 ARGUMENTS = {
-    name: f"{{tmp}}/missing-{name}" for name in ("structure", "run", "checkpoint", "model")
+    name: f"{{tmp}}/missing-{name}"
+    for name in ("structure", "run", "checkpoint", "model", "source")
 }
 ARGUMENTS["config"] = "{tmp}/missing.yaml"
 
