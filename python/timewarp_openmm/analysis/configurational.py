@@ -26,7 +26,6 @@ from ..importance import UNPHYSICAL, kish_size
 from .autocorrelation import SamplingQuality, sampling_quality
 from .mbar import pymbar
 
-RESAMPLES = 100
 #: Frames of each chain that are kept, at least, however correlated they are.
 FEWEST_KEPT = 10
 #: Of MBAR's solver, which takes ten where states overlap; where they do not, it might take minutes.
@@ -58,7 +57,7 @@ class Sample:
     block : int
         Frames of a chain that the bootstrap keeps together.
     effective : float
-        Effective samples among the F.
+        Effective samples among all frames, those that are left out included.
     rhat : float
         Whether chains agree (1) in their reduced energies; NaN for independent frames.
     counted : tuple of Estimate
@@ -245,7 +244,7 @@ class FreeEnergies:
 
 
 def free_energies(
-    draws: Sample, chains: Sequence[Sample], resamples: int = RESAMPLES, seed: int = 0
+    draws: Sample, chains: Sequence[Sample], resamples: int, seed: int = 0
 ) -> FreeEnergies:
     """Estimate the free energies of one System or two.
 
@@ -255,6 +254,8 @@ def free_energies(
         Of state 0.
     chains : sequence of Sample
         Of the states 1, 2 ..., one each, in this order.
+    resamples : int
+        Of the bootstrap.
     """
     samples = [draws, *chains]
     found = _figures(samples, None)
