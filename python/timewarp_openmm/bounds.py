@@ -113,6 +113,10 @@ SUBCHAIN = Bounds(0, 1_000_000)
 ROUNDS = Bounds(1, 1000)
 ACCEPTANCE_TARGET = Bounds(0, 1, open_below=True)
 SHARE = Bounds(0, 1)
+#: Of a model, without a chain.
+DRAWS = Bounds(100, 100_000_000)
+#: Of an estimate, for its error.
+RESAMPLES = Bounds(10, 10_000)
 
 #: Of a training: steps, pairs in a batch, tests.
 COUNT = Bounds(1, 2**31 - 1)

@@ -17,6 +17,7 @@ from .commands.doctor import DoctorOptions, doctor
 from .commands.ensemble import EnsembleOptions, ensemble
 from .commands.export import ExportOptions, export
 from .commands.fit import FitOptions, fit
+from .commands.free_energy import FreeEnergyOptions, free_energy
 from .commands.import_published import ImportOptions, import_published
 from .commands.library import BuildOptions, build
 from .commands.ligand import LigandOptions, ligand
@@ -46,6 +47,7 @@ COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
     "ensemble": (EnsembleOptions, ensemble),
     "tau-sweep": (TauSweepOptions, tau_sweep),
     "analyze": (AnalyzeOptions, analyze),
+    "free-energy": (FreeEnergyOptions, free_energy),
     "benchmark": (BenchmarkOptions, benchmark),
     "import": (ImportOptions, import_published),
     "doctor": (DoctorOptions, doctor),
@@ -67,7 +69,7 @@ def main() -> None:
     code: str | int | None = 0
     problem: Exception | None = None
     try:
-        app(repeat_option(repeat_option(sys.argv[1:], "--force-field"), "--residue"))
+        app(_with_repeated_options(sys.argv[1:]))
     except SystemExit as stop:
         code = stop.code
     except Exception as error:
@@ -102,6 +104,12 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}".rstrip(": ")
     return str(error) or type(error).__name__
+
+
+def _with_repeated_options(arguments: list[str]) -> list[str]:
+    for option in ("--force-field", "--force-field2", "--residue"):
+        arguments = repeat_option(arguments, option)
+    return arguments
 
 
 def repeat_option(arguments: list[str], option: str) -> list[str]:

@@ -6,13 +6,14 @@ count against them (Vehtari et al., Bayesian Analysis 16, 667 (2021), arXiv 1903
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .mbar import pymbar
 
 #: Fewer effective samples than this are no basis for an estimate.
 ENOUGH = 20.0
@@ -130,14 +131,10 @@ def detect_equilibration(series: NDArray[np.floating]) -> Equilibration:
     ValueError
         As `sampling_quality`.
     """
-    # pymbar logs advertisements on import.
-    logging.getLogger("pymbar").setLevel(logging.ERROR)
-    from pymbar.timeseries import detect_equilibration as detect
-
     values = np.asarray(series, dtype=float)
     _check(values[None])
     stride = max(1, -(-len(values) // _EQUILIBRATION_POINTS))
-    start, tau, ess = detect(values[::stride])
+    start, tau, ess = pymbar().timeseries.detect_equilibration(values[::stride])
     return Equilibration(int(start) * stride, float(tau) * stride, float(ess))
 
 

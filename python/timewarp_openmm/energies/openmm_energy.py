@@ -9,10 +9,8 @@ import openmm
 import torch
 from numpy.typing import NDArray
 
-from .reduced import UNPHYSICAL, ReducedEnergy
+from .reduced import ReducedEnergy
 from .workers import EnergyWorkers, PendingEnergies
-
-__all__ = ["UNPHYSICAL", "OpenMMEnergy"]
 
 
 class OpenMMEnergy:

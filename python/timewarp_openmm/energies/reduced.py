@@ -6,11 +6,9 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
+from ..importance import UNPHYSICAL
 from ..simulation.systems import make_platform
 from ..units import KILOJOULE_PER_MOLE, NANOMETER, thermal_energy
-
-#: kT; stands in for energies that are not finite, far above any that are.
-UNPHYSICAL = 1e10
 
 
 class ReducedEnergy:

@@ -416,7 +416,7 @@ def density_by_jacobian(
         rows[idle] = _stretching(y[0], molecule, calls.kept_bonds)[:, moved].flatten(1).repeat(1, 2)
         rows[idle, rows.size(1) // 2 :] = 0.0
     if size < out.size(1):
-        rows = torch.cat((rows, _rigid_motions(y[0])))
+        rows = torch.cat((rows, rigid_motions(y[0])))
     log_determinant = torch.linalg.slogdet(rows).logabsdet
     return log_q[:1], log_normal(noise[~idle].unsqueeze(0)) - log_determinant
 
@@ -433,7 +433,7 @@ def _stretching(y: Tensor, molecule: Molecule, bonds: list[tuple[int, int]]) -> 
     return changes
 
 
-def _rigid_motions(y: Tensor) -> Tensor:
+def rigid_motions(y: Tensor) -> Tensor:
     """Return how (y, w), flat, changes with each translation and rotation of y [N, 3]."""
     axes = torch.eye(3, dtype=y.dtype)
     of_positions = torch.cat(

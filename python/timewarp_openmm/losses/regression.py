@@ -11,9 +11,10 @@ from pydantic import Field
 from torch import Tensor
 
 from ..bounds import Count, Positive
-from ..energies.openmm_energy import UNPHYSICAL, OpenMMEnergy
+from ..energies.openmm_energy import OpenMMEnergy
 from ..energies.workers import PendingEnergies
 from ..flows.gaussian import log_normal
+from ..importance import UNPHYSICAL
 from .base import Loss
 from .batch import Batch
 from .step import Step

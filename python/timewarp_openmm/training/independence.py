@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..energies.openmm_energy import UNPHYSICAL, OpenMMEnergy
+from ..energies.openmm_energy import OpenMMEnergy
 from ..flows.gaussian import log_normal
+from ..importance import UNPHYSICAL, kish_size, normalised_weights
 
 #: Proposals that are made together.
 _CHUNK = 1000
@@ -41,13 +42,13 @@ class Draws:
 
     def weights(self) -> NDArray[np.float64]:
         """Return the importance weights, sum 1."""
-        return _normalised(self.log_weights)
+        return normalised_weights(self.log_weights)
 
     def kish_share(self) -> float:
         """Return Kish's effective sample size, as a part of the number of draws; the mean over
         contexts, since weights of different ones cannot be compared."""
         shares = np.array_split(self.log_weights, self.contexts)
-        return float(np.mean([1 / (_normalised(s) ** 2).sum() / len(s) for s in shares]))
+        return float(np.mean([kish_size(s) / len(s) for s in shares]))
 
 
 @torch.no_grad()
@@ -81,12 +82,6 @@ def draw(
         log_weights.append(_log_weights(energy, y, w, log_q))
         positions.append(y.cpu().float().numpy())
     return Draws(np.concatenate(positions), np.concatenate(log_weights), contexts)
-
-
-def _normalised(log_weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    weights: NDArray[np.float64] = np.exp(log_weights - log_weights.max())
-    normalised: NDArray[np.float64] = weights / weights.sum()
-    return normalised
 
 
 @torch.no_grad()
