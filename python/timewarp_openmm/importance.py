@@ -21,7 +21,7 @@ def kish_size(log_weights: NDArray[np.float64]) -> float:
 
     Examples
     --------
-    >>> kish_size(np.zeros(10)), kish_size(np.array([0.0, -np.inf]))
+    >>> round(kish_size(np.zeros(10)), 6), kish_size(np.array([0.0, -np.inf]))
     (10.0, 1.0)
     """
     return float(1 / (normalised_weights(log_weights) ** 2).sum())
