@@ -400,6 +400,8 @@ void ProposalModel::propose(const DeviceLoan&, const vector<double>& lags, Propo
 }
 
 void ProposalModel::bringToHost(const DeviceLoan&, ProposalBatch& batch) const {
+    if (batch.onDevice.address == nullptr)
+        return;
     torch::InferenceMode inference;
     OnDefaultStream stream(implementation->module.getDevice());
     batch.onDevice = {};

@@ -17,6 +17,9 @@ from .mbar import pymbar
 
 #: Fewer effective samples than this are no basis for an estimate.
 ENOUGH = 20.0
+#: R-hat above which chains do not agree. Of a thousand independent frames it is up to 1.02 (Vehtari
+#: et al. have 1.01 for longer chains).
+LARGEST_RHAT = 1.05
 #: Draws below which nothing is estimated.
 FEWEST_DRAWS = 10
 #: Points that equilibration detection looks at; its time grows with their square.

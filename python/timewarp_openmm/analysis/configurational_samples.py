@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 
 from ..importance import UNPHYSICAL
 from ..seeds import spawned_seed
-from ..simulation.chains import ChainRuns, run_chains
+from ..simulation.chains import BURN_IN, ChainRuns, run_chains
 from .basins import Membership
 from .configurational import Sample, chain_sample, independent_sample
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ..energies.openmm_energy import OpenMMEnergy
     from ..flows.independent_model import IndependentModel
 
-#: Share of each chain that is left out, while it forgets its start.
-BURN_IN = 0.1
 #: Of a chain, so that it has an autocorrelation.
 FEWEST_FRAMES = 20
 #: kT by which the energy may change when the molecule is moved and turned, beside rounding.

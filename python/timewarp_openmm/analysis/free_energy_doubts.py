@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from .autocorrelation import LARGEST_RHAT
 from .configurational import DifferenceEstimate, Estimate, FreeEnergies, SystemEstimate
 
 #: Least element of the overlap matrix beside the diagonal, and least share of effective draws
@@ -12,9 +13,6 @@ from .configurational import DifferenceEstimate, Estimate, FreeEnergies, SystemE
 LEAST_OVERLAP = 0.03
 #: Uncorrelated samples of each state, as the same authors ask for.
 FEWEST_SAMPLES = 50
-#: As of rank-normalised R-hat, above which chains disagree (Vehtari et al. 2021 have 1.01 for much
-#: longer chains).
-LARGEST_RHAT = 1.05
 #: Standard errors between two ways to one number.
 LARGEST_DEVIATION = 4.0
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis.autocorrelation import SamplingQuality, circular_quality
+from ..analysis.autocorrelation import LARGEST_RHAT, SamplingQuality, circular_quality
 from ..molecule.torsions import TorsionAtoms, measure_torsions
-from ..simulation.chains import Acceptance, run_chains
+from ..simulation.chains import BURN_IN, Acceptance, run_chains
 from ..simulation.langevin import get_positions
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
     from ..integrator import TimewarpMCMCIntegrator
 
-#: The part of each chain that is left out, in which it leaves its start.
-DISCARDED = 0.1
-#: R-hat above which chains do not agree. Of a thousand independent frames it is up to 1.02.
-LARGEST_RHAT = 1.05
 #: Effective samples below which populations are no more than a hint.
 FEWEST_EFFECTIVE = 100.0
 
@@ -76,7 +72,7 @@ def sample_chains(
     report : callable
         Given the number of iterations so far, of all chains.
     """
-    every = max(1, int(iterations * (1 - DISCARDED)) // frames)
+    every = max(1, int(iterations * (1 - BURN_IN)) // frames)
     kept: list[list[NDArray[np.float32]]] = [[] for _ in starts]
 
     def observe(number: int, integrator: TimewarpMCMCIntegrator, context: openmm.Context) -> None:

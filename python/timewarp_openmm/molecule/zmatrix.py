@@ -276,12 +276,12 @@ def _refuse_straight(molecule: Molecule, atom: int, why: str) -> NoReturn:
 
 def _check_lines(molecule: Molecule, graph: nx.Graph) -> None:
     """Refuse straight angles that nothing aside of their line can be placed through."""
-    linear = perceive(molecule).linear
+    linear, whole = perceive(molecule).linear, molecule.graph()
     in_rings = set().union(*smallest_rings(molecule))
     for line in straight_lines(molecule):
         if linear & set(line) & in_rings:
             _refuse_straight(molecule, line[1], "and in a ring")
-        further = [end for end in (line[0], line[-1]) if graph.degree(end) > 1]
+        further = [end for end in (line[0], line[-1]) if whole.degree(end) > 1]
         if len(further) == 2 and len(line) % 2:
             _refuse_straight(
                 molecule,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Iterations after which a chain that has accepted nothing is reported.
 STUCK_AFTER = 1000
+#: The part of a chain that is left out, in which it leaves its start.
+BURN_IN = 0.1
 #: Iterations between looks at the clock.
 _PIECE = 50
 

@@ -70,6 +70,15 @@ def test_what_a_part_does_not_need_may_be_anything() -> None:
             build_zmatrix(molecule, end if "#" in smiles else None)
 
 
+def test_what_is_made_later_may_lie_beyond_a_straight_line() -> None:
+    molecule, _ = make("OCC#CCC")
+    graph = molecule.graph()
+    later = [4, 5, *(i for a in (4, 5) for i in graph[a] if molecule.elements[i] == "H")]
+    placed = {p.atom for p in build_zmatrix(molecule, absent=later).placed}
+    assert len(placed) == molecule.num_atoms - len(later) - 3
+    assert not placed & set(later)
+
+
 @pytest.mark.parametrize(
     ("moved", "message"),
     [
