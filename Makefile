@@ -6,7 +6,7 @@ BUILD := build/plugin
 INSTALLED := $(VENV)/.installed
 JOBS ?= $(shell nproc)
 
-.PHONY: demo demo-protein test test-python test-cpp test-long sanitize benchmark-overhead benchmark-local-energy docs lint format clean
+.PHONY: demo demo-protein test test-python test-cpp test-long sanitize benchmark-overhead benchmark-local-energy wheels test-wheel docs lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --out demo --force
@@ -41,6 +41,14 @@ test-python: $(INSTALLED)
 
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -m long
+
+# A wheel for each Python found here, in dist/; of what is installed for it in build/wheels, torch is the most.
+wheels: $(INSTALLED)
+	$(BIN)/python packaging/build_wheels.py
+
+# That of this Python, in an environment without anything else.
+test-wheel:
+	$(PYTHON) packaging/wheel_smoke.py
 
 # AddressSanitizer and UndefinedBehaviorSanitizer over the C++ tests, in a build folder of its own.
 sanitize: $(INSTALLED)

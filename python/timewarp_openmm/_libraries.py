@@ -3,49 +3,94 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import iter_modules
 from types import ModuleType
 
 import openmm
 
 from ._opencl import has_platform, provide_opencl
 
+_PACKAGE = __package__ or "timewarp_openmm"
 #: The platforms that have a library; that of Reference serves the CPU platform, too.
 PLATFORMS = ("Reference", "OpenCL", "CUDA")
 
 
-def _public(full_version: str) -> str:
-    """Drop the local part: 2.13.0+cpu and 2.13.0+cu130 have one ABI."""
-    return full_version.split("+")[0]
+def _minor(full_version: str) -> str:
+    """Return the minor release: 2.13.0+cpu, 2.13.1 and 2.13.0+cu130 have one ABI, that of 2.13."""
+    return ".".join(full_version.split("+")[0].split(".")[:2])
 
 
-def check_versions(built_torch: str, built_openmm: str) -> None:
-    """Raise ImportError if the plugin was built for another torch or openmm than is installed.
+def _installed(package: str, served: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        raise ImportError(
+            f"timewarp-openmm needs {package} {served}, which is not installed; install it with: "
+            f'pip install "{package}=={served.split(" or ")[-1]}.*"'
+        ) from None
 
-    C++ libraries of other versions may load and then crash, so this comes before loading. A build
-    serves one release of torch (2.13.0, whose CPU and CUDA builds have one ABI), since torch
-    promises none between its releases, and one minor version of openmm (8.6). pyproject.toml asks
-    for the same versions.
+
+def _package_for(torch: str) -> str:
+    """Return the name of the package that holds what was compiled for a release of torch."""
+    return f"_torch_{_minor(torch).replace('.', '_')}"
+
+
+def served_torch() -> list[str]:
+    """Return the minor releases of torch that this installation has compiled libraries for."""
+    folders = import_module(_PACKAGE).__path__
+    found = [re.fullmatch(r"_torch_(\d+)_(\d+)", module.name) for module in iter_modules(folders)]
+    return [f"{a}.{b}" for a, b in sorted((int(m[1]), int(m[2])) for m in found if m)]
+
+
+def find_build() -> ModuleType:
+    """Return the package with the libraries that fit the installed torch and openmm.
+
+    C++ libraries of other versions may load and then crash, so this comes before loading. torch
+    promises no ABI between its minor releases: each has libraries of its own, for CPU and CUDA
+    builds. They serve one minor release of openmm.
+
+    Returns
+    -------
+    module
+        With the versions that it was built with, TORCH and OPENMM.
+
+    Raises
+    ------
+    ImportError
+        If nothing is compiled, or for other releases than those installed; the message names those
+        that this installation serves.
     """
-    for package, built, digits in (("torch", built_torch, 3), ("openmm", built_openmm, 2)):
-        try:
-            installed = version(package)
-        except PackageNotFoundError:
-            raise ImportError(
-                f"timewarp-openmm needs {package} {_public(built)}, which is not installed; "
-                f"install it with: pip install {package}=={_public(built)}"
-            ) from None
-        wanted = _public(built).split(".")[:digits]
-        if _public(installed).split(".")[:digits] != wanted:
-            raise ImportError(
-                f"timewarp-openmm was built with {package} {built}, but {package} {installed} is "
-                f"installed; install {package}=={_public(built)} or build timewarp-openmm again "
-                "with: pip install --no-build-isolation --force-reinstall --no-deps timewarp-openmm"
-            )
+    there = served_torch()
+    if not there:
+        raise ImportError(
+            "the compiled plugin is missing; install the package with: "
+            "pip install --no-build-isolation ."
+        )
+    served = " or ".join(there)
+    torch = _installed("torch", served)
+    if _minor(torch) not in there:
+        raise ImportError(_other("torch", served, torch))
+    build = import_module(f".{_package_for(torch)}", _PACKAGE)
+    openmm_version = _installed("openmm", _minor(build.OPENMM))
+    if _minor(openmm_version) != _minor(build.OPENMM):
+        raise ImportError(_other("openmm", _minor(build.OPENMM), openmm_version))
+    return build
+
+
+def _other(package: str, served: str, installed: str) -> str:
+    return (
+        f"this timewarp-openmm serves {package} {served}, but {package} {installed} is installed; "
+        f'install another with: pip install "{package}=={served.split(" or ")[-1]}.*", or build '
+        "timewarp-openmm for the one that is there with: "
+        "pip install --no-build-isolation --no-deps --force-reinstall "
+        "--no-binary timewarp-openmm timewarp-openmm"
+    )
 
 
 def _load_torch_libraries() -> None:
@@ -77,19 +122,11 @@ def load_plugin() -> ModuleType:
     Raises
     ------
     ImportError
-        If the package was not built, or was built for other versions.
+        See `find_build`.
     """
-    package = __package__ or "timewarp_openmm"
-    try:
-        built = import_module("._build_versions", package)
-    except ImportError as error:
-        raise ImportError(
-            "the compiled plugin is missing; install the package with: "
-            "pip install --no-build-isolation ."
-        ) from error
-    check_versions(built.TORCH, built.OPENMM)
+    build = find_build()
     _load_torch_libraries()
-    plugin = import_module("._plugin", package)
+    plugin = import_module("._plugin", build.__name__)
     folder = Path(str(plugin.__file__)).parent
     provide_opencl()
     for name in PLATFORMS:

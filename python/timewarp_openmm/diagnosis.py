@@ -88,16 +88,16 @@ def _torch() -> Finding:
 
 
 def _plugin() -> Finding:
-    from ._libraries import load_plugin
+    from ._libraries import find_build, load_plugin, served_torch
 
     try:
         load_plugin()
     except (ImportError, OSError) as error:
         return Finding("plugin", False, str(error), needed=True)
-    from . import _build_versions as built
-
+    built = find_build()
     text = f"timewarp-openmm {_version('timewarp-openmm')}, built with torch {built.TORCH} and "
-    return Finding("plugin", True, f"{text}OpenMM {built.OPENMM}", needed=True)
+    serves = f"; serves torch {' and '.join(served_torch())}"
+    return Finding("plugin", True, f"{text}OpenMM {built.OPENMM}{serves}", needed=True)
 
 
 def _try_platform(name: str) -> Finding:

@@ -54,10 +54,7 @@ def copy(tmp_path: Path) -> Path:
         else:
             shutil.copy(source, tmp_path / name)
     compiled = Path(str(load_plugin().__file__)).parent
-    for file in (*compiled.glob("*.so"), compiled / "_build_versions.py"):
-        link = tmp_path / "python" / "timewarp_openmm" / file.name
-        if not link.exists():
-            link.symlink_to(file)
+    (tmp_path / "python" / "timewarp_openmm" / compiled.name).symlink_to(compiled)
     return tmp_path
 
 

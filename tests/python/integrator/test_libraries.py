@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import openmm
@@ -16,19 +17,17 @@ from reference_models import write_all
 
 import timewarp_openmm
 from timewarp_openmm import _libraries
-from timewarp_openmm._libraries import load_plugin
+from timewarp_openmm._libraries import find_build, load_plugin, served_torch
 
 
 def test_the_package_may_lie_in_another_folder_than_torch_and_openmm(tmp_path: Path) -> None:
     """As after pip install --user, with torch installed for all."""
-    installed = Path(load_plugin().__file__).parent
+    compiled = Path(load_plugin().__file__).parent
     copy = tmp_path / "elsewhere" / "timewarp_openmm"
     shutil.copytree(
         Path(timewarp_openmm.__file__).parent, copy, ignore=shutil.ignore_patterns("pretrained")
     )
-    for pattern in ("*.so", "_build_versions.py"):
-        for file in installed.glob(pattern):
-            shutil.copy(file, copy)
+    shutil.copytree(compiled, copy / compiled.name, dirs_exist_ok=True)
     code = (
         "import timewarp_openmm as t; "
         f"t.TimewarpMCMCIntegrator({str(tmp_path / 'identity_4.pt')!r}); print(t.__file__)"
@@ -46,7 +45,23 @@ def test_the_package_may_lie_in_another_folder_than_torch_and_openmm(tmp_path: P
     assert result.stdout.startswith(str(copy.parent))
 
 
-def test_every_version_that_pip_may_install_is_one_that_a_build_serves() -> None:
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The versions of torch and openmm that seem to be there; tests change them."""
+    versions = {"torch": torch.__version__, "openmm": openmm.Platform.getOpenMMVersion()}
+
+    def version(package: str) -> str:
+        if package not in versions:
+            raise PackageNotFoundError(package)
+        return versions[package]
+
+    monkeypatch.setattr(_libraries, "version", version)
+    return versions
+
+
+def test_every_version_that_pip_may_install_is_one_that_a_build_serves(
+    installed: dict[str, str],
+) -> None:
     """Otherwise an upgrade that the requirements allow ends in an ImportError."""
     text = (Path(__file__).parents[3] / "pyproject.toml").read_text()
     required = [Requirement(r) for r in tomllib.loads(text)["project"]["dependencies"]]
@@ -56,23 +71,56 @@ def test_every_version_that_pip_may_install_is_one_that_a_build_serves() -> None
         "openmm": ["8.5.1", "8.6.0", "8.6.1", "8.7.0"],
     }
     for package, versions in candidates.items():
-        allowed = set(specifiers[package].filter(versions))
+        allowed = list(specifiers[package].filter(versions))
         assert allowed
-        served = {v for v in versions if is_served(package, v, built=min(allowed))}
-        assert allowed == served
+        for allowed_version in allowed:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setitem(installed, package, allowed_version)
+                find_build()
 
 
-def is_served(package: str, installed: str, built: str) -> bool:
-    """Does a build of one version serve another?"""
-    versions = {"torch": "2.13.0", "openmm": "8.6.1"}
-    built_with = {**versions, package: built}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_libraries, "version", {**versions, package: installed}.__getitem__)
-        try:
-            _libraries.check_versions(built_with["torch"], built_with["openmm"])
-        except ImportError:
-            return False
-    return True
+@pytest.mark.parametrize(
+    ("package", "other"),
+    [("torch", "2.12.1"), ("torch", "2.99.0+cu130"), ("openmm", "8.5.1"), ("openmm", "8.7")],
+)
+def test_releases_that_it_was_not_built_for(
+    installed: dict[str, str], package: str, other: str
+) -> None:
+    installed[package] = other
+    served = "2.13" if package == "torch" else "8.6"
+    with pytest.raises(ImportError, match=rf"serves {package} .*{served}.*{re.escape(other)} is"):
+        find_build()
+
+
+@pytest.mark.parametrize("package", ["torch", "openmm"])
+def test_a_package_that_is_not_there(installed: dict[str, str], package: str) -> None:
+    del installed[package]
+    with pytest.raises(ImportError, match=rf'{package} .* not installed.*pip install "{package}=='):
+        find_build()
+
+
+def test_a_build_for_each_of_several_releases(
+    installed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a wheel, which holds the libraries of two: each release finds its own."""
+    for name in ("_torch_2_97", "_torch_2_101"):
+        folder = tmp_path / name
+        folder.mkdir()
+        torch_version = name.removeprefix("_torch_").replace("_", ".")
+        text = f'TORCH = "{torch_version}.0"\nOPENMM = "8.6.1"\n'
+        (folder / "__init__.py").write_text(text)
+    monkeypatch.setattr(timewarp_openmm, "__path__", [*timewarp_openmm.__path__, str(tmp_path)])
+    for other in ("2.97.1", "2.101.0+cu140"):
+        installed["torch"] = other
+        build = find_build()
+        # Not left for other tests.
+        monkeypatch.delitem(sys.modules, build.__name__)
+        assert other.startswith(build.TORCH.removesuffix(".0"))
+    # In the order of versions, not of letters.
+    assert served_torch()[-2:] == ["2.97", "2.101"]
+    installed["torch"] = "2.98.0"
+    with pytest.raises(ImportError, match=r"2\.97 or 2\.101, but torch 2\.98\.0"):
+        find_build()
 
 
 def symbols(library: Path, which: str) -> set[str]:

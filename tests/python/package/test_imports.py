@@ -12,6 +12,8 @@ from pathlib import Path
 import networkx
 import pytest
 
+from timewarp_openmm._libraries import find_build
+
 PACKAGE = "timewarp_openmm"
 ROOT = Path(__file__).parents[3] / "python" / PACKAGE
 #: A module imports none of a later layer, neither itself nor through what it imports.
@@ -154,6 +156,7 @@ def named(*parts: str) -> tuple[str, ...]:
     return tuple(f"{PACKAGE}.{part}" for part in parts)
 
 
+COMPILED = find_build().__name__.removeprefix(f"{PACKAGE}.")
 SAMPLING_COMMAND = named("cli", "commands.sample")
 
 
@@ -170,7 +173,7 @@ SAMPLING_COMMAND = named("cli", "commands.sample")
         ),
         (
             every_module_of("analysis", "report"),
-            ("lightning", "torch", *named("training", "_plugin")),
+            ("lightning", "torch", *named("training", COMPILED)),
         ),
     ],
     ids=["help and sampling", "sampling without analysis", "analysis"],
