@@ -6,7 +6,7 @@ BUILD := build/plugin
 INSTALLED := $(VENV)/.installed
 JOBS ?= $(shell nproc)
 
-.PHONY: demo demo-protein test test-python test-cpp test-long sanitize benchmark-overhead benchmark-local-energy wheels test-wheel docs lint format clean
+.PHONY: demo demo-protein test test-python test-cpp test-long sanitize benchmark-overhead benchmark-local-energy wheels sdist test-wheel release-check docs lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --out demo --force
@@ -46,6 +46,13 @@ test-long: $(INSTALLED)
 wheels: $(INSTALLED)
 	$(BIN)/python packaging/build_wheels.py
 
+# What is compiled is made by whoever installs it, against torch and OpenMM of an environment of its own.
+sdist: $(INSTALLED)
+	$(BIN)/python -m build --sdist --no-isolation --outdir dist
+
+release-check: $(INSTALLED)
+	$(BIN)/python packaging/release_check.py
+
 # That of this Python, in an environment without anything else.
 test-wheel:
 	$(PYTHON) packaging/wheel_smoke.py
@@ -74,7 +81,7 @@ benchmark-local-energy: $(INSTALLED)
 		$(BUILD)/libTimewarpOpenMMReference.so
 
 docs: $(INSTALLED)
-	$(BIN)/mkdocs build --quiet
+	$(BIN)/zensical build --strict
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

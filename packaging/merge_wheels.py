@@ -31,7 +31,6 @@ def merge_wheels(wheels: Sequence[Path], folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     out = folder / wheels[0].name
-    out.unlink(missing_ok=True)
     served: list[tuple[int, int]] = []
     written: dict[str, bytes] = {}
     for wheel in wheels:

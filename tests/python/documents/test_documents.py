@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import typer.main
 from libraries import PEPTIDE
 from report_helpers import PDB, md_frames, write
 
+import timewarp_openmm
 from timewarp_openmm.cli import app, repeat_option
 
 ROOT = Path(__file__).parents[3]
@@ -78,14 +80,45 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
-def test_site_builds(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A copy of what the site is made of, so that it is built elsewhere than in the repository."""
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    (tmp_path / "python").symlink_to(ROOT / "python")
+    return tmp_path
+
+
+def build_site(folder: Path) -> subprocess.CompletedProcess[str]:
+    pytest.importorskip("zensical")
+    command = [sys.executable, "-m", "zensical", "build", "--strict"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_site_builds(site: Path) -> None:
+    done = build_site(site)
     assert done.returncode == 0, done.stdout + done.stderr
     for document in (ROOT / "docs").glob("*.md"):
-        assert (tmp_path / "site" / f"{document.stem}.html").exists()
+        assert (site / "build" / "docs" / f"{document.stem}.html").exists()
+    reference = (site / "build" / "docs" / "api.html").read_text()
+    for name in ("addBlock", "setLatentCorrelation", "context_atoms"):
+        assert name in reference, "docstrings are not read"
+
+
+@pytest.mark.parametrize("text", ["[a page](that-is-not-there.md)", "::: timewarp_openmm.nothing"])
+def test_a_link_to_nothing_stops_the_site(site: Path, text: str) -> None:
+    with (site / "docs" / "limits.md").open("a") as file:
+        file.write(f"\n{text}\n")
+    assert build_site(site).returncode != 0
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    settings = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
+    pages = [page for entry in settings["nav"] for page in entry.values()]
+    assert sorted(pages) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+    listed = re.findall(r"^::: timewarp_openmm\.(\w+)$", text, re.MULTILINE)
+    assert sorted(listed) == sorted(timewarp_openmm.__all__)
