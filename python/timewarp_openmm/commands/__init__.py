@@ -22,3 +22,17 @@ def require_analysis(command: str) -> None:
             f"{command} needs {', '.join(missing)}; install them with "
             'pip install "timewarp-openmm[analysis]"'
         )
+
+
+def require_farm(command: str) -> None:
+    """Refuse a command that needs dask where it is not installed.
+
+    Raises
+    ------
+    ValueError
+        Naming how to install it.
+    """
+    if find_spec("distributed") is None:
+        raise ValueError(
+            f'{command} needs dask; install it with pip install "timewarp-openmm[farm]"'
+        )

@@ -14,14 +14,18 @@ from pydantic import Field
 
 from ..bounds import (
     BLOCK_PROPOSALS,
+    CHAINS,
     CUTOFF,
     DYNAMICS_STEPS,
+    EFFECTIVE_SAMPLES,
     FRICTION,
     HYDROGEN_MASS,
+    RHAT,
     STEP_INTERVAL,
     STEPS,
     SUBCHAIN,
     TIMESTEP,
+    WORKERS,
     Seed,
     Temperature,
 )
@@ -43,6 +47,8 @@ _WITH_BLOCKS = (
     "cutoff",
     "hydrogen_mass",
 )
+#: What is about several chains.
+_WITH_CHAINS = ("workers", "scheduler", "until_rhat", "until_ess")
 #: What local energies leave out adds up, so that larger tries are seldom accepted.
 _MOST_BLOCKS_PER_TRY = 8
 
@@ -61,7 +67,31 @@ class SampleOptions(Options):
         description="Metropolis-Hastings iterations; with --blocks, rounds of dynamics and "
         "proposals."
     )
-    out: OutputPath = Field(description="Trajectory to write (DCD).")
+    out: OutputPath = Field(
+        description="Trajectory to write (DCD); with --chains, a folder with one of each (HDF5)."
+    )
+    chains: Annotated[int, CHAINS] | None = Field(
+        None,
+        description="Run so many chains with --model, from different basins, in processes of this "
+        "machine or on a cluster; the same call goes on with interrupted ones.",
+    )
+    workers: Annotated[int, WORKERS] | None = Field(
+        None, description="Processes for --chains; default: all cores."
+    )
+    scheduler: str | None = Field(
+        None,
+        description="With --chains, address of a dask scheduler, whose workers are used instead.",
+    )
+    until_rhat: Annotated[float, RHAT] | None = Field(
+        None,
+        description="With --chains, end all of them once R-hat of the slowest torsion is no more; "
+        "--steps are then the most.",
+    )
+    until_ess: Annotated[float, EFFECTIVE_SAMPLES] | None = Field(
+        None,
+        description="With --chains, likewise: effective samples of the slowest torsion, of all "
+        "chains together.",
+    )
     platform: str | None = Field(
         None, description="OpenMM platform; default: Reference, and with --blocks the fastest."
     )
@@ -132,15 +162,29 @@ def sample(options: SampleOptions) -> None:
 
     if (options.model is None) == (options.blocks is None):
         raise ValueError("give either --model or --blocks")
-    refuse_existing(options.out, options.force)
+    if options.chains is None:
+        refuse_existing(options.out, options.force)
+        _refuse(options, _WITH_CHAINS, "--chains")
     if options.blocks is not None:
+        if options.chains is not None:
+            raise ValueError("--chains goes with --model; run sample --blocks once for each chain")
         _record(options, _run_of_blocks(options, options.blocks))
         return
-    for name in _WITH_BLOCKS:
-        if getattr(options, name) is not None:
-            raise ValueError(f"{option_name(name)} goes with --blocks")
+    _refuse(options, _WITH_BLOCKS, "--blocks")
     assert options.model is not None
+    if options.chains is not None:
+        from .sample_chains import sample_chains
+
+        sample_chains(options, options.model)
+        return
     _record(options, _run_of_model(options, options.model))
+
+
+def _refuse(options: SampleOptions, names: Sequence[str], needed: str) -> None:
+    """Refuse options that mean nothing without another one."""
+    for name in names:
+        if getattr(options, name) is not None:
+            raise ValueError(f"{option_name(name)} goes with {needed}")
 
 
 def _run_of_model(options: SampleOptions, model: Path) -> _Run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import multiprocessing
 import os
@@ -22,7 +21,6 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 from pydantic import PositiveInt, with_config
-from typing_extensions import TypedDict
 
 from .. import __version__
 from ..bounds import WORKERS
@@ -32,9 +30,10 @@ from ..molecule.graph import Molecule, molecule_from_topology
 from ..molecule.torsions import backbone_torsions, torsion
 from ..seeds import spawned_seed
 from ..stages import Conflict, Done, Missing, Partial, Standing, compare, refuse
-from ..stored import RECORD, Count, DamagedFileError, seal, unseal
+from ..stored import RECORD, Count
 from ..trajectories.residue_labels import residue_labels
 from ..trajectories.writer import TrajectoryWriter
+from .checkpoints import CheckpointHeader, read_checkpoint, write_checkpoint
 from .identity import content_of, structure_digest
 from .langevin import get_positions
 from .protocol import Protocol
@@ -477,45 +476,28 @@ def _is_finished(task: TrajectoryTask, frames: int, seconds: float) -> bool:
 
 
 @with_config(RECORD)
-class _Checkpoint(TypedDict):
-    """The header of a checkpoint: where a trajectory stands, and what it goes on from.
+class _Checkpoint(CheckpointHeader):
+    """Where a trajectory stands, and what it goes on from.
 
-    ``digest`` is that of the frames (`TrajectoryWriter.digest`), ``context`` the SHA-256 of what
-    OpenMM's own checkpoint holds, which follows the header.
+    ``digest`` is that of the frames (`TrajectoryWriter.digest`).
     """
 
     frames: PositiveInt
     dropped_starts: Count
     start: dict[str, float]
-    openmm: str
     digest: str
-    context: str
 
 
 def _save_checkpoint(
     path: Path, context: openmm.Context, state: dict[str, Any], writer: TrajectoryWriter
 ) -> None:
-    """Write header and OpenMM's checkpoint in one step: one JSON line, then the bytes."""
-    content = context.createCheckpoint()
     state["digest"] = writer.digest()
-    header = {**state, "openmm": openmm.__version__, "context": sha256(content).hexdigest()}
-    write_bytes_atomically(path, json.dumps(seal(header)).encode() + b"\n" + content)
+    write_checkpoint(path, state, context.createCheckpoint())
 
 
 def _load_checkpoint(path: Path, context: openmm.Context) -> dict[str, Any]:
     remedy = "remove the folder of the run, or start again with --force"
-    text, _, content = path.read_bytes().partition(b"\n")
-    try:
-        header = unseal(text, _Checkpoint)
-    except ValueError as error:
-        raise DamagedFileError(path, str(error), remedy) from error
-    if sha256(content).hexdigest() != header["context"]:
-        raise DamagedFileError(path, "its checksum does not fit its content", remedy)
-    if header["openmm"] != openmm.__version__:
-        raise ValueError(
-            f"{path} was written by OpenMM {header['openmm']}, this is {openmm.__version__}, which "
-            "may not read it; resume with that version or start again with --force"
-        )
+    header, content = read_checkpoint(path, _Checkpoint, remedy)
     context.loadCheckpoint(content)
     names = ("frames", "dropped_starts", "start", "digest")
     return {name: value for name, value in header.items() if name in names}

@@ -75,13 +75,19 @@ def test_one_alone_serves_its_own_release(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ({"release": "2.13"}, "for the releases of torch {(2, 13)}; one other is wanted"),
+        ({"release": "2.13"}, "for the releases of torch {(2, 13)}, not for another one"),
         ({"release": "2.15"}, "there are releases of torch between"),
         ({"release": "2.14", "name": NAME.replace("311", "312")}, "wheels of different kinds"),
         ({"release": "2.14", "module": "version = 2\n"}, "timewarp_openmm/__init__.py of"),
         ({"release": "2.14", "torch": "torch==2.14.0"}, "METADATA of"),
     ],
-    ids=["the same release", "not neighbours", "another Python", "another module", "asks for other"],
+    ids=[
+        "the same release",
+        "not neighbours",
+        "another Python",
+        "another module",
+        "asks for other",
+    ],
 )
 def test_wheels_that_do_not_belong_together(
     tmp_path: Path, second: dict[str, str], message: str

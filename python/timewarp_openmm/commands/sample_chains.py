@@ -1,0 +1,330 @@
+"""``timewarp-openmm sample --chains K``: chains from different basins, on many processes."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..analysis.torsions import Torsion
+    from ..farm.chains import Progress
+    from ..farm.files import ChainFiles, Layout
+    from ..farm.pieces import ChainTask
+    from ..farm.quality import Target
+    from ..integrator import TimewarpMCMCIntegrator
+    from ..simulation.systems import MolecularSystem
+    from .sample import SampleOptions
+
+_Ended = Literal["interrupted", "all steps", "target reached"]
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is sampled."""
+
+    model: Path
+    molecule: MolecularSystem
+    torsions: list[Torsion]
+    kelvin: float
+    platform: str
+    seed: int
+
+
+def sample_chains(options: SampleOptions, model: Path) -> None:
+    """Run the chains and write a folder with a trajectory of each and ``chains.json``."""
+    from . import require_analysis, require_farm
+
+    require_analysis("sample --chains")
+    require_farm("sample --chains")
+    from ..farm.record import LOCK_FILE, find_record, remove_chains
+    from ..files import exclusive_lock
+
+    subject = _read_subject(options, model)
+    identity = _identity(options, subject)
+    iterations = _frames(options) * options.interval
+    find_record(options.out, identity, iterations, options.force)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(options.out / LOCK_FILE):
+        if options.force:
+            remove_chains(options.out)
+        # Another process may have gone on with them meanwhile.
+        there = find_record(options.out, identity, iterations, force=False)
+        _run(options, subject, identity, there["seconds"] if there else 0.0)
+
+
+def _frames(options: SampleOptions) -> int:
+    frames = options.steps // options.interval
+    if frames < 1:
+        raise ValueError(
+            f"--steps {options.steps} are fewer than --interval {options.interval}, so that no "
+            "frame would be kept"
+        )
+    return frames
+
+
+def _read_subject(options: SampleOptions, model: Path) -> _Subject:
+    from ..analysis.torsions import proper_torsions, true_torsions
+    from ..contract import read_metadata
+    from ..molecule.graph import molecule_from_topology
+    from ..simulation.systems import load_molecule
+
+    if options.pdb is None:
+        raise ValueError("--model needs the molecule: give --pdb")
+    metadata = read_metadata(model)
+    force_field = options.force_field
+    if options.system is None and not force_field:
+        force_field = metadata.force_field
+    molecule = load_molecule(options.pdb, force_field, options.system)
+    atoms = molecule_from_topology(molecule.topology, molecule.system)
+    torsions = true_torsions(proper_torsions(atoms))
+    if not torsions:
+        raise ValueError(
+            "the molecule has no torsion about a single bond, by which chains could be compared; "
+            "leave out --chains"
+        )
+    return _Subject(
+        model,
+        molecule,
+        torsions,
+        options.temperature or metadata.temperature,
+        options.platform or "Reference",
+        _seed(options),
+    )
+
+
+def _seed(options: SampleOptions) -> int:
+    """Return the seed that was given, that of the chains which are there, or a new one."""
+    from ..farm.files import REMEDY
+    from ..farm.record import RECORD_FILE, FarmRecord
+    from ..stored import read_document_if_any
+
+    if options.seed is not None:
+        return options.seed
+    there = read_document_if_any(options.out / RECORD_FILE, FarmRecord, REMEDY)
+    if there is not None and not options.force:
+        return int(there["identity"]["seed"])
+    return 1 + secrets.randbelow(2**31 - 1)
+
+
+def _identity(options: SampleOptions, subject: _Subject) -> dict[str, Any]:
+    from ..files import sha256_of
+    from ..simulation.identity import content_of
+
+    return {
+        "model": sha256_of(subject.model),
+        **content_of(subject.molecule),
+        "temperature": subject.kelvin,
+        "platform": subject.platform,
+        "chains": options.chains,
+        "interval": options.interval,
+        "subchain": options.subchain,
+        "seed": subject.seed,
+    }
+
+
+def _run(
+    options: SampleOptions, subject: _Subject, identity: dict[str, Any], earlier: float
+) -> None:
+    from ..farm.chains import run_chains
+    from ..farm.cluster import open_cluster
+    from ..farm.files import ChainFiles
+    from ..farm.quality import Target
+    from ..machine import usable_cpus
+    from .progress import counting
+
+    count, frames = _count(options), _frames(options)
+    target = Target(options.until_rhat, options.until_ess)
+    tasks, layout = _make_tasks(options, subject, identity)
+    files = [ChainFiles(options.out, number, layout) for number in range(count)]
+    began = time.monotonic() - earlier
+    with (
+        open_cluster(options.scheduler, min(count, options.workers or usable_cpus())) as client,
+        counting("sampling", float(frames * count * options.interval), "iterations") as show,
+    ):
+
+        def report(progress: Progress) -> None:
+            show(progress.frames * options.interval, _note(progress, subject.torsions))
+            _record(options, subject, identity, files, "interrupted", progress, began)
+
+        progress = run_chains(client, tasks, files, frames, target, report)
+        show(progress.frames * options.interval, _note(progress, subject.torsions))
+    quality = progress.slowest[1] if progress.slowest else None
+    ended: _Ended = "target reached" if target.is_met(quality) else "all steps"
+    _record(options, subject, identity, files, ended, progress, began)
+    _tell(options, subject, files, progress, target)
+
+
+def _count(options: SampleOptions) -> int:
+    assert options.chains is not None
+    return options.chains
+
+
+def _make_tasks(
+    options: SampleOptions, subject: _Subject, identity: dict[str, Any]
+) -> tuple[list[ChainTask], Layout]:
+    import mdtraj
+    import openmm
+
+    from ..farm.files import Layout
+    from ..farm.pieces import ChainTask
+    from ..trajectories.residue_labels import residue_labels
+
+    molecule = subject.molecule
+    integrator = _make_integrator(options, subject)
+    system = openmm.XmlSerializer.serialize(molecule.system)
+    tasks = []
+    for number, start in enumerate(_starts(options, subject)):
+        integrator.setRandomNumberSeed(_seed_of(subject, number))
+        xml = openmm.XmlSerializer.serialize(integrator)
+        # Of the seed, too: a worker may hold chains of several runs.
+        key = sha256(f"{identity}{number}".encode()).hexdigest()
+        tasks.append(ChainTask(key, system, xml, start, subject.platform, options.interval))
+    layout = Layout(
+        mdtraj.Topology.from_openmm(molecule.topology),
+        residue_labels(molecule.topology),
+        options.interval * integrator.getStepSize().value_in_unit(openmm.unit.picosecond),
+        [torsion.atoms for torsion in subject.torsions],
+    )
+    return tasks, layout
+
+
+def _seed_of(subject: _Subject, number: int) -> int:
+    from ..seeds import shifted_seed
+
+    return shifted_seed(subject.seed, number)
+
+
+def _make_integrator(options: SampleOptions, subject: _Subject) -> TimewarpMCMCIntegrator:
+    """Return the integrator of all chains but for their seeds, with its model within."""
+    # Loads the compiled plugin, so it comes after all that can be wrong without it.
+    from ..integrator import TimewarpMCMCIntegrator
+
+    integrator = TimewarpMCMCIntegrator(
+        str(subject.model),
+        topology=subject.molecule.topology,
+        temperature=subject.kelvin,
+        positions=subject.molecule.positions,
+    )
+    if options.subchain > 0:
+        from ..energies import surrogate_energy
+
+        energy = surrogate_energy(subject.molecule.system, particles=integrator.getParticles())
+        integrator.setSurrogate(energy, options.subchain)
+    # Workers need not see this machine's files.
+    integrator.setEmbedModel(True)
+    return integrator
+
+
+def _starts(options: SampleOptions, subject: _Subject) -> NDArray[np.float64]:
+    """Return where the chains begin [C, N, 3] / nm, in different basins; found once."""
+    import numpy as np
+
+    from ..benchmark.run import find_starts
+    from ..benchmark.samplers import Thermostat
+    from ..farm.files import REMEDY
+    from ..farm.record import STARTS_FILE
+    from ..simulation.systems import make_platform
+    from ..stored import read_arrays, write_arrays
+    from .progress import counting
+
+    path = options.out / STARTS_FILE
+    if path.exists():
+        return np.asarray(read_arrays(path, {"positions": "float C N 3"}, REMEDY)["positions"])
+    with counting("finding basins to start in", 100.0, "%") as show:
+        starts = find_starts(
+            subject.molecule,
+            subject.torsions,
+            _count(options),
+            Thermostat(subject.kelvin),
+            make_platform(subject.platform)[0],
+            subject.seed,
+            lambda done, note: show(round(100 * done, 1), note),
+        )
+    write_arrays(path, {"positions": starts})
+    return starts
+
+
+def _note(progress: Progress, torsions: Sequence[Torsion]) -> str:
+    text = f"{progress.acceptance:.1%} accepted"
+    if progress.slowest is None:
+        return text
+    number, quality = progress.slowest
+    return f"{text}, {quality.ess:.0f} of {torsions[number].name}, R-hat {quality.rhat:.3f}"
+
+
+def _record(
+    options: SampleOptions,
+    subject: _Subject,
+    identity: dict[str, Any],
+    files: list[ChainFiles],
+    ended: _Ended,
+    progress: Progress,
+    began: float,
+) -> None:
+    import openmm
+    import torch
+
+    from .. import __version__
+    from ..farm.record import chain_records, write_record
+
+    found = progress.slowest
+    seeds = [_seed_of(subject, number) for number in range(len(files))]
+    write_record(
+        options.out,
+        {
+            "identity": identity,
+            "ended": ended,
+            "chains": chain_records(files, seeds, options.interval),
+            "slowest_torsion": subject.torsions[found[0]].name if found else None,
+            "effective_samples": found[1].ess if found else None,
+            "rhat": found[1].rhat if found else None,
+            "seconds": round(time.monotonic() - began, 1),
+            "versions": {
+                "timewarp-openmm": __version__,
+                "openmm": openmm.version.version,
+                "torch": torch.__version__,
+            },
+        },
+    )
+
+
+def _tell(
+    options: SampleOptions,
+    subject: _Subject,
+    files: list[ChainFiles],
+    progress: Progress,
+    target: Target,
+) -> None:
+    from ..ensemble.sampling import why_not_to_trust
+    from ..simulation.chains import describe_stuck
+
+    frames = [file.standing.frames for file in files]
+    typer.echo(
+        f"{options.out}: {len(files)} chains of {frames[0]} frames, "
+        f"{_note(progress, subject.torsions)}"
+    )
+    warnings = [
+        None if stuck is None else f"{file.path.name}: {stuck}"
+        for file in files
+        for stuck in [describe_stuck(file.proposed, file.accepted)]
+    ]
+    quality = progress.slowest[1] if progress.slowest else None
+    if target.is_set() and not target.is_met(quality):
+        warnings.append("the chains are not as good as was asked for; go on with more --steps")
+    elif progress.slowest is None:
+        warnings.append("too little has happened for effective samples or R-hat to be estimated")
+    else:
+        number, known = progress.slowest
+        warnings.append(why_not_to_trust(subject.torsions[number].name, known))
+    for warning in filter(None, warnings):
+        typer.echo(f"timewarp-openmm: warning: {warning}", err=True)

@@ -1,0 +1,1 @@
+"""Chains on many processes and machines, by dask.distributed."""

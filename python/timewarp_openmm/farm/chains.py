@@ -1,0 +1,184 @@
+"""Running chains piece by piece, wherever there are workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from distributed import Client, Future, KilledWorker, as_completed
+
+from ..analysis.autocorrelation import SamplingQuality
+from .files import ChainFiles
+from .pieces import ChainTask, run_piece
+from .quality import Target, slowest
+
+#: Pieces that a chain is made of, where these are of a size between the two.
+_PIECES = 50
+_FRAMES_OF_PIECE = (10, 1000)
+#: s between writes of a chain, and between looks at how chains agree.
+FLUSH_SECONDS = 30.0
+_LOOK_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the chains stand.
+
+    Attributes
+    ----------
+    frames : int
+        Of all chains.
+    acceptance : float
+    slowest : (int, SamplingQuality), optional
+        Which torsion has the fewest effective samples, and how many; None where it is not known.
+    """
+
+    frames: int
+    acceptance: float
+    slowest: tuple[int, SamplingQuality] | None
+
+
+def run_chains(
+    client: Client,
+    tasks: Sequence[ChainTask],
+    files: Sequence[ChainFiles],
+    frames: int,
+    target: Target,
+    report: Callable[[Progress], None] = lambda _: None,
+    flush_seconds: float = FLUSH_SECONDS,
+) -> Progress:
+    """Run every chain until it has so many frames, or all together are enough.
+
+    What is in the files does not depend on how many workers there are, or which of them are lost:
+    a chain is a function of its task, and chains stop together, at the end of a piece, after a look
+    at as many frames of each.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    tasks, files : sequences of ChainTask and of ChainFiles
+        Of each chain. Files that hold frames already are gone on with.
+    frames : int
+        Of each chain, at most.
+    target : Target
+        Ends all chains before that, if it is set.
+    report : callable
+        Told every few seconds where chains stand.
+    flush_seconds : float
+        At most so much of each chain's work is lost if this process is killed.
+
+    Raises
+    ------
+    RuntimeError
+        If a piece ends one worker after the other.
+    """
+    farm = _Farm(client, tasks, files, frames, target, report, flush_seconds)
+    try:
+        farm.run()
+    finally:
+        for file in files:
+            file.flush()
+    return farm.progress()
+
+
+class _Farm:
+    def __init__(
+        self,
+        client: Client,
+        tasks: Sequence[ChainTask],
+        files: Sequence[ChainFiles],
+        frames: int,
+        target: Target,
+        report: Callable[[Progress], None],
+        flush_seconds: float,
+    ) -> None:
+        self._client, self._tasks, self._files = client, tasks, files
+        self._frames, self._target, self._report = frames, target, report
+        least, most = _FRAMES_OF_PIECE
+        self._piece = min(most, max(least, frames // _PIECES))
+        self._flush_seconds = flush_seconds
+        self._flushed = [time.monotonic()] * len(tasks)
+        self._looked = time.monotonic()
+
+    def progress(self) -> Progress:
+        proposed = sum(file.proposed for file in self._files)
+        accepted = sum(file.accepted for file in self._files)
+        return Progress(
+            sum(file.standing.frames for file in self._files),
+            accepted / proposed if proposed else 0.0,
+            slowest([file.angles for file in self._files]),
+        )
+
+    def run(self) -> None:
+        if self._target.is_set():
+            while not self._is_enough():
+                self._run_to(self._next_end())
+        else:
+            self._run_to(self._frames)
+
+    def _is_enough(self) -> bool:
+        done = min(file.standing.frames for file in self._files)
+        # After an interruption some chains are a piece ahead.
+        found = slowest([file.angles[:done] for file in self._files])
+        return done >= self._frames or self._target.is_met(found[1] if found else None)
+
+    def _next_end(self) -> int:
+        done = min(file.standing.frames for file in self._files)
+        return min(self._frames, (done // self._piece + 1) * self._piece)
+
+    def _run_to(self, end: int) -> None:
+        """Run every chain until it has `end` frames, in pieces."""
+        pending = {
+            future: number
+            for number in range(len(self._tasks))
+            if (future := self._submit(number, end)) is not None
+        }
+        pieces = as_completed(pending)
+        for future in pieces:
+            number = pending.pop(future)
+            try:
+                self._files[number].add(future.result())
+            except KilledWorker as error:
+                raise RuntimeError(
+                    f"several workers ended one after the other while they ran {number} of the "
+                    "chains; see their logs: is there enough memory?"
+                ) from error
+            following = self._submit(number, end)
+            if following is not None:
+                pending[following] = number
+                pieces.add(following)
+            self._flush_if_due(number)
+            self._look_if_due()
+
+    def _submit(self, number: int, end: int) -> Future | None:
+        task, file = self._tasks[number], self._files[number]
+        done = file.standing.frames
+        if done >= end:
+            return None
+        # To the end of a piece, so that chains that were cut anywhere else meet the others again.
+        count = min(end, (done // self._piece + 1) * self._piece) - done
+        return self._client.submit(
+            run_piece,
+            task,
+            file.standing,
+            count,
+            key=f"{task.key}-{done}",
+            priority=-done,
+            # Where its Context is, unless that worker is lost or has more to do than others.
+            workers=[file.worker] if file.worker else None,
+            allow_other_workers=bool(file.worker),
+            pure=False,
+        )
+
+    def _flush_if_due(self, number: int) -> None:
+        now = time.monotonic()
+        if now - self._flushed[number] >= self._flush_seconds:
+            self._files[number].flush()
+            self._flushed[number] = now
+
+    def _look_if_due(self) -> None:
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_SECONDS:
+            self._report(self.progress())
+            self._looked = time.monotonic()
