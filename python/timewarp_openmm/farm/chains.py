@@ -141,8 +141,8 @@ class _Farm:
                 self._files[number].add(future.result())
             except KilledWorker as error:
                 raise RuntimeError(
-                    f"several workers ended one after the other while they ran {number} of the "
-                    "chains; see their logs: is there enough memory?"
+                    f"several workers ended one after the other while they ran "
+                    f"{self._files[number].path.name}; see their logs: is there enough memory?"
                 ) from error
             following = self._submit(number, end)
             if following is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import dask
 from distributed import Client, LocalCluster
@@ -27,8 +28,9 @@ def open_cluster(scheduler: str | None, workers: int) -> Iterator[Client]:
     Parameters
     ----------
     scheduler : str, optional
-        Address of a dask scheduler, such as ``tcp://node1:8786``. Its workers are used as they are,
-        also those that come or go meanwhile.
+        Address of a dask scheduler, such as ``tcp://node1:8786``, or the file that ``dask scheduler
+        --scheduler-file`` has written. Its workers are used as they are, also those that come or go
+        meanwhile.
     workers : int
         Processes to start where there is no scheduler.
 
@@ -52,7 +54,8 @@ def open_cluster(scheduler: str | None, workers: int) -> Iterator[Client]:
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
-            dashboard_address=None,
+            # No port that another cluster may have.
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
@@ -62,6 +65,8 @@ def open_cluster(scheduler: str | None, workers: int) -> Iterator[Client]:
 
 def _connect(scheduler: str) -> Client:
     try:
+        if Path(scheduler).is_file():
+            return Client(scheduler_file=scheduler, timeout=_PATIENCE)
         return Client(scheduler, timeout=_PATIENCE)
     except (OSError, ValueError) as error:
         raise ConnectionError(

@@ -1,0 +1,280 @@
+"""Chains in pieces: the same frames, whoever runs them and whatever happens to who does."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cloudpickle
+import mdtraj
+import numpy as np
+import openmm
+import pytest
+from distributed import Client, LocalCluster
+from numpy.typing import NDArray
+
+from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
+from timewarp_openmm.analysis.torsions import proper_torsions, true_torsions
+from timewarp_openmm.farm import chains as farm_chains
+from timewarp_openmm.farm.chains import Progress, run_chains
+from timewarp_openmm.farm.cluster import open_cluster
+from timewarp_openmm.farm.files import ChainFiles, Layout
+from timewarp_openmm.farm.pieces import ChainTask, Piece, Standing
+from timewarp_openmm.farm.quality import Target, slowest
+from timewarp_openmm.molecule.graph import molecule_from_topology
+from timewarp_openmm.simulation.systems import load_molecule
+from timewarp_openmm.stored import DamagedFileError
+from timewarp_openmm.trajectories.residue_labels import residue_labels
+
+PDB = Path(__file__).parents[3] / "python/timewarp_openmm/data/structures/alanine-dipeptide.pdb"
+INTERVAL = 2
+NO_TARGET = Target()
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """Two processes."""
+    with open_cluster(None, 2) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def alone() -> Iterator[Client]:
+    """One thread of this process."""
+    with (
+        LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """Alanine dipeptide: its chains by seed, and what their files are made of."""
+
+    system: str
+    start: NDArray[np.float64]
+    integrators: dict[int, str]
+    layout: Layout
+
+    def tasks(self, run: str, count: int = 2) -> list[ChainTask]:
+        return [
+            ChainTask(
+                f"{run}-{i}", self.system, self.integrators[i], self.start, "Reference", INTERVAL
+            )
+            for i in range(count)
+        ]
+
+    def files(self, folder: Path, count: int = 2) -> list[ChainFiles]:
+        folder.mkdir(exist_ok=True)
+        return [ChainFiles(folder, i, self.layout) for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    molecule = load_molecule(PDB, ["amber99sbildn.xml", "amber99_obc.xml"])
+    torsions = true_torsions(
+        proper_torsions(molecule_from_topology(molecule.topology, molecule.system))
+    )
+    integrators = {}
+    for number in range(3):
+        integrator = TimewarpMCMCIntegrator(pretrained("alanine-dipeptide"))
+        integrator.setEmbedModel(True)
+        integrator.setRandomNumberSeed(10 + number)
+        integrators[number] = openmm.XmlSerializer.serialize(integrator)
+    layout = Layout(
+        mdtraj.Topology.from_openmm(molecule.topology),
+        residue_labels(molecule.topology),
+        1.0,
+        [torsion.atoms for torsion in torsions],
+    )
+    system = openmm.XmlSerializer.serialize(molecule.system)
+    return Subject(system, molecule.positions, integrators, layout)
+
+
+def frames_of(folder: Path, count: int = 2) -> list[NDArray[np.float32]]:
+    return [mdtraj.load(str(folder / f"chain-{i:03d}.h5")).xyz for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    subject: Subject, alone: Client, tmp_path_factory: pytest.TempPathFactory
+) -> list[NDArray[np.float32]]:
+    """The frames of two chains, run by one worker without interruption."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_chains(alone, subject.tasks("alone"), subject.files(folder), 60, NO_TARGET)
+    frames = frames_of(folder)
+    assert all(chain.shape == (60, 22, 3) for chain in frames)
+    assert not np.array_equal(*frames), "chains of two seeds are two chains"
+    return frames
+
+
+def test_the_number_of_workers_does_not_matter(
+    client: Client, subject: Subject, undisturbed: list[NDArray[np.float32]], tmp_path: Path
+) -> None:
+    progress = run_chains(client, subject.tasks("two"), subject.files(tmp_path), 60, NO_TARGET)
+    np.testing.assert_array_equal(frames_of(tmp_path), undisturbed)
+    assert progress.frames == 120
+    assert 0.5 < progress.acceptance < 1
+    # The integrator's own numbers, whoever counted them.
+    again = subject.files(tmp_path)
+    assert [file.proposed for file in again] == [60 * INTERVAL] * 2
+    assert sum(file.accepted for file in again) == progress.acceptance * 120 * INTERVAL
+
+
+def test_chains_are_those_of_the_integrator(
+    subject: Subject, undisturbed: list[NDArray[np.float32]]
+) -> None:
+    integrator = openmm.XmlSerializer.deserialize(subject.integrators[1])
+    context = openmm.Context(
+        openmm.XmlSerializer.deserialize(subject.system),
+        integrator,
+        openmm.Platform.getPlatform("Reference"),
+    )
+    context.setPositions(subject.start)
+    for frame in undisturbed[1]:
+        integrator.step(INTERVAL)
+        positions = context.getState(positions=True).getPositions(asNumpy=True)._value
+        np.testing.assert_array_equal(frame, positions.astype(np.float32))
+
+
+def test_a_killed_worker_loses_its_piece_only(
+    client: Client, subject: Subject, undisturbed: list[NDArray[np.float32]], tmp_path: Path
+) -> None:
+    victim, pid = next(iter(client.run(os.getpid).items()))
+    killed = threading.Event()
+
+    def kill() -> None:
+        os.kill(pid, signal.SIGKILL)
+        killed.set()
+
+    files = subject.files(tmp_path)
+    timer: list[threading.Timer] = []
+    add = ChainFiles.add
+
+    def add_and_kill(self: ChainFiles, piece: Piece) -> None:
+        add(self, piece)
+        # In the middle of the next piece of this very worker.
+        if not timer and piece.worker == victim:
+            timer.append(threading.Timer(0.02, kill))
+            timer[0].start()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ChainFiles, "add", add_and_kill)
+        run_chains(client, subject.tasks("killed"), files, 60, NO_TARGET)
+    timer[0].join()
+    assert killed.is_set()
+    np.testing.assert_array_equal(frames_of(tmp_path), undisturbed)
+
+
+def test_what_was_interrupted_goes_on(
+    client: Client, subject: Subject, undisturbed: list[NDArray[np.float32]], tmp_path: Path
+) -> None:
+    """By this process's end, after some frames of each chain, on disk or not."""
+    seen: list[int] = []
+
+    def stop(progress: Progress) -> None:
+        seen.append(progress.frames)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(farm_chains, "_LOOK_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            run_chains(
+                client, subject.tasks("stopped"), subject.files(tmp_path), 60, NO_TARGET, stop
+            )
+    files = subject.files(tmp_path)
+    assert 0 < sum(file.standing.frames for file in files) < 120
+    run_chains(client, subject.tasks("again"), files, 60, NO_TARGET)
+    np.testing.assert_array_equal(frames_of(tmp_path), undisturbed)
+
+
+def test_longer_chains_begin_as_shorter_ones(
+    alone: Client, subject: Subject, undisturbed: list[NDArray[np.float32]], tmp_path: Path
+) -> None:
+    for frames in (17, 60):
+        run_chains(alone, subject.tasks("longer"), subject.files(tmp_path), frames, NO_TARGET)
+        assert [len(chain) for chain in frames_of(tmp_path)] == [frames] * 2
+    np.testing.assert_array_equal(frames_of(tmp_path), undisturbed)
+
+
+@pytest.mark.parametrize("target", [Target(rhat=1.2), Target(ess=30.0), Target(1.2, 30.0)])
+def test_chains_end_once_they_are_enough(
+    client: Client, alone: Client, subject: Subject, target: Target, tmp_path: Path
+) -> None:
+    lengths = {}
+    for name, workers in (("two", client), ("one", alone)):
+        folder = tmp_path / name
+        progress = run_chains(
+            workers, subject.tasks(f"{name}-{target}"), subject.files(folder), 500, target
+        )
+        assert progress.slowest is not None
+        assert target.is_met(progress.slowest[1])
+        frames = frames_of(folder)
+        lengths[name] = [len(chain) for chain in frames]
+        files = subject.files(folder)
+        before = slowest([file.angles[: len(frames[0]) - 10] for file in files])
+        assert not target.is_met(before[1] if before else None), "it could have ended before"
+    assert lengths["one"] == lengths["two"]
+    assert lengths["one"][0] == lengths["one"][1] < 500
+
+
+def test_no_target_is_never_met_by_what_is_not_known() -> None:
+    assert not Target(rhat=1.5).is_met(None)
+    still = np.zeros((100, 1))
+    assert slowest([still, still]) is None
+    assert slowest([np.zeros((3, 1))] * 2) is None
+
+
+def test_damage_is_named(alone: Client, subject: Subject, tmp_path: Path) -> None:
+    run_chains(alone, subject.tasks("damaged"), subject.files(tmp_path), 10, NO_TARGET)
+    path = tmp_path / "chain-001.chk"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DamagedFileError, match=r"chain-001\.chk.*--force"):
+        subject.files(tmp_path)
+
+
+def test_pieces_that_do_not_fit_are_refused(subject: Subject, tmp_path: Path) -> None:
+    (file,) = subject.files(tmp_path, 1)
+    late = Piece(np.zeros((5, 22, 3), np.float32), Standing(15, b"x"), 5, 5, 0, "")
+    with pytest.raises(ValueError, match="begins at frame 10, not 0"):
+        file.add(late)
+
+
+def test_a_worker_of_another_release(alone: Client, subject: Subject, tmp_path: Path) -> None:
+    old = [dataclasses.replace(task, version="0.0.1") for task in subject.tasks("old")]
+    with pytest.raises(RuntimeError, match=r"this worker has .*0\.0\.1.*same release"):
+        run_chains(alone, old, subject.files(tmp_path), 10, NO_TARGET)
+
+
+def _die(task: ChainTask, standing: Standing, frames: int) -> Piece:
+    time.sleep(0.1)
+    os._exit(1)
+
+
+def test_a_piece_that_ends_every_worker(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The workers have no such module.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(farm_chains, "run_piece", _die)
+    with (
+        open_cluster(None, 1) as client,
+        pytest.raises(RuntimeError, match="ended one after the other while they ran chain-000"),
+    ):
+        run_chains(client, subject.tasks("deadly", 1), subject.files(tmp_path, 1), 10, NO_TARGET)
+
+
+def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("timewarp_openmm.farm.cluster._PATIENCE", 1)
+    with (
+        pytest.raises(ConnectionError, match=r"no dask scheduler answers at tcp://127.0.0.1:9"),
+        open_cluster("tcp://127.0.0.1:9", 1),
+    ):
+        pass
