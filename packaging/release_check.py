@@ -86,7 +86,7 @@ def check_files(root: Path, version: str) -> Iterator[str]:
             if wheel.stat().st_size > LARGEST:
                 yield f"{wheel.name} is larger than {LARGEST / 1e6:.0f} MB"
     if not (dist / f"timewarp_openmm-{version}.tar.gz").is_file():
-        yield f"dist has no sdist of {version}; run make sdist"
+        yield f"dist has no sdist of {version}; run make wheels"
 
 
 def git(root: Path, *arguments: str) -> str:
