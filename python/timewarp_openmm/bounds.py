@@ -96,6 +96,8 @@ BASINS = Bounds(1, 10_000)
 WORKERS = Bounds(1, 4096)
 #: Of several chains, whose differences give an error.
 CHAINS = Bounds(2, 1000)
+#: Of distance geometry, to explore from.
+CONFORMERS = Bounds(0, 10_000)
 #: What several chains are run until; R-hat of independent samples is a little above 1.
 RHAT = Bounds(1, 10, open_below=True)
 EFFECTIVE_SAMPLES = Bounds(1, 10**9)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ..bounds import (
     BASINS,
+    CONFORMERS,
     EQUILIBRATION,
     FRAME_INTERVAL,
     FRICTION,
@@ -55,6 +56,9 @@ class SimulateOptions(Options):
         False, description="Find the basins with hot walkers, and start in each of them."
     )
     explore_length: Annotated[float, LENGTH] = Field(150.0, description="Of each hot walker.")
+    explore_conformers: Annotated[int, CONFORMERS] = Field(
+        0, description="RDKit conformers to explore from as well, where bond orders are known."
+    )
     explore_temperature: list[Temperature] | None = Field(
         None, description="Of the walkers' ladder; once per rung."
     )
@@ -135,6 +139,7 @@ def _explore(molecule: MolecularSystem, protocol: Protocol, options: SimulateOpt
         temperatures=tuple(options.explore_temperature or ExploreSettings.temperatures),
         max_minutes=options.explore_minutes,
         max_basins=options.max_basins,
+        conformers=options.explore_conformers,
     )
     workers = options.workers or usable_cpus()
     with counting(f"exploring {protocol.molecule}", 100.0, "%") as show:

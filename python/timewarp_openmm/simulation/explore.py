@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..bounds import (
     BASINS,
+    CONFORMERS,
     FRAME_INTERVAL,
     FRAMES,
     LENGTH,
@@ -29,7 +30,7 @@ from ..bounds import (
     TIMESTEP,
     WORKERS,
 )
-from ..molecule.graph import molecule_from_topology
+from ..molecule.graph import Molecule, molecule_from_topology
 from ..molecule.mirror_images import mirror_images
 from ..molecule.rotatable_torsions import rotatable_torsions
 from ..molecule.stereochemistry import Stereochemistry
@@ -38,6 +39,7 @@ from ..seeds import spawned_seed
 from ..stages import Conflict, Done, Missing, Standing, compare, refuse
 from ..stored import DamagedFileError, conform, read_arrays, write_arrays
 from ..units import KILOJOULE_PER_MOLE, thermal_energy
+from .embedding import embedded_conformers
 from .identity import content_of
 from .langevin import Langevin, default_platform, get_positions
 from .start_checks import check_start
@@ -84,6 +86,9 @@ class ExploreSettings:
         The lowest ones are kept.
     max_minutes : float, optional
         Walkers stop after this time, wherever they are.
+    conformers : int
+        By distance geometry (see `embedded_conformers`), which are minimised as well: basins that
+        the walkers have not found in their time, such as other foldings of a ring.
     """
 
     temperatures: tuple[float, ...] = (500.0, 650.0, 800.0)
@@ -95,6 +100,7 @@ class ExploreSettings:
     energy_window: float = 30.0
     max_basins: int = 16
     max_minutes: float | None = None
+    conformers: int = 0
 
     def __post_init__(self) -> None:
         if not self.temperatures:
@@ -116,6 +122,7 @@ class ExploreSettings:
                 f"the interval ({self.interval:g} ps) must not exceed the length of a walker "
                 f"({self.length:g} ps)"
             )
+        CONFORMERS.check("conformers", self.conformers)
         FRAMES.check("frames of a walker", round(self.length / self.interval))
 
 
@@ -132,7 +139,7 @@ class Basins:
     torsions : float64 array [K, R], rad
         Of the bonds that turn.
     visits : int64 array [K]
-        Frames of the walkers that led there.
+        Frames of the walkers that led there; 1 for those that only distance geometry found.
     dropped : int
         Frames left out because a centre or a double or amide bond had flipped.
     found : int
@@ -237,6 +244,10 @@ def find_basins(
             for energy, positions in walk_result.result():
                 energies.append(energy)
                 frames.append(positions)
+    walked = len(frames)
+    for energy, positions in _embed(molecule, atoms, settings, seed):
+        energies.append(energy)
+        frames.append(positions)
     check = Stereochemistry(atoms, molecule.positions)
     kept = [i for i, positions in enumerate(frames) if not check.find_flips(positions)]
     dropped = len(frames) - len(kept)
@@ -252,9 +263,31 @@ def find_basins(
         np.array([energies[i] for i in kept]),
         measure_torsions(found, torsions),
         None if images is None else measure_torsions(images, torsions),
+        np.array(kept) < walked,
         settings,
         dropped,
     )
+
+
+def _embed(
+    molecule: MolecularSystem, atoms: Molecule, settings: ExploreSettings, seed: int
+) -> Iterator[tuple[float, NDArray[np.float64]]]:
+    """Yield energy / (kJ/mol) and positions of each minimised conformer of distance geometry."""
+    if settings.conformers == 0:
+        return
+    own_seed = spawned_seed(seed, settings.walkers)
+    platform = default_platform(len(molecule.positions))
+    integrator = openmm.VerletIntegrator(0.001)
+    context = openmm.Context(molecule.system, integrator, *make_platform(platform))
+    for start in embedded_conformers(atoms, molecule.positions, settings.conformers, own_seed):
+        context.setPositions(start)
+        yield _minimised(context)
+
+
+def _minimised(context: openmm.Context) -> tuple[float, NDArray[np.float64]]:
+    openmm.LocalEnergyMinimizer.minimize(context, MINIMISE_TOLERANCE, MINIMISE_ITERATIONS)
+    energy = context.getState(energy=True).getPotentialEnergy()
+    return energy.value_in_unit(KILOJOULE_PER_MOLE), get_positions(context)
 
 
 def _walk(
@@ -274,9 +307,7 @@ def _walk(
         if frame > 0:
             hot.getIntegrator().step(dynamics.steps(settings.interval))
         cold.setPositions(get_positions(hot))
-        openmm.LocalEnergyMinimizer.minimize(cold, MINIMISE_TOLERANCE, MINIMISE_ITERATIONS)
-        energy = cold.getState(energy=True).getPotentialEnergy()
-        yield frame / count, energy.value_in_unit(KILOJOULE_PER_MOLE), get_positions(cold)
+        yield frame / count, *_minimised(cold)
 
 
 def _cluster(
@@ -284,6 +315,7 @@ def _cluster(
     energies: NDArray[np.float64],
     angles: NDArray[np.float64],
     image_angles: NDArray[np.float64] | None,
+    walked: NDArray[np.bool_],
     settings: ExploreSettings,
     dropped: int,
 ) -> Basins:
@@ -293,6 +325,8 @@ def _cluster(
     ----------
     angles, image_angles : array [F, R], rad
         Torsions, and those of the mirror images if there are any.
+    walked : array [F]
+        Whether a walker came there.
     """
     finite = np.isfinite(energies) & np.isfinite(angles).all(1)
     order = [int(i) for i in np.argsort(energies) if finite[i]]
@@ -301,10 +335,10 @@ def _cluster(
     for i in order:
         near = _near(angles[np.array(centres, dtype=int)], angles[i], settings.separation)
         if len(near):
-            visits[int(near[0])] += 1
+            visits[int(near[0])] += int(walked[i])
         else:
             centres.append(i)
-            visits.append(1)
+            visits.append(int(walked[i]))
     low = energies[centres] <= energies[centres[0]] + settings.energy_window
     chosen = [i for i in range(len(centres)) if low[i]][: settings.max_basins]
     index = np.array(centres)[chosen]
@@ -315,7 +349,7 @@ def _cluster(
         positions[index],
         energies[index] - energies[index[0]],
         angles[index],
-        np.array(visits, dtype=np.int64)[chosen],
+        np.maximum(np.array(visits, dtype=np.int64)[chosen], 1),
         dropped,
         len(centres),
         images,
@@ -416,6 +450,9 @@ def _identity(molecule: MolecularSystem, settings: ExploreSettings, seed: int) -
     # What the time allowed was found; more time does not make it another exploration.
     chosen = {k: v for k, v in asdict(settings).items() if k != "max_minutes"}
     chosen["temperatures"] = list(settings.temperatures)
+    if settings.conformers == 0:
+        # As it was before there were any.
+        del chosen["conformers"]
     return {**content_of(molecule), **chosen, "seed": seed}
 
 

@@ -22,6 +22,7 @@ from ..flows.internal.config import ShapeFlowConfig
 from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
 from ..molecule.matching import match_atoms
+from ..molecule.standard_residues import DOUBLE_BONDS
 from ..seeds import shifted_seed
 from ..simulation.chains import ChainRuns, run_chains
 from ..simulation.explore import (
@@ -67,6 +68,8 @@ MEASURING_SHARE = 0.2
 #: Rotatable torsions beyond which a failed fit is told that these may be the reason.
 MANY_TORSIONS = 8
 
+#: Of distance geometry, of a molecule that hot walkers may not get around in: rings, macrocycles.
+_CONFORMERS = 50
 _T = TypeVar("_T")
 
 
@@ -353,6 +356,7 @@ class _Fit:
                 "length": max(budget.shortest, float(min(300.0, round(length)))),
                 "max_minutes": 2 * seconds / 60,
                 "max_basins": max(min(budget.least_basins, most), min(most, affordable)),
+                "conformers": 0 if _is_peptide(self._molecule) else _CONFORMERS,
             }
 
         # Basins are found once: later passes start from those of the first.
@@ -619,6 +623,11 @@ def one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _is_peptide(molecule: MolecularSystem) -> bool:
+    """Tell whether a molecule is made of amino acids and caps, whose torsions walkers turn."""
+    return all(residue.name in DOUBLE_BONDS for residue in molecule.topology.residues())
 
 
 def _note(progress: Progress) -> str:

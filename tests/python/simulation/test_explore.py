@@ -18,6 +18,7 @@ from timewarp_openmm.molecule.rotatable_torsions import rotatable_torsions
 from timewarp_openmm.molecule.stereochemistry import Stereochemistry
 from timewarp_openmm.molecule.torsions import measure_torsions, torsion
 from timewarp_openmm.simulation import explore
+from timewarp_openmm.simulation.embedding import embedded_conformers
 from timewarp_openmm.simulation.explore import (
     Basins,
     ExploreSettings,
@@ -28,7 +29,7 @@ from timewarp_openmm.simulation.explore import (
     load_or_find_basins,
 )
 from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule
-from timewarp_openmm.stages import Conflict, Missing
+from timewarp_openmm.stages import Conflict, Done, Missing
 from timewarp_openmm.trajectories.pairs import Trajectory
 from timewarp_openmm.trajectories.weights import LEAST_SHARE, BasinMap, frame_weights
 from timewarp_openmm.units import thermal_energy
@@ -109,7 +110,7 @@ def test_basins_are_read_back_and_those_of_another_exploration_kept(
         load_or_find_basins(tmp_path, alanine, settings, seed=2, force=True)
 
 
-def generic_molecule(smiles: str) -> MolecularSystem:
+def generic_molecule(smiles: str, orders: bool = False) -> MolecularSystem:
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     AllChem.EmbedMolecule(mol, randomSeed=1)
     topology = app.Topology()
@@ -119,7 +120,8 @@ def generic_molecule(smiles: str) -> MolecularSystem:
         for a in mol.GetAtoms()
     ]
     for bond in mol.GetBonds():
-        topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()])
+        order = int(bond.GetBondTypeAsDouble()) if orders else None
+        topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()], order=order)
     positions = mol.GetConformer().GetPositions() / 10
     return MolecularSystem(smiles, topology, make_system(mol), positions, ())
 
@@ -135,6 +137,45 @@ def test_basins_that_are_mirror_images_are_told(
     assert found.found == 2 * found.images == 6
     assert load_or_find_basins(tmp_path, amine, settings, seed=1).images == 3
     assert describe_found(found.found, found.images) == "6 (3 of them are mirror images of others)"
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    ["C/C=C/[C@H](O)CCC", "CC(C)(C)CC(C)C", "C1CCC(C)(C)CC1", "CC(=O)N[C@@H](C)C(=O)NC"],
+    ids=["centre and double bond", "groups of one kind", "in a ring", "amides"],
+)
+def test_distance_geometry_keeps_the_stereochemistry(smiles: str) -> None:
+    molecule = generic_molecule(smiles, orders=True)
+    atoms = molecule_from_topology(molecule.topology, molecule.system)
+    found = embedded_conformers(atoms, molecule.positions, 10, seed=2)
+    assert found.shape == (10, atoms.num_atoms, 3)
+    check = Stereochemistry(atoms, molecule.positions)
+    flips = [flip for positions in found for flip in check.find_flips(positions)]
+    # Amides may come out cis, which exploring drops.
+    assert [flip for flip in flips if "cis/trans" not in flip or "=" in smiles[:4]] == []
+    # Bonds of some 0.1 nm: the unit is nm.
+    lengths = [np.linalg.norm(found[:, a] - found[:, b], axis=-1) for a, b in atoms.bonds]
+    assert 0.08 < np.min(lengths) < np.max(lengths) < 0.18
+    np.testing.assert_array_equal(found, embedded_conformers(atoms, molecule.positions, 10, seed=2))
+    other = embedded_conformers(atoms, molecule.positions, 10, seed=3)
+    assert not np.array_equal(found, other)
+    without = replace(atoms, bond_orders=(), formal_charges=())
+    assert len(embedded_conformers(without, molecule.positions, 10, seed=2)) == 0
+
+
+def test_conformers_join_the_basins_that_walkers_find(tmp_path: Path) -> None:
+    """Of walkers that hardly move, all but the first basin are those of distance geometry."""
+    molecule = generic_molecule("CCCCCC", orders=True)
+    still = ExploreSettings(walkers=1, temperatures=(1.0,), length=0.1, interval=0.01)
+    alone = load_or_find_basins(tmp_path, molecule, still, seed=1)
+    assert len(alone) == 1
+    more = replace(still, conformers=30)
+    found = find_basins(molecule, more, seed=1)
+    assert len(found) > 3
+    # Where distance geometry led says nothing of how often a walker would come there.
+    assert sorted(found.visits)[-2:] == [1, 11]
+    assert isinstance(basins_standing(tmp_path, molecule, more, seed=1), Conflict)
+    assert basins_standing(tmp_path, molecule, still, seed=1) == Done()
 
 
 def test_populations_follow_the_superposition_formula() -> None:
