@@ -194,10 +194,10 @@ def fit(
 def flow_config(settings: FitSettings) -> FlowConfig:
     """Return the flow that a fit trains."""
     flow = settings.flow.model_copy(update={"moved": settings.moved})
-    if settings.last is None:
+    if not settings.later_parts:
         return flow
     shared = flow.model_dump(include=set(ShapeFlowConfig.model_fields), exclude={"coordinates"})
-    return ChainedFlowConfig(**shared, later_parts=(settings.last,))
+    return ChainedFlowConfig(**shared, later_parts=settings.later_parts)
 
 
 def _make_way(work: Path, identity: dict[str, object], display: Display, force: bool) -> None:
