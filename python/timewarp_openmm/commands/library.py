@@ -1,9 +1,9 @@
-"""``timewarp-openmm library``: models of all residues."""
+"""``timewarp-openmm library``: models of all residues, or of their side chains."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from pydantic import Field
@@ -18,6 +18,11 @@ class BuildOptions(Options):
     """What ``timewarp-openmm library build`` is told."""
 
     out: OutputPath = Field(description="The library's folder.")
+    kind: Literal["side-chains", "residues"] = Field(
+        "side-chains",
+        description="What each model moves: a side chain, or a whole residue, of which `peptide` "
+        "makes models of peptides.",
+    )
     force_field: list[str] | None = Field(
         None,
         description="OpenMM force field file; once per file; default: "
@@ -36,19 +41,20 @@ class BuildOptions(Options):
 
 
 def build(options: BuildOptions) -> None:
-    """Make a model of each residue's side chain, for use in any peptide and protein.
+    """Make a model of each residue, or of its side chain, for use in any peptide.
 
     The same command goes on with an interrupted one; with more minutes or residues, with a finished
     one.
     """
+    from ..library import RESIDUE, SIDE_CHAIN
     from ..machine import usable_cpus
-    from ..simulation.capped_peptides import SIDE_CHAINS
     from ..workflows.library import LibrarySettings, build_library
 
     settings = LibrarySettings(
         name=options.name or Path(options.out).name,
         force_field=tuple(options.force_field or BUNDLED_FORCE_FIELD),
-        residues=tuple(options.residue or SIDE_CHAINS),
+        kind=RESIDUE if options.kind == "residues" else SIDE_CHAIN,
+        residues=tuple(options.residue or ()),
         minutes=options.minutes,
         temperature=options.temperature,
         seed=options.seed,

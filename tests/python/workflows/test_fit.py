@@ -21,6 +21,7 @@ from openmm import app
 from timewarp_openmm import cli, files
 from timewarp_openmm.contract import read_metadata
 from timewarp_openmm.flows.loading import load_module
+from timewarp_openmm.flows.weights import save_tensors
 from timewarp_openmm.molecule.selection import select_atoms
 from timewarp_openmm.molecule.structure_files import load_structure
 from timewarp_openmm.simulation.identity import system_digest
@@ -35,7 +36,7 @@ from timewarp_openmm.simulation.systems import (
     with_hydrogen_bonds_constrained,
 )
 from timewarp_openmm.stored import read_document, write_document
-from timewarp_openmm.training.checkpoints import LastCheckpoint, load_checkpoint, save_checkpoint
+from timewarp_openmm.training.checkpoints import LastCheckpoint, load_checkpoint
 from timewarp_openmm.trajectories.pairs import load_trajectories
 from timewarp_openmm.workflows import fit as fit_module
 from timewarp_openmm.workflows import record as record_module
@@ -134,7 +135,7 @@ def finished(known_costs: None, tmp_path_factory: pytest.TempPathFactory) -> Fin
             last = work / "train" / "last.ckpt"
             content = load_checkpoint(last, LastCheckpoint)
             content["progress"]["finished"] = False
-            save_checkpoint(last, content)
+            save_tensors(last, content)
     record = Record()
     settings = replace(SETTINGS, workers=2)
     result = fit(molecule, out, settings, work, record, budget=QUICK)
