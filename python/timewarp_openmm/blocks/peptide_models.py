@@ -50,3 +50,27 @@ def write_peptide_model(
         package_version=__version__,
     )
     export_model(flow, metadata, out, overwrite=force)
+
+
+def describe_peptide(name: str, peptide: Peptide, library: Library) -> str:
+    """Return the model's card in Markdown: what it is made of."""
+    acceptance = {entry.residue: entry.acceptance for entry in library.of_kind(RESIDUE)}
+    residues = [
+        f"- {label}: {entry}, of which {acceptance[entry]:.1%} of proposals are accepted between "
+        "caps"
+        for label, entry in zip(peptide.residues, peptide.entries, strict=True)
+    ]
+    return "\n".join(
+        [
+            f"# {name}",
+            "",
+            f"Independent draws for {len(peptide.moved)} atoms at {library.temperature:g} K, "
+            f"{', '.join(library.force_field)}: joined from the residues of the library "
+            f"{library.name} (SHA-256 {library.digest}), without training and without any data of "
+            "this peptide.",
+            "",
+            *residues,
+            f"- timewarp-openmm {__version__}",
+            "",
+        ]
+    )

@@ -11,7 +11,7 @@ from pydantic import Field
 from ..bounds import FIT_MINUTES, Seed, Temperature, Workers
 from ..library import BUNDLED_FORCE_FIELD
 from .fit import FitDisplay
-from .options import Options, OutputPath
+from .options import ARGUMENT, Options, OutputPath
 
 
 class BuildOptions(Options):
@@ -78,3 +78,25 @@ class BuildDisplay(FitDisplay):
         """Begin a residue, whose time starts anew."""
         self.restart()
         self.tell(f"{name} ({number + 1} of {count})")
+
+
+class MergeOptions(Options):
+    """What ``timewarp-openmm library merge`` is told."""
+
+    libraries: Annotated[list[Path], ARGUMENT] = Field(
+        description="Folders of libraries of one kind, force field and temperature."
+    )
+    out: OutputPath = Field(description="The folder of the library that holds all their models.")
+    name: str | None = Field(None, description="Of the library; default: that of its folder.")
+
+
+def merge(options: MergeOptions) -> None:
+    """Put libraries together that were built apart, on several machines for instance.
+
+    Where two have a model of one residue, that with the higher acceptance is taken.
+    """
+    from ..workflows.merging import merge_libraries
+
+    name = options.name or options.out.name
+    content = merge_libraries(options.libraries, options.out, name)
+    typer.echo(f"{options.out}: {', '.join(entry['residue'] for entry in content['entries'])}")
