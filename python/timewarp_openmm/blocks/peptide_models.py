@@ -2,14 +2,126 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+from collections.abc import Iterator
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .. import __version__
 from ..contract import ModelMetadata
 from ..flows.export import export_model
 from ..library import RESIDUE, Library
-from .peptides import Peptide
+from ..molecule.selection import residue_label
+from .peptides import Chain, Peptide, PeptideFinder
+from .sidechains import Block, Unserved
+
+if TYPE_CHECKING:
+    from openmm import app, unit
+
+#: The kinds of blocks.
+PEPTIDE, END = "peptide", "end of a chain"
+
+
+def peptide_blocks(
+    topology: app.Topology,
+    positions: NDArray[np.floating] | unit.Quantity,
+    library: Library | str | PathLike[str],
+    folder: str | PathLike[str],
+    longest: int = 4,
+    end: int = 1,
+) -> list[Block]:
+    """Return a block for each short peptide, whole, and for the ends of longer chains.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        Of the whole System.
+    positions : array or Quantity [N, 3], nm
+        Of all its atoms.
+    library : Library, path or str
+        Of whole residues (``library build --kind residues``).
+    folder : path
+        Where the models are written; one that is there already is used again.
+    longest : int
+        Residues of peptides between an acetyl and an N-methyl group that are moved whole.
+    end : int
+        Residues that are moved at the end of other chains that an N-methyl group follows.
+
+    Returns
+    -------
+    list of Block
+        `unserved_chains` says which chains get none, and why.
+
+    Examples
+    --------
+    >>> for block in peptide_blocks(topology, positions, "units", "models"):  # doctest: +SKIP
+    ...     integrator.addBlock(block.model, block.particles)
+    """
+    finder = PeptideFinder(topology, positions, library)
+    blocks = []
+    for chain, reason in _chosen(finder, longest, end):
+        if reason is None:
+            made = finder.make(chain)
+            blocks.append(_block(made, chain, finder.library, Path(folder)))
+    return blocks
+
+
+def unserved_chains(
+    topology: app.Topology,
+    positions: NDArray[np.floating] | unit.Quantity,
+    library: Library | str | PathLike[str],
+    longest: int = 4,
+    end: int = 1,
+) -> list[Unserved]:
+    """Return the chains that `peptide_blocks` has no block for, by their last residue, each with
+    the reason."""
+    finder = PeptideFinder(topology, positions, library)
+    return [
+        Unserved(residue_label(chain.residues[-1]), reason, False)
+        for chain, reason in _chosen(finder, longest, end)
+        if reason is not None
+    ]
+
+
+def _chosen(finder: PeptideFinder, longest: int, end: int) -> Iterator[tuple[Chain, str | None]]:
+    """Yield what is asked for of each chain, and why it cannot be made."""
+    for chain in finder.chains:
+        is_short = chain.acetyl and len(chain.residues) <= longest
+        part = chain if is_short else chain.end(min(end, len(chain.residues)))
+        yield part, finder.why_not_chain(part)
+
+
+def _block(made: Peptide, chain: Chain, library: Library, folder: Path) -> Block:
+    kind = PEPTIDE if made.flow.moved is None else END
+    path = folder / f"{'-'.join(made.entries)}-{_digest(made, library)}.pt"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_peptide_model(made, library, path)
+    ends = dict.fromkeys((made.residues[0], made.residues[-1]))
+    alone = {entry.residue: entry.acceptance for entry in library.of_kind(RESIDUE)}
+    return Block(
+        " to ".join(ends),
+        chain.residues[0].index,
+        str(path),
+        made.particles,
+        kind,
+        "-".join(made.entries),
+        math.prod(alone[name] for name in made.entries),
+    )
+
+
+def _digest(made: Peptide, library: Library) -> str:
+    """Return a short name of all that the model depends on but the structure's own positions."""
+    atoms = [place.atoms.tolist() for place in made.flow.places]  # type: ignore[operator, union-attr]
+    molecule = made.molecule.without_bond_orders()
+    text = json.dumps([library.digest, made.entries, atoms, repr(molecule), __version__])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def write_peptide_model(

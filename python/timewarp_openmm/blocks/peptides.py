@@ -128,10 +128,17 @@ class PeptideFinder:
         self._diagnosis = Diagnosis(topology, self._graph, self._positions, self.library, RESIDUE)
         self.chains = find_chains(topology, self._graph)
 
-    def why_not(self, residue: app.topology.Residue) -> str | None:
-        """Return why the library does not make a residue, or None if it does."""
-        reason = self._diagnosis.why_none(residue)
-        return None if reason is None else reason.text
+    def why_not_chain(self, chain: Chain) -> str | None:
+        """Return why the library does not make a chain, or None if it does."""
+        for residue in chain.residues:
+            if (reason := self._diagnosis.why_none(residue)) is not None:
+                return f"{residue_label(residue)} is not served: {reason.text}"
+        if not chain.methyl:
+            return (
+                "the chain does not end with an N-methyl group after "
+                f"{residue_label(chain.residues[-1])}, and the library has no model of another end"
+            )
+        return None
 
     def make(self, chain: Chain) -> Peptide:
         """Return the flow of a chain whose residues are all served and that ends with an N-methyl
@@ -142,14 +149,8 @@ class PeptideFinder:
         ValueError
             Naming the first residue that is not served, and why.
         """
-        for residue in chain.residues:
-            if (reason := self.why_not(residue)) is not None:
-                raise ValueError(f"{residue_label(residue)} is not served: {reason}")
-        if not chain.methyl:
-            raise ValueError(
-                f"the chain does not end with an N-methyl group after "
-                f"{residue_label(chain.residues[-1])}, and the library has no model of another end"
-            )
+        if (reason := self.why_not_chain(chain)) is not None:
+            raise ValueError(reason)
         names = tuple(
             self._name(*pair) for pair in zip(chain.residues, chain.backbones, strict=True)
         )
