@@ -128,8 +128,17 @@ RESIDUE_KIND = LibraryKind(
         "PRO": "its side chain is a ring over the backbone, and the amide before it turns to cis",
     },
     flow=InternalFlowConfig(),
+    # Backbone and side chain together have many basins.
     budget=FitBudget(
-        runs_per_basin=2, equilibration=2.0, shortest=5.0, least_basins=6, most_basins=48
+        explore_share=0.1,
+        simulate_share=0.15,
+        train_share=0.08,
+        refine_rate=1e-3,
+        runs_per_basin=2,
+        equilibration=2.0,
+        shortest=5.0,
+        least_basins=6,
+        most_basins=64,
     ),
     spreads_backbone=False,
     parts=_whole,
