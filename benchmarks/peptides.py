@@ -1,0 +1,269 @@
+"""Peptides that no fit has seen, made of a library of residues: what joint proposals accept, and
+effective samples per second of the slowest torsion beside molecular dynamics.
+
+Sequences follow a rule that was fixed before any was tried. Of the 19 residues in their usual
+states of protonation but proline, in alphabetical order, with each other eight places on, and two
+alanines, these are 20 dipeptides; every second one with those 5, 10 and 15 places on, 10
+tetrapeptides; and six alanines. All stand between an acetyl and an N-methyl group, in implicit
+solvent, without constraints. All are reported, also those that a residue is missing for.
+
+Two chains of the integrator are measured: joint proposals of the whole peptide alone, and these
+with steps that draw one or two torsions anew and keep the rest of the noise, which turns the rest
+of the chain as one. Molecular dynamics begins where they begin: at draws of the joint flow that
+were taken by their weights, so that it is spared the search for basins. Where chains disagree or
+hold too few effective samples, the number is marked as too high (<).
+
+    python benchmarks/peptides.py LIBRARY --out peptides.json [--seconds 6] [--only dipeptides]
+
+A line is written for each sequence as it is done; the same command goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+import torch
+from numpy.typing import NDArray
+
+from timewarp_openmm import LatentChoice
+from timewarp_openmm.analysis.torsions import proper_torsions, true_torsions
+from timewarp_openmm.benchmark.measure import chain_torsions, measure
+from timewarp_openmm.benchmark.run import run_in_turns
+from timewarp_openmm.benchmark.samplers import (
+    Dynamics,
+    Maker,
+    MolecularDynamics,
+    Recording,
+    Thermostat,
+    TimewarpSampler,
+    constrained_system,
+)
+from timewarp_openmm.blocks.peptide_models import write_peptide_model
+from timewarp_openmm.blocks.peptides import Peptide, PeptideFinder
+from timewarp_openmm.energies.openmm_energy import OpenMMEnergy
+from timewarp_openmm.files import write_bytes_atomically
+from timewarp_openmm.molecule.graph import molecule_from_topology
+from timewarp_openmm.simulation.capped_peptides import capped_peptide
+from timewarp_openmm.simulation.langevin import Langevin
+from timewarp_openmm.simulation.systems import MolecularSystem, make_platform
+from timewarp_openmm.training.independence import Draws, draw
+
+RESIDUES = (
+    "ALA", "ARG", "ASN", "ASP", "CYS", "GLN", "GLU", "GLY", "HIE", "ILE",
+    "LEU", "LYS", "MET", "PHE", "SER", "THR", "TRP", "TYR", "VAL",
+)  # fmt: skip
+#: Chains of each method.
+CHAINS = 4
+#: Draws of the joint flow, by whose weights starts are chosen.
+DRAWS = 4000
+#: ps from a draw to the start of a chain.
+RELAXATION = 2.0
+#: The chain with steps in some torsions alone.
+LATENT = (
+    LatentChoice(rho=0.0, weight=0.3),
+    LatentChoice(rho=0.0, weight=0.4, torsions=1),
+    LatentChoice(rho=0.0, weight=0.3, torsions=2),
+)
+JOINT, TORSIONS = "joint", "joint and torsions"
+#: Time steps / ps of molecular dynamics; the longest with repartitioned masses.
+DYNAMICS = {"MD 2 fs, HBonds": (0.002, False), "MD 4 fs, HBonds, HMR": (0.004, True)}
+
+
+def sequences(kind: str) -> list[tuple[str, ...]]:
+    """Return the sequences of a kind, by the rule."""
+
+    def along(start: int, places: tuple[int, ...]) -> tuple[str, ...]:
+        return tuple(RESIDUES[(start + place) % len(RESIDUES)] for place in places)
+
+    if kind == "dipeptides":
+        return [along(i, (0, 8)) for i in range(len(RESIDUES))] + [("ALA", "ALA")]
+    if kind == "tetrapeptides":
+        return [along(i, (0, 5, 10, 15)) for i in range(0, len(RESIDUES), 2)]
+    return [("ALA",) * 6]
+
+
+KINDS = ("dipeptides", "tetrapeptides", "hexaalanine")
+
+
+class Joined(TimewarpSampler):
+    """A chain of the integrator, with some choices of latent steps."""
+
+    def __init__(self, choices: tuple[LatentChoice, ...], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        if choices:
+            self._integrator.setLatentCorrelation(list(choices))
+
+    def acceptance(self) -> float:
+        """Return that of all iterations."""
+        return float(self._integrator.getAcceptanceRate())
+
+
+def measure_peptide(residues: tuple[str, ...], library: Path, seconds: float) -> dict[str, Any]:
+    """Return what was measured of one sequence, or why it could not be."""
+    began = time.monotonic()
+    molecule = capped_peptide(residues, FORCE_FIELD)
+    finder = PeptideFinder(molecule.topology, molecule.positions, library)
+    (chain,) = finder.chains
+    if (reason := finder.why_not_chain(chain)) is not None:
+        return {"refused": reason}
+    peptide = finder.make(chain)
+    temperature = finder.library.temperature
+    draws = _draws(peptide, molecule, temperature)
+    found: dict[str, Any] = {
+        "atoms": len(peptide.particles),
+        "acceptance_of_draws": round(acceptance_of(draws), 4),
+        "effective_share_of_draws": round(draws.kish_share(), 5),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "peptide.pt"
+        write_peptide_model(peptide, finder.library, model)
+        found["seconds_to_make"] = round(time.monotonic() - began, 1)
+        samplers: dict[str, list[Joined]] = {JOINT: [], TORSIONS: []}
+        methods = _methods(str(model), molecule, temperature, samplers)
+        starts = _starts(draws, molecule, temperature)
+        recordings = run_in_turns(methods, starts, seconds * CHAINS * len(methods), seed=1)
+    for name, group in samplers.items():
+        found[f"acceptance, {name}"] = round(float(np.mean([s.acceptance() for s in group])), 4)
+    found["rates"] = _rates(molecule, recordings)
+    return found
+
+
+def _draws(peptide: Peptide, molecule: MolecularSystem, temperature: float) -> Draws:
+    energy = OpenMMEnergy(molecule.system, temperature, "Reference")
+    x = torch.tensor(peptide.positions)
+    generator = torch.Generator().manual_seed(1)
+    return draw(peptide.flow, energy, x, DRAWS, generator)
+
+
+def acceptance_of(draws: Draws) -> float:
+    """Return the acceptance of independent proposals in equilibrium, which the weights tell."""
+    weights = draws.weights()
+    ranks = np.sort(weights)
+    # The mean of min(w_i, w_j) over pairs, times the number of draws.
+    below = np.cumsum(ranks)
+    above = np.arange(len(ranks))[::-1] * ranks
+    return float((below + above).sum() / len(ranks))
+
+
+def _starts(draws: Draws, molecule: MolecularSystem, temperature: float) -> NDArray[np.float64]:
+    """Return draws taken by their weights, in equilibrium with their bonds."""
+    chosen = np.random.default_rng(1).choice(len(draws.positions), CHAINS, p=draws.weights())
+    dynamics = Langevin(temperature, timestep=0.001)
+    return np.stack(
+        [
+            dynamics.relaxed(
+                molecule.system, draws.positions[i].astype(float), RELAXATION, "Reference", seed
+            )
+            for seed, i in enumerate(chosen)
+        ]
+    )
+
+
+def _methods(
+    model: str,
+    molecule: MolecularSystem,
+    temperature: float,
+    samplers: dict[str, list[Joined]],
+) -> dict[str, Maker]:
+    platform, _ = make_platform("Reference")
+    thermostat = Thermostat(temperature)
+
+    def joined(name: str, choices: tuple[LatentChoice, ...]) -> Maker:
+        def make(start: NDArray[np.float64], seed: int) -> Joined:
+            sampler = Joined(choices, model, molecule, start, platform, seed)
+            samplers[name].append(sampler)
+            return sampler
+
+        return make
+
+    def plain(timestep: float, heavy_hydrogens: bool) -> Maker:
+        system = constrained_system(molecule, heavy_hydrogens)
+        dynamics = Dynamics(system, platform, thermostat, timestep)
+        return lambda start, seed: MolecularDynamics(dynamics, start, seed)
+
+    methods = {JOINT: joined(JOINT, ()), TORSIONS: joined(TORSIONS, LATENT)}
+    return {**methods, **{name: plain(*options) for name, options in DYNAMICS.items()}}
+
+
+def _rates(
+    molecule: MolecularSystem, recordings: Mapping[str, list[Recording]]
+) -> dict[str, dict[str, Any]]:
+    """Return effective samples per second of each method's slowest torsion."""
+    atoms = molecule_from_topology(molecule.topology, molecule.system)
+    torsions = true_torsions(proper_torsions(atoms))
+    found = {}
+    for name, group in recordings.items():
+        result = measure(name, group, chain_torsions(group, torsions), torsions, None, None)
+        slowest = result.slowest_torsion
+        found[name] = {
+            "per_second": None if slowest is None else round(slowest.per_second, 4),
+            "torsion": None if slowest is None else slowest.quantity,
+            "rhat": None if slowest is None else round(slowest.rhat, 3),
+            "measured": slowest is not None and slowest.measured,
+            "steps_per_second": round(result.steps / result.seconds, 1),
+            "nanoseconds": round(result.picoseconds / 1000, 3),
+        }
+    return found
+
+
+def _line(name: str, found: Mapping[str, Any]) -> str:
+    if "refused" in found:
+        return f"{name:32} {found['refused']}"
+    rates = []
+    for entry in found["rates"].values():
+        value, mark = entry["per_second"], "" if entry["measured"] else "<"
+        rates.append("-" if value is None else f"{mark}{value:.3g}")
+    return (
+        f"{name:32} {found['acceptance, joint']:7.1%} {found['effective_share_of_draws']:7.2%}  "
+        f"{'  '.join(f'{rate:>8}' for rate in rates)}"
+    )
+
+
+def _summary(done: Mapping[str, Any], names: list[str]) -> str:
+    shares = [done[name].get("acceptance, joint", 0.0) for name in names if name in done]
+    if not shares:
+        return "none"
+    return (
+        f"{len(shares)} sequences: median of one joint proposal {np.median(shares):.1%}, lowest "
+        f"{min(shares):.1%}; none accepted in {sum(share == 0 for share in shares)}"
+    )
+
+
+FORCE_FIELD = ("amber14/protein.ff14SB.xml", "implicit/obc2.xml")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("library", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="JSON; gone on with if it is there")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each chain")
+    parser.add_argument("--only", choices=KINDS, action="append")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    done = json.loads(options.out.read_text()) if options.out.exists() else {}
+    methods = (JOINT, TORSIONS, *DYNAMICS)
+    print(f"{'':32} accepted  share   effective samples/s: {', '.join(methods)}")
+    for kind in options.only or KINDS:
+        names = ["-".join(residues) for residues in sequences(kind)]
+        for name in names:
+            if name not in done:
+                found = measure_peptide(tuple(name.split("-")), options.library, options.seconds)
+                done[name] = found
+                text = json.dumps(done, indent=1) + "\n"
+                write_bytes_atomically(options.out, text.encode())
+            print(_line(name, done[name]), flush=True)
+        print(f"{kind}: {_summary(done, names)}", file=sys.stderr)
+    print(f"OpenMM {openmm.version.version}, torch {torch.__version__}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
