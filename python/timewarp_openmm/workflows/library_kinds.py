@@ -127,7 +127,8 @@ RESIDUE_KIND = LibraryKind(
         "CYX": _DISULFIDE,
         "PRO": "its side chain is a ring over the backbone, and the amide before it turns to cis",
     },
-    flow=InternalFlowConfig(),
+    # Three links: what is learned in ten minutes is a matter of how many steps these allow.
+    flow=InternalFlowConfig(stiff_hidden=96, stiff_layers=4),
     # Backbone and side chain together have many basins.
     budget=FitBudget(
         explore_share=0.1,
