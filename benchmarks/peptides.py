@@ -9,7 +9,8 @@ solvent, without constraints. All are reported, also those that a residue is mis
 
 Two chains of the integrator are measured: joint proposals of the whole peptide alone, and these
 with steps that draw one or two torsions anew and keep the rest of the noise, which turns the rest
-of the chain as one. Molecular dynamics begins where they begin: at draws of the joint flow that
+of the chain as one, as alternatives in subchains that a surrogate of the force field chooses from.
+Molecular dynamics begins where they begin: at draws of the joint flow that
 were taken by their weights, so that it is spared the search for basins. Where chains disagree or
 hold too few effective samples, the number is marked as too high (<).
 
@@ -34,21 +35,24 @@ import openmm
 import torch
 from numpy.typing import NDArray
 
-from timewarp_openmm import LatentChoice
+from timewarp_openmm import LatentChoice, TimewarpMCMCIntegrator
 from timewarp_openmm.analysis.torsions import proper_torsions, true_torsions
 from timewarp_openmm.benchmark.measure import chain_torsions, measure
 from timewarp_openmm.benchmark.run import run_in_turns
 from timewarp_openmm.benchmark.samplers import (
+    TIMEWARP_INTERVAL,
+    WARM_UP,
     Dynamics,
     Maker,
     MolecularDynamics,
     Recording,
+    Sampler,
     Thermostat,
-    TimewarpSampler,
     constrained_system,
 )
 from timewarp_openmm.blocks.peptide_models import write_peptide_model
 from timewarp_openmm.blocks.peptides import Peptide, PeptideFinder
+from timewarp_openmm.energies import surrogate_energy
 from timewarp_openmm.energies.openmm_energy import OpenMMEnergy
 from timewarp_openmm.files import write_bytes_atomically
 from timewarp_openmm.molecule.graph import molecule_from_topology
@@ -69,10 +73,12 @@ DRAWS = 4000
 RELAXATION = 2.0
 #: The chain with steps in some torsions alone.
 LATENT = (
-    LatentChoice(rho=0.0, weight=0.3),
-    LatentChoice(rho=0.0, weight=0.4, torsions=1),
+    LatentChoice(rho=0.0, weight=0.2),
+    LatentChoice(rho=0.0, weight=0.5, torsions=1),
     LatentChoice(rho=0.0, weight=0.3, torsions=2),
 )
+#: Of its subchains, within which a surrogate of the System's energy chooses.
+SUBCHAIN = 32
 JOINT, TORSIONS = "joint", "joint and torsions"
 #: Time steps / ps of molecular dynamics; the longest with repartitioned masses.
 DYNAMICS = {"MD 2 fs, HBonds": (0.002, False), "MD 4 fs, HBonds, HMR": (0.004, True)}
@@ -94,13 +100,38 @@ def sequences(kind: str) -> list[tuple[str, ...]]:
 KINDS = ("dipeptides", "tetrapeptides", "hexaalanine")
 
 
-class Joined(TimewarpSampler):
+class Joined(Sampler):
     """A chain of the integrator, with some choices of latent steps."""
 
-    def __init__(self, choices: tuple[LatentChoice, ...], *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(
+        self,
+        choices: tuple[LatentChoice, ...],
+        model: str,
+        molecule: MolecularSystem,
+        start: NDArray[np.float64],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self._integrator = TimewarpMCMCIntegrator(
+            model, topology=molecule.topology, positions=molecule.positions
+        )
+        self._integrator.setRandomNumberSeed(seed)
         if choices:
             self._integrator.setLatentCorrelation(list(choices))
+            self._integrator.setSurrogate(surrogate_energy(molecule.system), SUBCHAIN)
+        platform = make_platform("Reference")
+        self._context = openmm.Context(molecule.system, self._integrator, *platform)
+        self._context.setPositions(start)
+        self._integrator.step(WARM_UP)
+
+    def step(self) -> None:
+        self._integrator.step(TIMEWARP_INTERVAL)
+
+    def record(self) -> None:
+        self.recording.steps += TIMEWARP_INTERVAL
+        self.recording.evaluations += TIMEWARP_INTERVAL
+        positions = self._context.getState(positions=True).getPositions(asNumpy=True)
+        self.recording.frames.append(positions._value.astype(np.float32))
 
     def acceptance(self) -> float:
         """Return that of all iterations."""
@@ -179,7 +210,7 @@ def _methods(
 
     def joined(name: str, choices: tuple[LatentChoice, ...]) -> Maker:
         def make(start: NDArray[np.float64], seed: int) -> Joined:
-            sampler = Joined(choices, model, molecule, start, platform, seed)
+            sampler = Joined(choices, model, molecule, start, seed)
             samplers[name].append(sampler)
             return sampler
 
