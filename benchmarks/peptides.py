@@ -9,7 +9,7 @@ solvent, without constraints. All are reported, also those that a residue is mis
 
 Two chains of the integrator are measured: joint proposals of the whole peptide alone, and these
 with steps that draw one or two torsions anew and keep the rest of the noise, which turns the rest
-of the chain as one, as alternatives in subchains that a surrogate of the force field chooses from.
+of the chain as one, or change all of the noise a little, as alternatives in subchains that a surrogate of the force field chooses from.
 Molecular dynamics begins where they begin: at draws of the joint flow that
 were taken by their weights, so that it is spared the search for basins. Where chains disagree or
 hold too few effective samples, the number is marked as too high (<).
@@ -73,9 +73,11 @@ DRAWS = 4000
 RELAXATION = 2.0
 #: The chain with steps in some torsions alone.
 LATENT = (
-    LatentChoice(rho=0.0, weight=0.2),
-    LatentChoice(rho=0.0, weight=0.5, torsions=1),
-    LatentChoice(rho=0.0, weight=0.3, torsions=2),
+    LatentChoice(rho=0.0, weight=0.15),
+    LatentChoice(rho=0.0, weight=0.4, torsions=1),
+    LatentChoice(rho=0.0, weight=0.25, torsions=2),
+    # Amides and all that is stiff.
+    LatentChoice(rho=0.8, weight=0.2),
 )
 #: Of its subchains, within which a surrogate of the System's energy chooses.
 SUBCHAIN = 32
