@@ -9,10 +9,10 @@ solvent, without constraints. All are reported, also those that a residue is mis
 
 Two chains of the integrator are measured: joint proposals of the whole peptide alone, and these
 with steps that draw one or two torsions anew and keep the rest of the noise, which turns the rest
-of the chain as one, or change all of the noise a little, as alternatives in subchains that a surrogate of the force field chooses from.
-Molecular dynamics begins where they begin: at draws of the joint flow that
-were taken by their weights, so that it is spared the search for basins. Where chains disagree or
-hold too few effective samples, the number is marked as too high (<).
+of the chain as one, or change all of the noise a little, as alternatives in subchains that a
+surrogate of the force field chooses from. Molecular dynamics begins where they begin: at draws of
+the joint flow that were taken by their weights, so that it is spared the search for basins. Where
+chains disagree or hold too few effective samples, the number is marked as too high (<).
 
     python benchmarks/peptides.py LIBRARY --out peptides.json [--seconds 6] [--only dipeptides]
 

@@ -66,11 +66,12 @@ class FitSettings:
 
         More time, another target, other workers, constraints and bits go on with what is there.
         """
-        identity: dict[str, object] = {"temperature": self.temperature, "seed": self.seed}
-        if self.moved is not None:
-            identity["moved"] = list(self.moved)
-        if self.later_parts:
-            identity["later_parts"] = [list(part) for part in self.later_parts]
+        identity: dict[str, object] = {
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "moved": None if self.moved is None else list(self.moved),
+            "later_parts": [list(part) for part in self.later_parts] or None,
+        }
         if self.flow != InternalFlowConfig():
             identity["flow"] = self.flow.model_dump(exclude={"lag_times", "moved"})
         return identity
