@@ -7,12 +7,13 @@ alanines, these are 20 dipeptides; every second one with those 5, 10 and 15 plac
 tetrapeptides; and six alanines. All stand between an acetyl and an N-methyl group, in implicit
 solvent, without constraints. All are reported, also those that a residue is missing for.
 
-Two chains of the integrator are measured: joint proposals of the whole peptide alone, and these
-with steps that draw one or two torsions anew and keep the rest of the noise, which turns the rest
-of the chain as one, or change all of the noise a little, as alternatives in subchains that a
-surrogate of the force field chooses from. Molecular dynamics begins where they begin: at draws of
-the joint flow that were taken by their weights, so that it is spared the search for basins. Where
-chains disagree or hold too few effective samples, the number is marked as too high (<).
+Chains of the integrator are measured with joint proposals of the whole peptide alone and, of four
+residues on, with steps that draw one or two torsions anew and keep the rest of the noise, which
+turns the rest of the chain as one, or change all of the noise a little, as alternatives in
+subchains that a surrogate of the force field chooses from. Molecular dynamics (4 fs, bonds to
+hydrogen constrained, hydrogens of 3 dalton) begins where they begin: at draws of the joint flow
+that were taken by their weights, so that it is spared the search for basins. Where chains disagree
+or hold too few effective samples, the number is marked as too high (<).
 
     python benchmarks/peptides.py LIBRARY --out peptides.json [--seconds 6] [--only dipeptides]
 
@@ -51,7 +52,7 @@ from timewarp_openmm.benchmark.samplers import (
     constrained_system,
 )
 from timewarp_openmm.blocks.peptide_models import write_peptide_model
-from timewarp_openmm.blocks.peptides import Peptide, PeptideFinder
+from timewarp_openmm.blocks.peptides import NotServedError, Peptide, PeptideFinder
 from timewarp_openmm.energies import surrogate_energy
 from timewarp_openmm.energies.openmm_energy import OpenMMEnergy
 from timewarp_openmm.files import write_bytes_atomically
@@ -82,8 +83,12 @@ LATENT = (
 #: Of its subchains, within which a surrogate of the System's energy chooses.
 SUBCHAIN = 32
 JOINT, TORSIONS = "joint", "joint and torsions"
-#: Time steps / ps of molecular dynamics; the longest with repartitioned masses.
-DYNAMICS = {"MD 2 fs, HBonds": (0.002, False), "MD 4 fs, HBonds, HMR": (0.004, True)}
+MD = "MD 4 fs"
+METHODS = (JOINT, TORSIONS, MD)
+#: ps, with bonds to hydrogen constrained and hydrogens of 3 dalton: as fast as it is usually done.
+TIMESTEP = 0.004
+#: Residues of peptides from which on steps in torsions are measured, too.
+LONG = 4
 
 
 def sequences(kind: str) -> list[tuple[str, ...]]:
@@ -146,9 +151,10 @@ def measure_peptide(residues: tuple[str, ...], library: Path, seconds: float) ->
     molecule = capped_peptide(residues, FORCE_FIELD)
     finder = PeptideFinder(molecule.topology, molecule.positions, library)
     (chain,) = finder.chains
-    if (reason := finder.why_not_chain(chain)) is not None:
-        return {"refused": reason}
-    peptide = finder.make(chain)
+    try:
+        peptide = finder.make(chain)
+    except NotServedError as reason:
+        return {"refused": str(reason)}
     temperature = finder.library.temperature
     draws = _draws(peptide, molecule, temperature)
     found: dict[str, Any] = {
@@ -161,10 +167,11 @@ def measure_peptide(residues: tuple[str, ...], library: Path, seconds: float) ->
         write_peptide_model(peptide, finder.library, model)
         found["seconds_to_make"] = round(time.monotonic() - began, 1)
         samplers: dict[str, list[Joined]] = {JOINT: [], TORSIONS: []}
-        methods = _methods(str(model), molecule, temperature, samplers)
+        methods = _methods(str(model), molecule, temperature, samplers, len(residues) >= LONG)
         starts = _starts(draws, molecule, temperature)
         recordings = run_in_turns(methods, starts, seconds * CHAINS * len(methods), seed=1)
-    for name, group in samplers.items():
+    for name in methods.keys() & samplers.keys():
+        group = samplers[name]
         found[f"acceptance, {name}"] = round(float(np.mean([s.acceptance() for s in group])), 4)
     found["rates"] = _rates(molecule, recordings)
     return found
@@ -206,6 +213,7 @@ def _methods(
     molecule: MolecularSystem,
     temperature: float,
     samplers: dict[str, list[Joined]],
+    is_long: bool,
 ) -> dict[str, Maker]:
     platform, _ = make_platform("Reference")
     thermostat = Thermostat(temperature)
@@ -218,13 +226,14 @@ def _methods(
 
         return make
 
-    def plain(timestep: float, heavy_hydrogens: bool) -> Maker:
-        system = constrained_system(molecule, heavy_hydrogens)
-        dynamics = Dynamics(system, platform, thermostat, timestep)
-        return lambda start, seed: MolecularDynamics(dynamics, start, seed)
+    def plain(start: NDArray[np.float64], seed: int) -> MolecularDynamics:
+        system = constrained_system(molecule, heavy_hydrogens=True)
+        return MolecularDynamics(Dynamics(system, platform, thermostat, TIMESTEP), start, seed)
 
-    methods = {JOINT: joined(JOINT, ()), TORSIONS: joined(TORSIONS, LATENT)}
-    return {**methods, **{name: plain(*options) for name, options in DYNAMICS.items()}}
+    methods: dict[str, Maker] = {JOINT: joined(JOINT, ())}
+    if is_long:
+        methods[TORSIONS] = joined(TORSIONS, LATENT)
+    return {**methods, MD: plain}
 
 
 def _rates(
@@ -252,12 +261,13 @@ def _line(name: str, found: Mapping[str, Any]) -> str:
     if "refused" in found:
         return f"{name:32} {found['refused']}"
     rates = []
-    for entry in found["rates"].values():
+    for method in METHODS:
+        entry = found["rates"].get(method, {"per_second": None, "measured": False})
         value, mark = entry["per_second"], "" if entry["measured"] else "<"
         rates.append("-" if value is None else f"{mark}{value:.3g}")
     return (
         f"{name:32} {found['acceptance, joint']:7.1%} {found['effective_share_of_draws']:7.2%}  "
-        f"{'  '.join(f'{rate:>8}' for rate in rates)}"
+        f"{'  '.join(f'{rate:>18}' for rate in rates)}"
     )
 
 
@@ -283,8 +293,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     done = json.loads(options.out.read_text()) if options.out.exists() else {}
-    methods = (JOINT, TORSIONS, *DYNAMICS)
-    print(f"{'':32} accepted  share   effective samples/s: {', '.join(methods)}")
+    heads = "  ".join(f"{method:>18}" for method in METHODS)
+    print(f"{'':32} {'accept':>7} {'share':>7}  {heads}")
     for kind in options.only or KINDS:
         names = ["-".join(residues) for residues in sequences(kind)]
         for name in names:

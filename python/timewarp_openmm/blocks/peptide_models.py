@@ -18,7 +18,7 @@ from ..contract import ModelMetadata
 from ..flows.export import export_model
 from ..library import RESIDUE, Library
 from ..molecule.selection import residue_label
-from .peptides import Chain, Peptide, PeptideFinder
+from .peptides import Chain, NotServedError, Peptide, PeptideFinder
 from .sidechains import Block, Unserved
 
 if TYPE_CHECKING:
@@ -64,12 +64,11 @@ def peptide_blocks(
     ...     integrator.addBlock(block.model, block.particles)
     """
     finder = PeptideFinder(topology, positions, library)
-    blocks = []
-    for chain, reason in _chosen(finder, longest, end):
-        if reason is None:
-            made = finder.make(chain)
-            blocks.append(_block(made, chain, finder.library, Path(folder)))
-    return blocks
+    return [
+        _block(made, chain, finder.library, Path(folder))
+        for chain, made in _chosen(finder, longest, end)
+        if isinstance(made, Peptide)
+    ]
 
 
 def unserved_chains(
@@ -85,16 +84,19 @@ def unserved_chains(
     return [
         Unserved(residue_label(chain.residues[-1]), reason, False)
         for chain, reason in _chosen(finder, longest, end)
-        if reason is not None
+        if isinstance(reason, str)
     ]
 
 
-def _chosen(finder: PeptideFinder, longest: int, end: int) -> Iterator[tuple[Chain, str | None]]:
-    """Yield what is asked for of each chain, and why it cannot be made."""
+def _chosen(finder: PeptideFinder, longest: int, end: int) -> Iterator[tuple[Chain, Peptide | str]]:
+    """Yield of each chain the part that is asked for, and what is made of it or why nothing is."""
     for chain in finder.chains:
         is_short = chain.acetyl and len(chain.residues) <= longest
         part = chain if is_short else chain.end(min(end, len(chain.residues)))
-        yield part, finder.why_not_chain(part)
+        try:
+            yield part, finder.make(part)
+        except NotServedError as reason:
+            yield part, str(reason)
 
 
 def _block(made: Peptide, chain: Chain, library: Library, folder: Path) -> Block:

@@ -37,6 +37,10 @@ _ACETYL = Counter({"C": 2, "O": 1, "H": 3})
 _METHYL = Counter({"N": 1, "C": 1, "H": 4})
 
 
+class NotServedError(ValueError):
+    """A library does not make a chain; the message says of which residue, and why."""
+
+
 @dataclass(frozen=True)
 class Chain:
     """Residues of a structure that are bonded to each other in a row.
@@ -48,16 +52,19 @@ class Chain:
     backbones : tuple of Backbone
     acetyl, methyl : tuple of int
         Atoms of the groups before and after them; empty where there is none such.
+    is_ring : bool
+        Whether the last is bonded to the first.
     """
 
     residues: tuple[app.topology.Residue, ...]
     backbones: tuple[Backbone, ...]
     acetyl: tuple[int, ...]
     methyl: tuple[int, ...]
+    is_ring: bool = False
 
     def end(self, count: int) -> Chain:
         """Return the last `count` residues, without what is before them."""
-        return Chain(self.residues[-count:], self.backbones[-count:], (), self.methyl)
+        return Chain(self.residues[-count:], self.backbones[-count:], (), self.methyl, self.is_ring)
 
 
 @dataclass(frozen=True)
@@ -128,11 +135,13 @@ class PeptideFinder:
         self._diagnosis = Diagnosis(topology, self._graph, self._positions, self.library, RESIDUE)
         self.chains = find_chains(topology, self._graph)
 
-    def why_not_chain(self, chain: Chain) -> str | None:
+    def _why_not(self, chain: Chain) -> str | None:
         """Return why the library does not make a chain, or None if it does."""
         for residue in chain.residues:
             if (reason := self._diagnosis.why_none(residue)) is not None:
                 return f"{residue_label(residue)} is not served: {reason.text}"
+        if chain.is_ring:
+            return f"{residue_label(chain.residues[0])} is in a ring of residues, which has no end"
         if not chain.methyl:
             return (
                 "the chain does not end with an N-methyl group after "
@@ -146,11 +155,11 @@ class PeptideFinder:
 
         Raises
         ------
-        ValueError
+        NotServedError
             Naming the first residue that is not served, and why.
         """
-        if (reason := self.why_not_chain(chain)) is not None:
-            raise ValueError(reason)
+        if (reason := self._why_not(chain)) is not None:
+            raise NotServedError(reason)
         names = tuple(
             self._name(*pair) for pair in zip(chain.residues, chain.backbones, strict=True)
         )
@@ -168,9 +177,21 @@ class PeptideFinder:
         try:
             flow = peptide_flow(molecule, torch.tensor(positions), placed, not chain.acetyl)
         except StereoisomerError as error:
-            raise ValueError(f"{', '.join(labels)}: {error}") from error
+            raise NotServedError(f"{', '.join(labels)}: {error}") from error
         moved = tuple(range(len(particles))) if flow.moved is None else tuple(flow.moved)
+        self._refuse_other_bonds([particles[i] for i in moved], set(particles))
         return Peptide(labels, names, particles, moved, molecule, positions, flow)
+
+    def _refuse_other_bonds(self, moved: Sequence[int], inside: set[int]) -> None:
+        """Refuse atoms that would move away from others that they are bonded to."""
+        atoms = list(self._topology.atoms())
+        for atom in moved:
+            for other in sorted(set(self._graph[atom]) - inside):
+                label, far = (residue_label(atoms[i].residue) for i in (atom, other))
+                raise NotServedError(
+                    f"{label} is not served: its {atoms[atom].name} is bonded to "
+                    f"{far}:{atoms[other].name}"
+                )
 
     def _flow(self, name: str) -> ResidueFlow:
         if name not in self._flows:
@@ -195,7 +216,8 @@ class PeptideFinder:
 
     def _before(self, residue: app.topology.Residue, backbone: Backbone) -> tuple[int, ...]:
         """Return the carbonyl before a residue, and the carbon that it hangs on."""
-        (carbon,) = _outside(self._graph, backbone.nitrogen, "C", residue)
+        # A trans peptide bond was found there, so that there is one.
+        carbon = _outside(self._graph, backbone.nitrogen, "C", residue)[0]
         return (carbon, *(i for i in self._graph[carbon] if i != backbone.nitrogen))
 
 
@@ -213,7 +235,14 @@ def find_chains(topology: app.Topology, graph: nx.Graph) -> list[Chain]:
             if following is not None and following.nitrogen == nitrogen:
                 after[index] = owner[nitrogen]
     starts = [index for index in residues if index not in after.values()]
-    return [_chain(start, residues, backbones, after, graph) for start in starts]
+    chains = [_chain(start, residues, backbones, after, graph) for start in starts]
+    # Rings of residues have no first one.
+    left = set(residues) - {residue.index for chain in chains for residue in chain.residues}
+    while left:
+        ring = _chain(min(left), residues, backbones, after, graph)
+        chains.append(ring)
+        left -= {residue.index for residue in ring.residues}
+    return sorted(chains, key=lambda chain: chain.residues[0].index)
 
 
 def _chain(
@@ -224,7 +253,7 @@ def _chain(
     graph: nx.Graph,
 ) -> Chain:
     row = [start]
-    while row[-1] in after:
+    while row[-1] in after and after[row[-1]] != start:
         row.append(after[row[-1]])
     found = [backbones[index] for index in row]
     known = tuple(backbone for backbone in found if backbone is not None)
@@ -234,6 +263,7 @@ def _chain(
         known,
         _cap(graph, known[0].nitrogen, "C", first, _ACETYL),
         _cap(graph, known[-1].carbon, "N", last, _METHYL),
+        is_ring=after.get(row[-1]) == start,
     )
 
 

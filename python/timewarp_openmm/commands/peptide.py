@@ -73,6 +73,11 @@ def _whole_peptide(chains: list[Chain]) -> Chain:
             "of them alone"
         )
     chain = chains[0]
+    if chain.is_ring:
+        first = residue_label(chain.residues[0])
+        raise ValueError(
+            f"{first} is in a ring of residues, and peptides are made from one end to the other"
+        )
     missing = [
         f"{cap} {where} {residue_label(residue)}"
         for cap, where, residue, atoms in (
