@@ -21,7 +21,7 @@ from test_sidechains import (
     without_some_hydrogens,
 )
 
-from timewarp_openmm.blocks.peptide_models import unserved_chains
+from timewarp_openmm import unserved_chains
 from timewarp_openmm.blocks.peptides import NotServedError, PeptideFinder
 
 FIVE = ("VAL", "SER", "VAL", "CYS", "VAL")

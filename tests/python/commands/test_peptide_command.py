@@ -13,8 +13,8 @@ from command_line import run
 from openmm import app, unit
 from residue_flows import capped, write_residue_library
 
-from timewarp_openmm import TimewarpMCMCIntegrator, read_metadata
-from timewarp_openmm.blocks.peptide_models import END, peptide_blocks
+from timewarp_openmm import TimewarpMCMCIntegrator, peptide_blocks, read_metadata
+from timewarp_openmm.blocks.peptide_models import END
 from timewarp_openmm.files import sha256_of
 from timewarp_openmm.flows.loading import load_module
 from timewarp_openmm.simulation.systems import with_hydrogen_bonds_constrained
