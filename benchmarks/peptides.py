@@ -298,7 +298,8 @@ def main() -> None:
     for kind in options.only or KINDS:
         names = ["-".join(residues) for residues in sequences(kind)]
         for name in names:
-            if name not in done:
+            # A residue may have been built meanwhile.
+            if "rates" not in done.get(name, {}):
                 found = measure_peptide(tuple(name.split("-")), options.library, options.seconds)
                 done[name] = found
                 text = json.dumps(done, indent=1) + "\n"

@@ -129,7 +129,7 @@ RESIDUE_KIND = LibraryKind(
     },
     # Three links: what is learned in ten minutes is a matter of how many steps these allow.
     flow=InternalFlowConfig(stiff_hidden=96, stiff_layers=4),
-    # Backbone and side chain together have many basins.
+    # Backbone and side chain together have many basins, and three links take long to export.
     budget=FitBudget(
         explore_share=0.1,
         simulate_share=0.15,
@@ -140,6 +140,7 @@ RESIDUE_KIND = LibraryKind(
         shortest=5.0,
         least_basins=6,
         most_basins=64,
+        export_starts=15.0,
     ),
     spreads_backbone=False,
     parts=_whole,
