@@ -12,8 +12,13 @@ residues on, with steps that draw one or two torsions anew and keep the rest of 
 turns the rest of the chain as one, or change all of the noise a little, as alternatives in
 subchains that a surrogate of the force field chooses from. Molecular dynamics (4 fs, bonds to
 hydrogen constrained, hydrogens of 3 dalton) begins where they begin: at draws of the joint flow
-that were taken by their weights, so that it is spared the search for basins. Where chains disagree
-or hold too few effective samples, the number is marked as too high (<).
+that were taken by their weights, so that it is spared the search for basins.
+
+Where chains disagree or hold too few effective samples, the number of these is marked as too high
+(<): a chain that never leaves a well knows of no other. So the slowest change of a well is compared
+besides: phi to the positive side, psi to that of helices, chi1 between its three. A process that
+relaxes at the rate k makes k/2 effective samples; for molecular dynamics k is the upper bound, at
+95 %, of what its crossings allow. Wells that it never saw are counted.
 
     python benchmarks/peptides.py LIBRARY --out peptides.json [--seconds 6] [--only dipeptides]
 
@@ -24,10 +29,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +43,9 @@ import torch
 from numpy.typing import NDArray
 
 from timewarp_openmm import LatentChoice, TimewarpMCMCIntegrator
-from timewarp_openmm.analysis.torsions import proper_torsions, true_torsions
+from timewarp_openmm.analysis.torsions import Torsion, proper_torsions, true_torsions
 from timewarp_openmm.benchmark.measure import chain_torsions, measure
+from timewarp_openmm.benchmark.rates import Crossings, SlowSplit, count_sides
 from timewarp_openmm.benchmark.run import run_in_turns
 from timewarp_openmm.benchmark.samplers import (
     TIMEWARP_INTERVAL,
@@ -87,6 +94,16 @@ MD = "MD 4 fs"
 METHODS = (JOINT, TORSIONS, MD)
 #: ps, with bonds to hydrogen constrained and hydrogens of 3 dalton: as fast as it is usually done.
 TIMESTEP = 0.004
+#: rad: which torsions have wells, by the beginnings of their names, and a well's name and borders.
+WELLS = (
+    ("phi", "positive", 0.0, 2.4),
+    ("psi", "helical", -2.1, 1.05),
+    ("chi1", "gauche+", 0.0, 2.1),
+    ("chi1", "gauche-", -2.1, 0.0),
+    ("chi1", "not trans", -2.1, 2.1),
+)
+#: Times that the chain of joint proposals must have gone in and out of a well to count.
+LEAST_CROSSINGS = 5
 #: Residues of peptides from which on steps in torsions are measured, too.
 LONG = 4
 
@@ -173,7 +190,11 @@ def measure_peptide(residues: tuple[str, ...], library: Path, seconds: float) ->
     for name in methods.keys() & samplers.keys():
         group = samplers[name]
         found[f"acceptance, {name}"] = round(float(np.mean([s.acceptance() for s in group])), 4)
-    found["rates"] = _rates(molecule, recordings)
+    atoms = molecule_from_topology(molecule.topology, molecule.system)
+    torsions = true_torsions(proper_torsions(atoms))
+    angles = {name: chain_torsions(group, torsions) for name, group in recordings.items()}
+    found["rates"] = _rates(torsions, recordings, angles)
+    found["slowest_well"] = _slowest_well(torsions, recordings, angles)
     return found
 
 
@@ -236,15 +257,57 @@ def _methods(
     return {**methods, MD: plain}
 
 
+def _slowest_well(
+    torsions: Sequence[Torsion],
+    recordings: Mapping[str, list[Recording]],
+    angles: Mapping[str, list[NDArray[np.float64]]],
+) -> dict[str, Any]:
+    """Return the relaxation rates / (1/s) of the well that molecular dynamics changes most seldom,
+    and how many it has not seen."""
+    unseen, slowest = [], None
+    for column, torsion in enumerate(torsions):
+        for start, name, low, high in WELLS:
+            if not torsion.name.startswith(f"{start} "):
+                continue
+            split = SlowSplit(torsion.atoms, low, high)
+            crossings = {
+                method: sum(
+                    (
+                        count_sides([split.sides(own[:, column])], record.seconds / len(own))
+                        for record, own in zip(recordings[method], chains, strict=True)
+                    ),
+                    Crossings(0, 0, 0.0, 0.0),
+                )
+                for method, chains in angles.items()
+            }
+            joint, dynamics = crossings[JOINT], crossings[MD]
+            if min(joint.inward, joint.outward) < LEAST_CROSSINGS:
+                continue
+            bound = dynamics.highest_rate()
+            if not math.isfinite(bound):
+                unseen.append(f"{torsion.name} {name}")
+            elif slowest is None or bound < slowest["MD, at most"]:
+                rate = joint.relaxation_rate()
+                slowest = {
+                    "well": f"{torsion.name} {name}",
+                    "joint": round(rate, 4),
+                    "joint crossings": joint.inward + joint.outward,
+                    "MD, at most": round(bound, 5),
+                    "MD crossings": dynamics.inward + dynamics.outward,
+                    "ratio, at least": round(rate / bound, 2),
+                }
+    return {**(slowest or {}), "unseen by MD": unseen}
+
+
 def _rates(
-    molecule: MolecularSystem, recordings: Mapping[str, list[Recording]]
+    torsions: Sequence[Torsion],
+    recordings: Mapping[str, list[Recording]],
+    angles: Mapping[str, list[NDArray[np.float64]]],
 ) -> dict[str, dict[str, Any]]:
     """Return effective samples per second of each method's slowest torsion."""
-    atoms = molecule_from_topology(molecule.topology, molecule.system)
-    torsions = true_torsions(proper_torsions(atoms))
     found = {}
     for name, group in recordings.items():
-        result = measure(name, group, chain_torsions(group, torsions), torsions, None, None)
+        result = measure(name, group, angles[name], torsions, None, None)
         slowest = result.slowest_torsion
         found[name] = {
             "per_second": None if slowest is None else round(slowest.per_second, 4),
@@ -267,8 +330,15 @@ def _line(name: str, found: Mapping[str, Any]) -> str:
         rates.append("-" if value is None else f"{mark}{value:.3g}")
     return (
         f"{name:32} {found['acceptance, joint']:7.1%} {found['effective_share_of_draws']:7.2%}  "
-        f"{'  '.join(f'{rate:>18}' for rate in rates)}"
+        f"{'  '.join(f'{rate:>18}' for rate in rates)}  {_well_line(found['slowest_well'])}"
     )
+
+
+def _well_line(well: Mapping[str, Any]) -> str:
+    unseen = f"; {len(well['unseen by MD'])} wells unseen" if well["unseen by MD"] else ""
+    if "well" not in well:
+        return f"no well left and entered often enough{unseen}"
+    return f"> {well['ratio, at least']:.3g} of MD: {well['well']}{unseen}"
 
 
 def _summary(done: Mapping[str, Any], names: list[str]) -> str:
