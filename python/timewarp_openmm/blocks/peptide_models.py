@@ -90,6 +90,8 @@ def unserved_chains(
 
 def _chosen(finder: PeptideFinder, longest: int, end: int) -> Iterator[tuple[Chain, Peptide | str]]:
     """Yield of each chain the part that is asked for, and what is made of it or why nothing is."""
+    if longest < 0 or end < 1:
+        raise ValueError(f"longest must be 0 or more and end 1 or more, got {longest} and {end}")
     for chain in finder.chains:
         is_short = chain.acetyl and len(chain.residues) <= longest
         part = chain if is_short else chain.end(min(end, len(chain.residues)))

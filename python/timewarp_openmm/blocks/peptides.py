@@ -130,7 +130,8 @@ class PeptideFinder:
         self._flows: dict[str, ResidueFlow] = {}
         self._topology = topology
         finder = PartFinder(topology, positions)
-        assert finder.positions is not None
+        if finder.positions is None:
+            raise ValueError("positions= of all atoms are needed, to tell L residues from D ones")
         self._graph, self._positions = finder.graph, finder.positions
         self._diagnosis = Diagnosis(topology, self._graph, self._positions, self.library, RESIDUE)
         self.chains = find_chains(topology, self._graph)

@@ -178,3 +178,13 @@ def test_positions_that_are_not_those_of_the_topology(library: Path) -> None:
     structure = Structure()
     with pytest.raises(ValueError, match="positions= is of shape"):
         PeptideFinder(structure.topology, np.zeros((3, 3)), library)
+    with pytest.raises(ValueError, match="positions= of all atoms are needed"):
+        PeptideFinder(structure.topology, None, library)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("longest", "end"), [(-1, 1), (4, 0)])
+def test_numbers_of_residues_that_make_no_sense(library: Path, longest: int, end: int) -> None:
+    structure = Structure()
+    given = (structure.topology, structure.positions, library)
+    with pytest.raises(ValueError, match="longest must be 0 or more and end 1 or more"):
+        unserved_chains(*given, longest=longest, end=end)
