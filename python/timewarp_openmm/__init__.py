@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .blocks.peptide_models import peptide_blocks as peptide_blocks
+    from .blocks.peptide_models import unserved_chains as unserved_chains
     from .blocks.sidechains import Block as Block
     from .blocks.sidechains import Unserved as Unserved
     from .blocks.sidechains import sidechain_blocks as sidechain_blocks
@@ -36,8 +38,10 @@ _LOCATION = {
     "Unserved": ".blocks.sidechains",
     "find_blocks": ".molecule.matching",
     "open_library": ".library",
+    "peptide_blocks": ".blocks.peptide_models",
     "read_metadata": ".contract",
     "sidechain_blocks": ".blocks.sidechains",
+    "unserved_chains": ".blocks.peptide_models",
     "unserved_residues": ".blocks.sidechains",
     "TimewarpMCMCIntegrator": ".integrator",
     "pretrained": ".bundled",
@@ -55,10 +59,12 @@ __all__ = [
     "Unserved",
     "find_blocks",
     "open_library",
+    "peptide_blocks",
     "pretrained",
     "read_metadata",
     "sidechain_blocks",
     "trust",
+    "unserved_chains",
     "unserved_residues",
 ]
 

@@ -19,9 +19,10 @@ from .commands.export import ExportOptions, export
 from .commands.fit import FitOptions, fit
 from .commands.free_energy import FreeEnergyOptions, free_energy
 from .commands.import_published import ImportOptions, import_published
-from .commands.library import BuildOptions, build
+from .commands.library import BuildOptions, MergeOptions, build, merge
 from .commands.ligand import LigandOptions, ligand
 from .commands.options import Options, as_command
+from .commands.peptide import PeptideOptions, peptide
 from .commands.refine import RefineOptions, refine
 from .commands.sample import SampleOptions, sample
 from .commands.simulate import SimulateOptions, simulate
@@ -38,6 +39,7 @@ app = typer.Typer(
 COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
     "ligand": (LigandOptions, ligand),
     "fit": (FitOptions, fit),
+    "peptide": (PeptideOptions, peptide),
     "simulate": (SimulateOptions, simulate),
     "train": (TrainOptions, train),
     "refine": (RefineOptions, refine),
@@ -56,6 +58,7 @@ for _name, (_options, _run) in COMMANDS.items():
     app.command(_name)(as_command(_options, _run))
 _library = typer.Typer(help="Models of all residues.", no_args_is_help=True)
 _library.command("build")(as_command(BuildOptions, build))
+_library.command("merge")(as_command(MergeOptions, merge))
 app.add_typer(_library, name="library")
 
 

@@ -20,6 +20,9 @@ from .stored import DamagedFileError, conform
 LIBRARY_FILE = "library.json"
 #: Of the folder that `open_library` reads.
 FORMAT: Literal[1] = 1
+#: Kinds of entries: models of side chains, and flows of whole residues, of which peptides' models
+#: are made (`flows.residues`).
+SIDE_CHAIN, RESIDUE = "side chain", "residue"
 #: The library that comes with the package, and the force field that it was made with.
 BUNDLED = "amber14"
 BUNDLED_FORCE_FIELD = ("amber14/protein.ff14SB.xml", "implicit/obc2.xml")

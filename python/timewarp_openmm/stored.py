@@ -223,6 +223,18 @@ def write_archive(path: Path, content: bytes) -> None:
     write_bytes_atomically(path, content + _SEAL + sha256(content).hexdigest().encode())
 
 
+def repacked(archive: bytes, compression: int) -> bytes:
+    """Return a zip archive whose members are compressed so, such as ``zipfile.ZIP_STORED``.
+
+    torch reads and writes members that are stored as they are.
+    """
+    packed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(packed, "w") as new:
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member), compression)
+    return packed.getvalue()
+
+
 def check_archive(path: Path, remedy: str, sealed: bool = True) -> None:
     """Check the checksums of a zip archive and its members, before a library makes sense of it.
 

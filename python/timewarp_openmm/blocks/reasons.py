@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..library import Library
+from ..library import RESIDUE, SIDE_CHAIN, Library
 from ..molecule.amino_acids import (
     CAPS,
     AminoAcid,
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 #: nm; a peptide bond is 0.133 nm long, and dynamics stretch it by a few hundredths at most.
 LONGEST_PEPTIDE_BOND = 0.2
 _FIX = "add them, with PDBFixer for instance"
-_OWN_MODEL = "fit a model of a capped residue of this kind (fit --moved sidechain)"
+#: By the kind of what a library has.
+_OWN_MODEL = {
+    SIDE_CHAIN: "fit a model of a capped residue of this kind (fit --moved sidechain)",
+    RESIDUE: "fit a model of the whole molecule (fit), or of its side chain alone "
+    "(fit --moved sidechain)",
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class Diagnosis:
         kind: str,
     ) -> None:
         self._graph, self._positions = graph, positions
-        self._library, self._kind = library, kind
+        self._library, self._kind, self._remedy = library, kind, _OWN_MODEL[kind]
         self._atoms = list(topology.atoms())
 
     def why_none(self, residue: app.topology.Residue) -> Reason | None:
@@ -115,7 +120,7 @@ class Diagnosis:
             )
         if backbone is None:
             return Reason("it is no amino acid; a model of a whole molecule can be made with fit")
-        return Reason(f"its side chain is none of the 20 amino acids'; {_OWN_MODEL}")
+        return Reason(f"its side chain is none of the 20 amino acids'; {self._remedy}")
 
     def _why_not_this(self, residue: app.topology.Residue, amino_acid: AminoAcid) -> Reason | None:
         name = amino_acid.name
@@ -133,7 +138,9 @@ class Diagnosis:
         if name in self._library.not_moved:
             return Reason(f"the library does not move {name}: {self._library.not_moved[name]}")
         if all(entry.residue != name for entry in self._library.of_kind(self._kind)):
-            return Reason(f"the library {self._library.name} has no model of {name}; {_OWN_MODEL}")
+            return Reason(
+                f"the library {self._library.name} has no model of {name}; {self._remedy}"
+            )
         return (
             self._end_of_chain(residue, amino_acid.backbone)
             or self.unfit_chain(residue)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract import read_metadata
-from ..library import Library, LibraryEntry, open_library
+from ..library import SIDE_CHAIN, Library, LibraryEntry, open_library
 from ..molecule.amino_acids import find_backbone, identify
 from ..molecule.isomorphism import StereoisomerError
 from ..molecule.matching import PartFinder
@@ -24,9 +24,6 @@ from .reasons import MIRRORED, NO_PLACE, Diagnosis, has_side_chain
 
 if TYPE_CHECKING:
     from openmm import app, unit
-
-#: The kind of a library's entries that move a side chain.
-SIDE_CHAIN = "side chain"
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def fit(options: FitOptions) -> None:
         options.workers or usable_cpus(),
         select(options.moved),
         None if options.constraints == "none" else options.constraints,
-        select(options.last),
+        () if options.last is None else (select_atoms(molecule.topology, options.last),),
     )
     with FitDisplay(options.minutes) as display:
         result = run_fit(molecule, options.out, settings, options.work, display, options.force)

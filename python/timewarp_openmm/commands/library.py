@@ -1,9 +1,9 @@
-"""``timewarp-openmm library``: models of all residues."""
+"""``timewarp-openmm library``: models of all residues, or of their side chains."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from pydantic import Field
@@ -11,13 +11,18 @@ from pydantic import Field
 from ..bounds import FIT_MINUTES, Seed, Temperature, Workers
 from ..library import BUNDLED_FORCE_FIELD
 from .fit import FitDisplay
-from .options import Options, OutputPath
+from .options import ARGUMENT, Options, OutputPath
 
 
 class BuildOptions(Options):
     """What ``timewarp-openmm library build`` is told."""
 
     out: OutputPath = Field(description="The library's folder.")
+    kind: Literal["side-chains", "residues"] = Field(
+        "side-chains",
+        description="What each model moves: a side chain, or a whole residue, of which `peptide` "
+        "makes models of peptides.",
+    )
     force_field: list[str] | None = Field(
         None,
         description="OpenMM force field file; once per file; default: "
@@ -36,19 +41,20 @@ class BuildOptions(Options):
 
 
 def build(options: BuildOptions) -> None:
-    """Make a model of each residue's side chain, for use in any peptide and protein.
+    """Make a model of each residue, or of its side chain, for use in any peptide.
 
     The same command goes on with an interrupted one; with more minutes or residues, with a finished
     one.
     """
+    from ..library import RESIDUE, SIDE_CHAIN
     from ..machine import usable_cpus
-    from ..simulation.capped_peptides import SIDE_CHAINS
     from ..workflows.library import LibrarySettings, build_library
 
     settings = LibrarySettings(
         name=options.name or Path(options.out).name,
         force_field=tuple(options.force_field or BUNDLED_FORCE_FIELD),
-        residues=tuple(options.residue or SIDE_CHAINS),
+        kind=RESIDUE if options.kind == "residues" else SIDE_CHAIN,
+        residues=tuple(options.residue or ()),
         minutes=options.minutes,
         temperature=options.temperature,
         seed=options.seed,
@@ -72,3 +78,25 @@ class BuildDisplay(FitDisplay):
         """Begin a residue, whose time starts anew."""
         self.restart()
         self.tell(f"{name} ({number + 1} of {count})")
+
+
+class MergeOptions(Options):
+    """What ``timewarp-openmm library merge`` is told."""
+
+    libraries: Annotated[list[Path], ARGUMENT] = Field(
+        description="Folders of libraries of one kind, force field and temperature."
+    )
+    out: OutputPath = Field(description="The folder of the library that holds all their models.")
+    name: str | None = Field(None, description="Of the library; default: that of its folder.")
+
+
+def merge(options: MergeOptions) -> None:
+    """Put libraries together that were built apart, on several machines for instance.
+
+    Where two have a model of one residue, that with the higher acceptance is taken.
+    """
+    from ..workflows.merging import merge_libraries
+
+    name = options.name or options.out.name
+    content = merge_libraries(options.libraries, options.out, name)
+    typer.echo(f"{options.out}: {', '.join(entry['residue'] for entry in content['entries'])}")

@@ -12,6 +12,7 @@ import torch
 
 from .._libraries import load_plugin
 from ..contract import ContractError
+from ..stored import repacked
 
 
 def load_module(path: str | Path) -> torch.jit.ScriptModule:
@@ -26,7 +27,9 @@ def load_module(path: str | Path) -> torch.jit.ScriptModule:
     content = Path(path).read_bytes()
     try:
         load_plugin().check_module(f"the model {path}", content)
-        stored = _uncompressed(content)
+        # From a damaged or hostile compressed member torch's reader can make different bytes each
+        # time, so that what was checked would not be what is loaded. Python's refuses it.
+        stored = repacked(content, zipfile.ZIP_STORED)
     except (zipfile.BadZipFile, zlib.error) as error:
         raise ContractError(f"{path} is not a TorchScript file, or is damaged: {error}") from error
     except openmm.OpenMMException as error:
@@ -36,16 +39,3 @@ def load_module(path: str | Path) -> torch.jit.ScriptModule:
         io.BytesIO(stored), map_location="cpu"
     )
     return module
-
-
-def _uncompressed(content: bytes) -> bytes:
-    """Return the archive with all members stored as they are.
-
-    From a damaged or hostile compressed member torch's reader can make different bytes each time,
-    so that what was checked would not be what is loaded. Python's refuses such a member.
-    """
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as read, zipfile.ZipFile(buffer, "w") as stored:
-        for member in read.infolist():
-            stored.writestr(member.filename, read.read(member))
-    return buffer.getvalue()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -15,8 +13,9 @@ from typing_extensions import TypedDict
 
 from ..curves import read_metrics
 from ..files import replace_atomically
+from ..flows.weights import load_tensors
 from ..molecule.graph import Molecule
-from ..stored import RECORD, Count, DamagedFileError, check_archive, conform, write_archive
+from ..stored import RECORD, Count, conform
 from .config import TrainingConfig, parse_config
 
 LAST_FILE = "last.ckpt"
@@ -142,52 +141,18 @@ class LastCheckpoint(Checkpoint):
     progress: dict[str, Any]
 
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain values in one step."""
-    # Through memory, since torch's own writer does not say that a disk is full.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_archive(path, buffer.getvalue())
-
-
 C = TypeVar("C", bound=Checkpoint)
 
 
 def load_checkpoint(path: Path, schema: type[C]) -> C:
-    """Read what `save_checkpoint` wrote; no code in the file is run.
+    """Read a checkpoint; no code in the file is run.
 
     Raises
     ------
     DamagedFileError
         If it is something else.
     """
-    # torch's own reader takes what it finds.
-    check_archive(path, CHECKPOINT_REMEDY)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        return conform(content, schema)
-    except Exception as error:  # torch raises by what is broken
-        what = f"it is not a checkpoint of a training run ({error})"
-        raise DamagedFileError(path, what, CHECKPOINT_REMEDY) from error
-
-
-def restore_weights(
-    module: torch.nn.Module, weights: Mapping[str, torch.Tensor], source: Path
-) -> None:
-    """Give a flow the weights that `source` holds.
-
-    Raises
-    ------
-    DamagedFileError
-        If they are those of another flow, or not finite.
-    """
-    if any(not torch.isfinite(value).all() for value in weights.values()):
-        raise DamagedFileError(source, "its weights are not finite", CHECKPOINT_REMEDY)
-    try:
-        module.load_state_dict(dict(weights))
-    except RuntimeError as error:
-        what = f"its weights do not fit its configuration ({error})"
-        raise DamagedFileError(source, what, CHECKPOINT_REMEDY) from error
+    return load_tensors(path, schema, "a checkpoint of a training run", CHECKPOINT_REMEDY)
 
 
 def plot_curves(folder: Path) -> None:

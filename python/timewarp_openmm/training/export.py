@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .. import __version__
 from ..contract import ModelMetadata
 from ..flows.base import Flow
 from ..flows.export import export_model
 from ..flows.fragment import cut_out
 from ..flows.registry import build_flow
-from .checkpoints import TrainedFlow, load_trained, restore_weights
+from ..flows.weights import restore_weights, round_weights
+from .checkpoints import CHECKPOINT_REMEDY, TrainedFlow, load_trained
 from .config import TrainingConfig
 
 
@@ -57,19 +56,12 @@ def export_trained(
         As `export_run`.
     """
     flow = build_flow(trained.config.flow, trained.provenance.molecule)
-    restore_weights(flow, trained.weights, trained.path)
+    restore_weights(flow, trained.weights, trained.path, CHECKPOINT_REMEDY)
     if weight_bits is not None:
-        _round_weights(flow, weight_bits)
+        round_weights(flow, weight_bits)
     metadata = make_metadata(trained, flow, licence)
     metadata.provenance.update(provenance or {})
     export_model(*cut_out(flow, metadata), path, overwrite=overwrite)
-
-
-def _round_weights(flow: Flow, bits: int) -> None:
-    with torch.no_grad():
-        for weights in flow.parameters():
-            fraction, exponent = torch.frexp(weights)
-            weights.copy_(torch.ldexp(torch.round(fraction * 2.0**bits) / 2.0**bits, exponent))
 
 
 def make_metadata(trained: TrainedFlow, flow: Flow, licence: str) -> ModelMetadata:

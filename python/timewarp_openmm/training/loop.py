@@ -19,6 +19,7 @@ from ..curves import METRICS_FILE, append_metrics, truncate_metrics
 from ..energies.openmm_energy import OpenMMEnergy
 from ..files import exclusive_lock, write_bytes_atomically
 from ..flows.registry import build_flow
+from ..flows.weights import restore_weights, save_tensors
 from ..losses.batch import Batch
 from ..losses.likelihood import negative_log_likelihood
 from ..losses.prefetch import Prefetch
@@ -39,8 +40,6 @@ from .checkpoints import (
     Provenance,
     load_checkpoint,
     plot_curves,
-    restore_weights,
-    save_checkpoint,
 )
 from .config import TrainingConfig, parse_config
 from .data import TrainingData, prepare_data
@@ -226,8 +225,8 @@ class _Trainer:
 
     def _restore(self, path: Path) -> None:
         content = load_checkpoint(path, LastCheckpoint)
-        restore_weights(self._flow, content["flow"], path)
-        restore_weights(self._average, content["weights"], path)
+        restore_weights(self._flow, content["flow"], path, CHECKPOINT_REMEDY)
+        restore_weights(self._average, content["weights"], path, CHECKPOINT_REMEDY)
         try:
             self._optimizer.load_state_dict(content["optimizer"])
             self._generator.set_state(content["generator"])
@@ -395,14 +394,14 @@ class _Trainer:
                 "test_log_likelihood": progress.test_log_likelihood,
                 "train_log_likelihood": progress.train_log_likelihood,
             }
-            save_checkpoint(self.out / BEST_FILE, {**common, **best})
+            save_tensors(self.out / BEST_FILE, {**common, **best})
         last = {
             "flow": self._flow.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "generator": self._generator.get_state(),
             "progress": vars(progress),
         }
-        save_checkpoint(self.out / LAST_FILE, {**common, **last})
+        save_tensors(self.out / LAST_FILE, {**common, **last})
 
 
 def _make_energy(config: TrainingConfig, provenance: Provenance) -> OpenMMEnergy:

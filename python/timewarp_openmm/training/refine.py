@@ -18,6 +18,7 @@ from ..bounds import ACCEPTANCE_TARGET, CHAINS, MINUTES, ROUNDS
 from ..energies.openmm_energy import OpenMMEnergy
 from ..files import exclusive_lock, replace_atomically, sha256_of
 from ..flows.registry import build_flow
+from ..flows.weights import restore_weights
 from ..losses.registry import losses
 from ..simulation.explore import BASINS_FILE, read_basins
 from ..simulation.langevin import default_platform
@@ -31,7 +32,7 @@ from ..trajectories.pairs import (
     split_by_trajectory,
 )
 from ..trajectories.weights import BasinMap, frame_weights, save_weights
-from .checkpoints import BEST_FILE, LOCK_FILE, TrainedFlow, load_trained, restore_weights
+from .checkpoints import BEST_FILE, CHECKPOINT_REMEDY, LOCK_FILE, TrainedFlow, load_trained
 from .config import TrainingConfig, parse_config
 from .independence import Chains, Draws, draw, log_weights_of, run_chains
 from .loop import Progress, train, training_standing
@@ -353,7 +354,7 @@ class _Workshop:
     def measure(self, trained: TrainedFlow, number: int) -> tuple[Draws, Measurement]:
         """Draw from the frozen weights and run chains from the starts."""
         flow = build_flow(trained.config.flow, self._molecule)
-        restore_weights(flow, trained.weights, trained.path)
+        restore_weights(flow, trained.weights, trained.path, CHECKPOINT_REMEDY)
         flow.eval()
         generator = torch.Generator().manual_seed(self._config.seed + 1000 + number)
         starts = self._starts if self._moves_part else self._starts[0]

@@ -43,9 +43,12 @@ def write_card(path: Path, trained: TrainedFlow, provenance: dict[str, Any]) -> 
 
 
 def _order(settings: dict[str, Any]) -> str:
-    """Return which atoms are made last, where they are not made all together."""
-    last = settings.get("last")
-    return "" if last is None else f", the last {len(last)} of them given the others,"
+    """Return how many atoms are made last, where they are not made all together."""
+    parts = settings.get("later_parts")
+    if not parts:
+        return ""
+    each = " and ".join(str(len(part)) for part in parts)
+    return f", the last {each} of them given the others,"
 
 
 def _where(settings: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ from ..simulation.run import run_standing, simulate
 from ..simulation.start_checks import check_start
 from ..simulation.systems import MolecularSystem, with_hydrogen_bonds_constrained
 from ..stages import Conflict, Done, Missing, refuse
-from ..training.checkpoints import load_trained
+from ..training.checkpoints import TrainedFlow, load_trained
 from ..training.config import AugmentationConfig, DataConfig, TrainingConfig
 from ..training.export import export_trained
 from ..training.loop import Progress, train, training_standing
@@ -59,7 +59,7 @@ from .budget import (
     training_overhead,
 )
 from .card import write_card
-from .record import FitRecord, fit_standing, set_aside
+from .record import FitRecord, fit_standing, last_pass, set_aside
 from .settings import FitSettings
 
 LOCK_FILE = ".lock"
@@ -194,13 +194,23 @@ def fit(
         return _Fit(molecule, out, settings, budget, record, work, display).run()
 
 
+def weights_folder(work: Path, number: int) -> Path:
+    """Return where the weights after a pass are; those of the training before the first."""
+    return work / (f"refine-{number}" if number > 0 else "train")
+
+
+def fitted_flow(work: Path) -> TrainedFlow:
+    """Return the flow that a finished fit has made a model of."""
+    return load_trained(weights_folder(work, last_pass(work)))
+
+
 def flow_config(settings: FitSettings) -> FlowConfig:
     """Return the flow that a fit trains."""
     flow = settings.flow.model_copy(update={"moved": settings.moved})
-    if settings.last is None:
+    if not settings.later_parts:
         return flow
     shared = flow.model_dump(include=set(ShapeFlowConfig.model_fields), exclude={"coordinates"})
-    return ChainedFlowConfig(**shared, later_parts=(settings.last,))
+    return ChainedFlowConfig(**shared, later_parts=settings.later_parts)
 
 
 def _make_way(work: Path, identity: dict[str, object], display: Display, force: bool) -> None:
@@ -500,8 +510,7 @@ class _Fit:
         )
 
     def _refine_folder(self, number: int) -> Path:
-        """Return where the weights after a pass are; those of the training before the first."""
-        return self._work / (f"refine-{number}" if number > 0 else "train")
+        return weights_folder(self._work, number)
 
     def _refine(self) -> tuple[Measurement, ...]:
         number = self._record.number

@@ -1,4 +1,4 @@
-"""Making a library: a model of each residue's side chain, for use in any peptide and protein."""
+"""Making a library: a model of each residue, or of its side chain, for use in any peptide."""
 
 from __future__ import annotations
 
@@ -15,42 +15,18 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..bounds import MINUTES, SEED, TEMPERATURE, WORKERS
 from ..files import exclusive_lock, sha256_of, write_bytes_atomically
-from ..flows.internal.config import InternalFlowConfig
-from ..library import FORMAT, LIBRARY_FILE, EntryContent, LibraryContent, read_content
-from ..molecule.selection import side_chains
+from ..library import FORMAT, LIBRARY_FILE, SIDE_CHAIN, EntryContent, LibraryContent, read_content
 from ..simulation.backbone_spread import backbone_free_energy, with_spread_backbone
-from ..simulation.capped_peptides import SIDE_CHAINS, capped_peptide
+from ..simulation.capped_peptides import capped_peptide
 from ..stages import compare, refuse
 from ..stored import read_arrays, write_arrays
 from .budget import FitBudget
 from .fit import LOCK_FILE, Display, Validation, fit
+from .library_kinds import KINDS, WEIGHT_BITS
 from .settings import FitSettings
 
 _BACKBONE_FILE = "backbone.npz"
 _REMEDY = "remove it, so that it is made again"
-#: Residues without rotamers of their own, by Amber's names, and why no library has them.
-NOT_MOVED = {
-    "ALA": "its only torsion turns a methyl group, whose hydrogens are equivalent",
-    "CYX": "its side chain is one with that of another residue",
-    "GLY": "it has no side chain",
-    "PRO": "its side chain is a ring over the backbone",
-}
-#: Smaller than the flow of one molecule: 23 of them have to fit into a package.
-SIDE_CHAIN_FLOW = InternalFlowConfig(rotatable_hidden=48, stiff_hidden=64, stiff_layers=4)
-#: A spread backbone has many basins, which short trajectories tell enough of.
-SIDE_CHAIN_BUDGET = FitBudget(
-    explore_share=0.1,
-    simulate_share=0.2,
-    train_share=0.08,
-    refine_rate=1.5e-3,
-    runs_per_basin=2,
-    equilibration=2.0,
-    shortest=5.0,
-    least_basins=12,
-    most_basins=64,
-)
-#: Of the models' weights: files of two thirds of the size. Acceptance is measured with them.
-WEIGHT_BITS = 10
 #: ps of metadynamics that the backbone's free energy is made of.
 METADYNAMICS = 1000.0
 
@@ -64,8 +40,10 @@ class LibrarySettings:
     name : str
     force_field : tuple of str
         OpenMM's force field files.
+    kind : str
+        What it holds models of, by their names in `KINDS`.
     residues : tuple of str
-        Amber's names.
+        Amber's names; all that there are models of if none is named.
     minutes : float
         Wall time for each residue.
     temperature : float
@@ -74,12 +52,13 @@ class LibrarySettings:
     workers : int
         Threads or processes.
     metadynamics : float
-        ps, for the free energy of the backbone.
+        ps, for the free energy of the backbone, where it is spread.
     """
 
     name: str
     force_field: tuple[str, ...]
-    residues: tuple[str, ...] = tuple(SIDE_CHAINS)
+    kind: str = SIDE_CHAIN
+    residues: tuple[str, ...] = ()
     minutes: float = 10.0
     temperature: float = 300.0
     seed: int = 1
@@ -91,17 +70,26 @@ class LibrarySettings:
         TEMPERATURE.check("temperature", self.temperature)
         SEED.check("seed", self.seed)
         WORKERS.check("workers", self.workers)
-        unknown = [name for name in self.residues if name not in SIDE_CHAINS]
-        for name in unknown:
-            reason = f": {NOT_MOVED[name]}" if name in NOT_MOVED else ""
-            raise ValueError(
-                f"no library has a model of {name}{reason}; choose among {', '.join(SIDE_CHAINS)}"
-            )
+        if self.kind not in KINDS:
+            raise ValueError(f"no library is of {self.kind!r}; choose among {', '.join(KINDS)}")
+        kind = KINDS[self.kind]
+        for name in self.residues:
+            if name not in kind.residues:
+                reason = f": {kind.not_moved[name]}" if name in kind.not_moved else ""
+                raise ValueError(
+                    f"no library of this kind has a model of {name}{reason}; choose among "
+                    f"{', '.join(kind.residues)}"
+                )
+
+    def chosen(self) -> tuple[str, ...]:
+        """Return the residues that are asked for."""
+        return self.residues or KINDS[self.kind].residues
 
     def identity(self) -> dict[str, object]:
         """Return what makes two libraries the same; more minutes and residues go on with one."""
         return {
             "name": self.name,
+            "kind": self.kind,
             "force_field": list(self.force_field),
             "temperature": self.temperature,
             "seed": self.seed,
@@ -119,9 +107,9 @@ def build_library(
     settings: LibrarySettings,
     display: LibraryDisplay,
     force: bool = False,
-    budget: FitBudget = SIDE_CHAIN_BUDGET,
+    budget: FitBudget | None = None,
 ) -> LibraryContent:
-    """Make a model of each residue's side chain, and the file that lists them.
+    """Make a model of each residue, or of its side chain, and the file that lists them.
 
     The same call goes on with what an interrupted one has left, and the list is written after each
     residue. A call with more minutes or residues goes on with a finished library.
@@ -133,6 +121,8 @@ def build_library(
         leave their files in ``<out>.work``.
     force : bool
         Replace a library of other settings.
+    budget : FitBudget, optional
+        By default that of the kind.
 
     Returns
     -------
@@ -151,17 +141,16 @@ def build_library(
     work = out.with_name(f"{out.name}.work")
     # Refused before time is spent or anything is written.
     _open(out, settings, force)
-    capped_peptide([settings.residues[0]], settings.force_field)
+    capped_peptide([settings.chosen()[0]], settings.force_field)
     out.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(work / LOCK_FILE):
         # Another process may have gone on with it meanwhile.
         content = _open(out, settings, force)
-        free_energy = _backbone(work / _BACKBONE_FILE, settings)
-        for number, name in enumerate(settings.residues):
-            display.residue(name, number, len(settings.residues))
+        for number, name in enumerate(settings.chosen()):
+            display.residue(name, number, len(settings.chosen()))
             if not _is_done(out, content, name, settings):
-                _add(out, work, content, name, settings, free_energy, display, budget)
+                _add(out, work, content, name, settings, display, budget)
     return content
 
 
@@ -170,7 +159,12 @@ def _open(out: Path, settings: LibrarySettings, force: bool) -> LibraryContent:
     path = out / LIBRARY_FILE
     if path.is_file():
         content = read_content(path)
-        there = {**content, "seed": content["made_with"].get("seed")}
+        made_with = content["made_with"]
+        there = {
+            **content,
+            "seed": made_with.get("seed"),
+            "kind": made_with.get("kind", SIDE_CHAIN),
+        }
         different = compare(there, settings.identity())
         if not different:
             return content
@@ -188,12 +182,15 @@ def _open(out: Path, settings: LibrarySettings, force: bool) -> LibraryContent:
             "timewarp-openmm": __version__,
             "openmm": openmm.version.version,
             "torch": torch.__version__,
+            "kind": settings.kind,
             "metadynamics": settings.metadynamics,
-            "flow": SIDE_CHAIN_FLOW.model_dump(mode="json", exclude={"lag_times", "moved"}),
+            "flow": KINDS[settings.kind].flow.model_dump(
+                mode="json", exclude={"lag_times", "moved"}
+            ),
             "minutes": {},
         },
         "entries": [],
-        "not_moved": dict(NOT_MOVED),
+        "not_moved": dict(KINDS[settings.kind].not_moved),
     }
 
 
@@ -225,32 +222,43 @@ def _add(
     content: LibraryContent,
     name: str,
     settings: LibrarySettings,
-    free_energy: NDArray[np.float64],
     display: LibraryDisplay,
-    budget: FitBudget,
+    budget: FitBudget | None,
 ) -> None:
     """Make the model of one residue and write the list with it, or with why there is none."""
-    molecule = with_spread_backbone(capped_peptide([name], settings.force_field), free_energy)
+    kind = KINDS[settings.kind]
+    molecule = capped_peptide([name], settings.force_field)
+    if kind.spreads_backbone:
+        molecule = with_spread_backbone(molecule, _backbone(work / _BACKBONE_FILE, settings))
+    parts = kind.parts(molecule.topology)
     asked = FitSettings(
         minutes=settings.minutes,
         temperature=settings.temperature,
         seed=settings.seed,
         workers=settings.workers,
-        moved=tuple(sorted(side_chains(molecule.topology))),
-        flow=SIDE_CHAIN_FLOW,
+        moved=parts.moved,
+        later_parts=parts.later_parts,
+        flow=kind.flow,
         weight_bits=WEIGHT_BITS,
     )
     path = out / f"{name}.pt"
+    model = path if kind.write is None else work / f"{name}.pt"
     others = [entry for entry in content["entries"] if entry["residue"] != name]
     try:
-        found = fit(molecule, path, asked, work / name, display, force=True, budget=budget)
+        found = fit(
+            molecule, model, asked, work / name, display, force=True, budget=budget or kind.budget
+        )
     except ValueError as error:
         display.tell(f"{name}: {error}")
         if len(others) < len(content["entries"]):
             return
         content["not_moved"][name] = f"its fit failed: {error}"
     else:
-        entries = [*others, _entry(name, path, found)]
+        if kind.write is not None:
+            kind.write(work / name, path)
+            card = model.with_suffix(".md").read_bytes()
+            write_bytes_atomically(path.with_suffix(".md"), card)
+        entries = [*others, _entry(name, kind.name, path, found)]
         content["entries"] = sorted(entries, key=lambda entry: entry["residue"])
         content["not_moved"].pop(name, None)
         content["made_with"]["minutes"][name] = settings.minutes
@@ -258,10 +266,10 @@ def _add(
     write_bytes_atomically(out / LIBRARY_FILE, text.encode())
 
 
-def _entry(name: str, path: Path, found: Validation) -> EntryContent:
+def _entry(name: str, kind: str, path: Path, found: Validation) -> EntryContent:
     return {
         "residue": name,
-        "kind": "side chain",
+        "kind": kind,
         "file": path.name,
         "sha256": sha256_of(path),
         "acceptance": found.acceptance,

@@ -59,6 +59,11 @@ def set_aside(work: Path) -> Path:
     return kept
 
 
+def last_pass(work: Path) -> int:
+    """Return the number of the current pass of the fit in `work`, from 1; 0 before the first."""
+    return len(_read(work)["passes"])
+
+
 class FitRecord:
     """The state of one fit.
 

@@ -29,9 +29,9 @@ class FitSettings:
     constraints : {None, "HBonds"}
         Of the System in which acceptance is measured at the end. Data are made without any, so that
         one model serves Systems with constraints and without.
-    last : tuple of int, optional
-        The atoms that the model makes after all others that it moves, given these; by default it
-        makes all together.
+    later_parts : tuple of tuple of int
+        Atoms that the model makes after all others that it moves, part after part, each given what
+        is there; by default it makes all together.
     flow : InternalFlowConfig
         The flow that is trained, but for the atoms that it moves.
     weight_bits : int, optional
@@ -45,7 +45,7 @@ class FitSettings:
     workers: int = 2
     moved: tuple[int, ...] | None = None
     constraints: Literal["HBonds"] | None = None
-    last: tuple[int, ...] | None = None
+    later_parts: tuple[tuple[int, ...], ...] = ()
     flow: InternalFlowConfig = field(default_factory=InternalFlowConfig)
     weight_bits: int | None = None
 
@@ -55,17 +55,23 @@ class FitSettings:
         ACCEPTANCE_TARGET.check("target", self.target)
         SEED.check("seed", self.seed)
         WORKERS.check("workers", self.workers)
-        if self.moved is not None and not set(self.last or ()) < set(self.moved):
-            raise ValueError("last must name some of the atoms that are moved, and not all of them")
+        later = {atom for part in self.later_parts for atom in part}
+        if self.moved is not None and not later < set(self.moved):
+            raise ValueError(
+                "later parts must name some of the atoms that are moved, and not all of them"
+            )
 
     def identity(self) -> dict[str, object]:
         """Return what makes two fits of one molecule the same.
 
         More time, another target, other workers, constraints and bits go on with what is there.
         """
-        identity: dict[str, object] = {"temperature": self.temperature, "seed": self.seed}
-        atoms = {"moved": self.moved, "last": self.last}
-        identity |= {name: list(some) for name, some in atoms.items() if some is not None}
+        identity: dict[str, object] = {
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "moved": None if self.moved is None else list(self.moved),
+            "later_parts": [list(part) for part in self.later_parts] or None,
+        }
         if self.flow != InternalFlowConfig():
             identity["flow"] = self.flow.model_dump(exclude={"lag_times", "moved"})
         return identity

@@ -222,6 +222,18 @@ def test_bonds_of_hydrogens_are_constrained_in_md_and_masses_moved() -> None:
     assert total == pytest.approx(sum(ATOMS.masses), rel=1e-4)
 
 
+def test_md_in_obc2_is_as_fast_as_openmm_can() -> None:
+    """Amber 14's files write OBC2 as a CustomGBForce, which takes twenty times as long."""
+    from residue_flows import capped
+
+    from timewarp_openmm.benchmark.samplers import constrained_system
+
+    for heavy_hydrogens in (False, True):
+        forces = constrained_system(capped("ALA"), heavy_hydrogens).getForces()
+        assert any(isinstance(force, openmm.GBSAOBCForce) for force in forces)
+        assert not any(isinstance(force, openmm.CustomGBForce) for force in forces)
+
+
 @pytest.mark.long
 def test_command_from_structure_to_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -18,13 +18,14 @@ import torch
 import yaml
 
 from timewarp_openmm.curves import read_metrics
+from timewarp_openmm.flows.weights import save_tensors
 from timewarp_openmm.simulation.explore import ExploreSettings, load_or_find_basins, read_basins
 from timewarp_openmm.simulation.protocol import Protocol, preset, with_settings
 from timewarp_openmm.simulation.record import RUN_FILE, read_run
 from timewarp_openmm.simulation.run import simulate
 from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule
 from timewarp_openmm.stored import DamagedFileError, seal, write_arrays
-from timewarp_openmm.training.checkpoints import load_trained, save_checkpoint
+from timewarp_openmm.training.checkpoints import load_trained
 from timewarp_openmm.training.config import parse_config
 from timewarp_openmm.training.export import export_run
 from timewarp_openmm.training.loop import train
@@ -267,7 +268,7 @@ def test_checkpoints_have_a_schema(
     content = torch.load(folder / name, weights_only=True)
     if name == "run/last.ckpt":
         content["progress"]["finished"] = False
-    save_checkpoint(folder / name, {**content, **change})
+    save_tensors(folder / name, {**content, **change})
     use = export_best if name == "run/best.ckpt" else READERS[name]
     with pytest.raises(ValueError, match=message):
         use(folder, molecule)

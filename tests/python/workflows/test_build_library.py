@@ -14,11 +14,10 @@ from timewarp_openmm.library import LIBRARY_FILE, open_library
 from timewarp_openmm.stored import DamagedFileError
 from timewarp_openmm.workflows import library as library_module
 from timewarp_openmm.workflows.fit import Validation
-from timewarp_openmm.workflows.library import (
-    NOT_MOVED,
-    LibrarySettings,
-    build_library,
-)
+from timewarp_openmm.workflows.library import LibrarySettings, build_library
+from timewarp_openmm.workflows.library_kinds import SIDE_CHAIN_KIND
+
+NOT_MOVED = SIDE_CHAIN_KIND.not_moved
 
 SETTINGS = LibrarySettings(
     "test",
@@ -196,8 +195,8 @@ def test_other_libraries_and_folders_are_left_alone(tmp_path, fits):
 @pytest.mark.parametrize(
     ("residue", "message"),
     [
-        ("PRO", "has a model of PRO: its side chain is a ring"),
-        ("XYZ", "has a model of XYZ; choose"),
+        ("PRO", "no library of this kind has a model of PRO: its side chain is a ring"),
+        ("XYZ", "no library of this kind has a model of XYZ; choose"),
     ],
 )
 def test_residues_without_models_are_refused(residue, message):

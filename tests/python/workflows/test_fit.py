@@ -21,6 +21,7 @@ from openmm import app
 from timewarp_openmm import cli, files
 from timewarp_openmm.contract import read_metadata
 from timewarp_openmm.flows.loading import load_module
+from timewarp_openmm.flows.weights import save_tensors
 from timewarp_openmm.molecule.selection import select_atoms
 from timewarp_openmm.molecule.structure_files import load_structure
 from timewarp_openmm.simulation.identity import system_digest
@@ -35,7 +36,7 @@ from timewarp_openmm.simulation.systems import (
     with_hydrogen_bonds_constrained,
 )
 from timewarp_openmm.stored import read_document, write_document
-from timewarp_openmm.training.checkpoints import LastCheckpoint, load_checkpoint, save_checkpoint
+from timewarp_openmm.training.checkpoints import LastCheckpoint, load_checkpoint
 from timewarp_openmm.trajectories.pairs import load_trajectories
 from timewarp_openmm.workflows import fit as fit_module
 from timewarp_openmm.workflows import record as record_module
@@ -134,7 +135,7 @@ def finished(known_costs: None, tmp_path_factory: pytest.TempPathFactory) -> Fin
             last = work / "train" / "last.ckpt"
             content = load_checkpoint(last, LastCheckpoint)
             content["progress"]["finished"] = False
-            save_checkpoint(last, content)
+            save_tensors(last, content)
     record = Record()
     settings = replace(SETTINGS, workers=2)
     result = fit(molecule, out, settings, work, record, budget=QUICK)
@@ -423,7 +424,7 @@ def test_a_part_is_fitted_and_measured_in_a_constrained_system(tmp_path: Path) -
 def test_side_chains_are_made_last(tmp_path: Path) -> None:
     """New noise of the side chain leaves the backbone where it is, in the exported model."""
     molecule = load_molecule(PDB)
-    settings = replace(SETTINGS, last=select_atoms(molecule.topology, "sidechain"))
+    settings = replace(SETTINGS, later_parts=(select_atoms(molecule.topology, "sidechain"),))
     result = fit(molecule, tmp_path / "m.pt", settings, budget=QUICK)
     assert 0 <= result.acceptance <= 1
     metadata = read_metadata(tmp_path / "m.pt")
@@ -438,12 +439,12 @@ def test_side_chains_are_made_last(tmp_path: Path) -> None:
     other[:, shape - 9 : shape] += 0.5
     lag = torch.tensor([torch.inf], dtype=torch.float64)
     y, y_other = (model.sample(x, z.double(), lag)[0][0] for z in (noise, other))
-    last = list(settings.last or ())
+    last = list(settings.later_parts[0])
     others = [i for i in range(len(x)) if i not in last]
     assert torch.equal(y[others], y_other[others])
     assert not torch.equal(y[last], y_other[last])
-    together = replace(settings, last=None)
-    with pytest.raises(FileExistsError, match="last"):
+    together = replace(settings, later_parts=())
+    with pytest.raises(FileExistsError, match="later_parts"):
         fit(molecule, tmp_path / "other.pt", together, tmp_path / "m.work", budget=QUICK)
 
 
@@ -451,8 +452,8 @@ def test_side_chains_are_made_last(tmp_path: Path) -> None:
 def test_what_is_made_last_is_a_part_of_what_is_moved(
     moved: tuple[int, ...], last: tuple[int, ...]
 ) -> None:
-    with pytest.raises(ValueError, match="last must name some of the atoms that are moved"):
-        FitSettings(moved=moved, last=last)
+    with pytest.raises(ValueError, match="later parts must name some of the atoms that are moved"):
+        FitSettings(moved=moved, later_parts=(last,))
 
 
 def test_constraints_are_those_of_the_force_field() -> None:

@@ -1,0 +1,1 @@
+"""Flows of capped residues, and peptides that are made of them residue by residue."""
