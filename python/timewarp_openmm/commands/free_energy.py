@@ -292,15 +292,15 @@ def _record(
 
     from .. import __version__
     from ..files import sha256_of
+    from ..potentials.serialization import serialize_system
     from ..units import thermal_energy
 
     kT = thermal_energy(subject.temperature)
     atoms = subject.molecules[0].system.getNumParticles()
-    xml = openmm.XmlSerializer.serialize
     systems = [
         {
             "force_field": list(molecule.force_field),
-            "system_sha256": sha256(xml(molecule.system).encode()).hexdigest(),
+            "system_sha256": sha256(serialize_system(molecule.system).encode()).hexdigest(),
             "free_energy": {
                 "importance_weighting": _energy(system.weighting, kT),
                 "bar": _energy(system.bar, kT),

@@ -1,0 +1,91 @@
+"""Potentials by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .base import Potential
+from .function import Function, FunctionPotential, find_function, is_function_name
+from .xtb import METHODS, XtbPotential
+
+#: Functions that this session was told of by the user: what a file names is not run.
+_named_functions: set[str] = set()
+
+
+def is_potential(name: str) -> bool:
+    """Tell the name of a potential from that of a force field's file.
+
+    Examples
+    --------
+    >>> is_potential("gfn2-xtb"), is_potential("mine.py:energy"), is_potential("amber14-all.xml")
+    (True, True, False)
+    """
+    return name in METHODS or is_function_name(name)
+
+
+def find_potential(name: str | Function) -> Potential:
+    """Return a potential that the user names.
+
+    Parameters
+    ----------
+    name : str or callable
+        ``gfn2-xtb``, ``gfn1-xtb``, ``module:function``, ``file.py:function``, or a function itself
+        (see `function`).
+
+    Raises
+    ------
+    ValueError
+        If there is none of this name, or what it needs is not installed.
+    """
+    if not isinstance(name, str):
+        potential: Potential = FunctionPotential.of(name)
+        _named_functions.add(potential.name)
+    elif is_function_name(name):
+        place, _, function = name.rpartition(":")
+        path = f"{Path(place).resolve()}:{function}" if place.endswith(".py") else name
+        find_function(path)
+        potential = FunctionPotential(path)
+        _named_functions.add(path)
+    else:
+        potential = _find(name)
+    # Asked for here, so that a package that is missing is named before anything begins.
+    _ = potential.version
+    return potential
+
+
+def stored_potential(name: str, trusted: bool) -> Potential:
+    """Return a potential that a file names, or with `trusted` another process of this session.
+
+    Raises
+    ------
+    ValueError
+        If it is a function that the user has not named: loading a file runs no code.
+    """
+    if not is_function_name(name):
+        return _find(name)
+    if not trusted and name not in _named_functions:
+        raise ValueError(
+            f"the file was made with the function {name}, which is only run if you name it; "
+            f"give it as --target {name}"
+        )
+    return FunctionPotential(name)
+
+
+def _find(name: str) -> Potential:
+    if name in METHODS:
+        return XtbPotential(name)
+    raise ValueError(
+        f"there is no potential {name!r}; there are {', '.join(METHODS)}, module:function and "
+        "file.py:function"
+    )
+
+
+def short_name(potential: Potential) -> str:
+    """Return the name of a potential for models and reports, without the folders of this machine.
+
+    Examples
+    --------
+    >>> short_name(FunctionPotential("/home/me/mine.py:energy"))
+    'mine.py:energy'
+    """
+    return Path(potential.name).name if is_function_name(potential.name) else potential.name
