@@ -100,6 +100,7 @@ def _read_subject(options: EnsembleOptions) -> _Subject:
     from ..contract import read_metadata
     from ..molecule.bonding.by_orders import to_rdkit
     from ..molecule.graph import molecule_from_topology
+    from ..potentials.registry import stated_force_field
     from ..simulation.langevin import default_platform
     from ..simulation.systems import load_molecule
 
@@ -111,7 +112,7 @@ def _read_subject(options: EnsembleOptions) -> _Subject:
         )
     force_field = options.force_field
     if options.system is None and not force_field:
-        force_field = metadata.force_field
+        force_field = stated_force_field(metadata.force_field)
     molecule = load_molecule(options.pdb, force_field, options.system)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
     if not atoms.bond_orders:

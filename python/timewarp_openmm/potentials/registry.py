@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from .base import Potential
@@ -69,6 +70,23 @@ def stored_potential(name: str, trusted: bool) -> Potential:
             f"give it as --target {name}"
         )
     return FunctionPotential(name)
+
+
+def stated_force_field(names: Sequence[str]) -> list[str]:
+    """Return the force field that a model states, to be used where the user names none.
+
+    Raises
+    ------
+    ValueError
+        If it is a function: sampling somebody's model runs no code of theirs.
+    """
+    for name in names:
+        if is_function_name(name):
+            raise ValueError(
+                f"the model was made for the function {name}, which is only run if you name it; "
+                "give it with its path as --target or --force-field"
+            )
+    return list(names)
 
 
 def _find(name: str) -> Potential:

@@ -47,11 +47,16 @@ class XtbPotential:
 
 class _Calculator:
     """Each energy is computed from the same guess: one that begins with the last density would
-    depend, a little, on where the chain has been."""
+    depend, a little, on where the chain has been.
+
+    It uses one thread: molecules are small, and OpenMP's threads that wait for each other on a busy
+    machine were measured to be 40 times slower.
+    """
 
     def __init__(self, method: str, atoms: Atoms) -> None:
         self._method, self._atoms = method, atoms
         self._tblite: Any = None
+        self._pools: Any = None
 
     def __call__(self, positions: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         from tblite.exceptions import TBLiteRuntimeError
@@ -59,8 +64,9 @@ class _Calculator:
         try:
             if self._tblite is None:
                 self._tblite = self._start(positions / BOHR)
-            self._tblite.update(positions / BOHR)
-            found = self._tblite.singlepoint()
+            with self._pools.limit(limits=1, user_api="openmp"):
+                self._tblite.update(positions / BOHR)
+                found = self._tblite.singlepoint()
         except TBLiteRuntimeError as error:
             raise ConvergenceError(str(error).strip()) from error
         forces: NDArray[np.float64] = -found["gradient"] * (HARTREE / BOHR)
@@ -68,7 +74,10 @@ class _Calculator:
 
     def _start(self, positions: NDArray[np.float64]) -> Any:
         from tblite.interface import Calculator as Tblite
+        from threadpoolctl import ThreadpoolController
 
+        # It knows the libraries that are loaded by now.
+        self._pools = ThreadpoolController()
         found = Tblite(
             self._method,
             np.array(self._atoms.numbers),

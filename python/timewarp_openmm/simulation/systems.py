@@ -267,16 +267,22 @@ def load_molecule(
     force_field: Sequence[str] | None = None,
     system_xml: str | Path | None = None,
     dynamics: DynamicsOptions | None = None,
+    target: str | None = None,
 ) -> MolecularSystem:
     """Make a molecule from a structure file (see `load_structure`) and a force field (by default
     DEFAULT_FORCE_FIELD), the name of a potential in its place (see `potentials.registry`), or a
-    System XML; with `dynamics`, as `build_system` takes it, any System.
+    System XML; with `dynamics`, as `build_system` takes it, any System. With `target`, the name of
+    a potential, its energy is that, and a System that is given only says what its charge is.
 
     Raises
     ------
     FileNotFoundError, ValueError
         If a file is missing or malformed, or the parts do not fit each other.
     """
+    if target is not None and (force_field or system_xml is not None):
+        return with_potential(load_molecule(structure, force_field, system_xml), target)
+    if target is not None:
+        force_field = [target]
     topology, positions = load_structure(structure)
     name = Path(structure).stem
     if system_xml is None:
