@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
+import openmm
+from alanine_samples import PHI
 from numpy.typing import NDArray
 
 from timewarp_openmm.potentials.base import Atoms
+from timewarp_openmm.simulation.systems import named_molecule
+from timewarp_openmm.units import KILOJOULE_PER_MOLE, NANOMETER
+
+#: kJ/mol, on cos(phi).
+TORSION_BIAS = 3.0
 
 
 def _pairs(positions: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
@@ -36,6 +44,36 @@ def bounded_well(positions: NDArray[np.float64], atoms: Atoms) -> tuple[float, N
     return (math.nan if (positions[:, 0] > 0.1).any() else energy), forces
 
 
+def never(positions: NDArray[np.float64], atoms: Atoms) -> tuple[float, NDArray[np.float64]]:
+    """No energy of anything."""
+    return math.nan, positions
+
+
 def misshapen(positions: NDArray[np.float64], atoms: Atoms) -> tuple[float, NDArray[np.float64]]:
     """Forces of one row too few."""
     return 0.0, positions[1:]
+
+
+def altered(positions: NDArray[np.float64], atoms: Atoms) -> tuple[float, NDArray[np.float64]]:
+    """Alanine dipeptide's Amber force field, 3 % stiffer and with another torsion phi."""
+    context = _altered_context()
+    context.setPositions(positions)
+    state = context.getState(energy=True, forces=True)
+    forces = state.getForces(asNumpy=True).value_in_unit(KILOJOULE_PER_MOLE / NANOMETER)
+    return state.getPotentialEnergy().value_in_unit(KILOJOULE_PER_MOLE), np.asarray(forces)
+
+
+@cache
+def _altered_context() -> openmm.Context:
+    molecule = named_molecule("alanine-dipeptide")
+    system = molecule.system
+    for force in system.getForces():
+        if isinstance(force, openmm.HarmonicAngleForce):
+            for i in range(force.getNumAngles()):
+                *particles, angle, stiffness = force.getAngleParameters(i)
+                force.setAngleParameters(i, *particles, angle, 1.03 * stiffness)
+    bias = openmm.PeriodicTorsionForce()
+    bias.addTorsion(*PHI, 1, 0.0, TORSION_BIAS)
+    system.addForce(bias)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    return openmm.Context(system, openmm.VerletIntegrator(0.001), platform)

@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from .registry import stored_potential
 #: Energies that may fail to converge, as a share of all; and as a number, in the first ones.
 MOST_FAILURES = 0.01
 _FIRST_ENERGIES = 1000
+#: Distance of an atom's nearest neighbour, in sums of covalent radii, in anything like a molecule.
+_NEAREST = (0.6, 1.6)
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,10 @@ class PotentialSpec:
 class PotentialEnergy:
     """What OpenMM's PythonForce calls: it counts energies, and those that do not converge.
 
-    The state of an energy that does not converge has the energy NaN, which every chain rejects.
-    Where it happens too often, the potential is not fit for the molecule.
+    A state whose energy does not converge has an infinite one, which every chain rejects and which
+    a minimiser steps back from; its forces are NaN, on which no dynamics can go on. Where it
+    happens too often, the potential is not fit for the molecule. Structures with atoms that collide
+    or have come off, as proposals and a minimiser's trials may have, say nothing of that.
     """
 
     def __init__(self, spec: PotentialSpec, potential: Potential) -> None:
@@ -58,13 +63,18 @@ class PotentialEnergy:
         return PotentialEnergy, (self._spec, self._potential)
 
     def __call__(self, state: openmm.State) -> tuple[float, NDArray[np.float64]]:
-        positions = state.getPositions(asNumpy=True).value_in_unit(NANOMETER)
+        positions = np.asarray(state.getPositions(asNumpy=True).value_in_unit(NANOMETER), float)
+        if not np.isfinite(positions).all():
+            raise ValueError(
+                f"{self._spec.potential} was asked for an energy of positions that are not finite; "
+                "start from another structure, or use a shorter time step"
+            )
         self.energies += 1
         try:
-            return self._calculator()(np.asarray(positions, dtype=float))
+            return self._calculator()(positions)
         except ConvergenceError as error:
-            self._count_failure(np.asarray(positions), error)
-            return math.nan, np.full(positions.shape, math.nan)
+            self._count_failure(positions, error)
+            return math.inf, np.full(positions.shape, math.nan)
 
     def _calculator(self) -> Calculator:
         # Contexts of several threads share a System.
@@ -74,6 +84,8 @@ class PotentialEnergy:
         return found
 
     def _count_failure(self, positions: NDArray[np.float64], error: ConvergenceError) -> None:
+        if not is_like_a_molecule(self._spec.atoms.numbers, positions):
+            return
         self.failures += 1
         if self.failures <= MOST_FAILURES * max(self.energies, _FIRST_ENERGIES):
             return
@@ -83,6 +95,19 @@ class PotentialEnergy:
             f"converged, the last one of the structure in {path} ({error}); look whether that is "
             "the molecule you mean, or choose another potential"
         )
+
+
+def is_like_a_molecule(numbers: Sequence[int], positions: NDArray[np.float64]) -> bool:
+    """Tell whether no atom collides with another, and none has come off all others."""
+    # Seldom asked for, and RDKit takes a while to load.
+    from rdkit.Chem import GetPeriodicTable
+
+    radii = np.array([0.1 * GetPeriodicTable().GetRcovalent(number) for number in numbers])
+    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    shares = distances / (radii[:, None] + radii[None])
+    np.fill_diagonal(shares, np.inf)
+    nearest = shares.min(axis=1)
+    return bool((nearest > _NEAREST[0]).all() and (nearest < _NEAREST[1]).all())
 
 
 def write_structure(spec: PotentialSpec, positions: NDArray[np.float64]) -> Path:

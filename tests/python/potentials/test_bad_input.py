@@ -180,10 +180,9 @@ def bounded_system() -> openmm.System:
 @pytest.mark.parametrize("subchain", [0, 3])
 @pytest.mark.parametrize("name", ["Reference", "CPU"])
 def test_what_does_not_converge_is_rejected_and_counted(
-    name: str, subchain: int, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    name: str, subchain: int, models: dict[str, str]
 ) -> None:
     """Also after a subchain, whose surrogate knows nothing of it."""
-    monkeypatch.setattr("timewarp_openmm.potentials.force.MOST_FAILURES", 1.0)
     integrator = TimewarpMCMCIntegrator(models["lags"], temperature=300)
     integrator.setRandomNumberSeed(3)
     if subchain:
@@ -207,20 +206,31 @@ def test_what_does_not_converge_is_rejected_and_counted(
     assert integrator.getNumNonFinite() > 5
 
 
+def state_of(positions: np.ndarray) -> openmm.State:
+    """Return the State that a force is given, at positions of alanine dipeptide."""
+    platform = openmm.Platform.getPlatformByName("Reference")
+    system = named_molecule("alanine-dipeptide").system
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPositions(positions)
+    return context.getState(positions=True)
+
+
+def never_converging() -> PotentialEnergy:
+    potential = find_potential("potential_functions:never")
+    atoms = molecule_from_topology(named_molecule("alanine-dipeptide").topology)
+    numbers = tuple(app.Element.getBySymbol(e).atomic_number for e in atoms.elements)
+    return PotentialEnergy(PotentialSpec(potential.name, "", Atoms(numbers)), potential)
+
+
 def test_too_many_failures_stop_with_the_structure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than one in a hundred: the eleventh of the first thousand, each written anew."""
     monkeypatch.chdir(tmp_path)
-    potential = find_potential("potential_functions:bounded_well")
-    energy = PotentialEnergy(PotentialSpec(potential.name, "", Atoms(NUM_ATOMS * (6,))), potential)
-    platform = openmm.Platform.getPlatformByName("Reference")
-    context = openmm.Context(bounded_system(), openmm.VerletIntegrator(0.001), platform)
-    positions = np.full((NUM_ATOMS, 3), 0.2)
-    context.setPositions(positions)
-    state = context.getState(positions=True)
+    energy, positions = never_converging(), named_molecule("alanine-dipeptide").positions
+    state = state_of(positions)
     for _ in range(10):
-        assert math.isnan(energy(state)[0])
+        assert energy(state)[0] == math.inf
     assert list(tmp_path.iterdir()) == []
     for _ in range(2):
         with pytest.raises(ValueError, match=r"1[12] of 1[12] energies.*not-converged-.*\.xyz"):
@@ -228,8 +238,39 @@ def test_too_many_failures_stop_with_the_structure(
     files = sorted(tmp_path.glob("not-converged-*.xyz"))
     assert len(files) == 2
     lines = files[0].read_text().splitlines()
-    assert lines[0] == str(NUM_ATOMS)
-    assert [float(x) for x in lines[2].split()[1:]] == [2.0, 2.0, 2.0]
+    assert lines[0] == "22"
+    written = np.array([line.split()[1:] for line in lines[2:]], dtype=float)
+    np.testing.assert_allclose(written, 10 * positions, atol=1e-7)
+
+
+@pytest.mark.parametrize("what", ["collides", "has come off"])
+def test_what_is_no_molecule_says_nothing_of_the_potential(what: str) -> None:
+    """A minimiser tries such structures, and so does a flow that has learned little."""
+    positions = named_molecule("alanine-dipeptide").positions.copy()
+    positions[3] = positions[8] + 0.01 if what == "collides" else positions[3] + 2.0
+    energy, state = never_converging(), state_of(positions)
+    for _ in range(50):
+        assert energy(state)[0] == math.inf
+    assert (energy.energies, energy.failures) == (50, 0)
+
+
+def test_a_minimiser_steps_back_from_what_does_not_converge() -> None:
+    """OpenMM's first step of GFN2-xTB from a force field's minimum tears the molecule apart."""
+    pytest.importorskip("tblite")
+    molecule = named_molecule("alanine-dipeptide")
+    target = with_potential(molecule, "gfn2-xtb")
+    platform = openmm.Platform.getPlatformByName("Reference")
+    contexts = [
+        openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+        for system in (molecule.system, target.system)
+    ]
+    contexts[0].setPositions(molecule.positions)
+    openmm.LocalEnergyMinimizer.minimize(contexts[0])
+    contexts[1].setPositions(contexts[0].getState(positions=True).getPositions())
+    before = contexts[1].getState(energy=True).getPotentialEnergy()._value
+    openmm.LocalEnergyMinimizer.minimize(contexts[1], maxIterations=20)
+    after = contexts[1].getState(energy=True).getPotentialEnergy()._value
+    assert before - 200 < after < before - 5
 
 
 def test_xtb_that_does_not_converge_says_so() -> None:
