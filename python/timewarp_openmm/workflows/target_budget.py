@@ -55,7 +55,7 @@ class TargetBudget(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    force_field_share: float = Field(default=0.35, gt=0, lt=1)
+    force_field_share: float = Field(default=0.3, gt=0, lt=1)
     dynamics_share: float = Field(default=0.1, gt=0, lt=1)
     energies_share: float = Field(default=0.1, gt=0, lt=1)
     learn_share: float = Field(default=0.04, gt=0, lt=1)
