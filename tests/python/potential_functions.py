@@ -9,6 +9,7 @@ import numpy as np
 import openmm
 from alanine_samples import PHI
 from numpy.typing import NDArray
+from openmm import app
 
 from timewarp_openmm.potentials.base import Atoms
 from timewarp_openmm.simulation.systems import named_molecule
@@ -77,3 +78,32 @@ def _altered_context() -> openmm.Context:
     system.addForce(bias)
     platform = openmm.Platform.getPlatformByName("Reference")
     return openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+
+
+def register_with_openmmml(name: str) -> None:
+    """Have OpenMM-ML, if it is installed, know `pairs` by a name."""
+    try:
+        from openmmml.mlpotential import (
+            MLPotential,
+            MLPotentialImpl,
+            MLPotentialImplFactory,
+        )
+    except ImportError:
+        return
+
+    class Implementation(MLPotentialImpl):
+        def addForces(  # noqa: N802
+            self, topology: app.Topology, system: openmm.System, *_: object, **__: object
+        ) -> None:
+            numbers = tuple(atom.element.atomic_number for atom in topology.atoms())
+
+            def compute(state: openmm.State) -> tuple[float, NDArray[np.float64]]:
+                return pairs(state.getPositions(asNumpy=True)._value, Atoms(numbers))
+
+            system.addForce(openmm.PythonForce(compute))
+
+    class Factory(MLPotentialImplFactory):
+        def createImpl(self, name: str, **_: object) -> MLPotentialImpl:  # noqa: N802
+            return Implementation()
+
+    MLPotential.registerImplFactory(name, Factory())

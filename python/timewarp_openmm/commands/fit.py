@@ -52,8 +52,8 @@ class FitOptions(Options):
     temperature: Temperature = Field(310.0, description="Of the samples.")
     target: str | None = Field(
         None,
-        description="A potential that the model is for: gfn2-xtb, module:function, "
-        "file.py:function; default: the force field, which it begins with in any case.",
+        description="A potential that the model is for: gfn2-xtb, ani1x, openmmml:NAME, "
+        "module:function, file.py:function; default: the force field, which it begins with in any case.",
     )
     target_acceptance: Annotated[float, ACCEPTANCE_TARGET] = Field(
         0.9, description="Acceptance at which refining stops."

@@ -108,8 +108,8 @@ class SampleOptions(Options):
     system: Path | None = Field(None, description="A System XML instead.")
     target: str | None = Field(
         None,
-        description="A potential to sample instead: gfn2-xtb, module:function, file.py:function. "
-        "The force field is then the surrogate of --subchain.",
+        description="A potential to sample instead: gfn2-xtb, ani1x, openmmml:NAME, "
+        "module:function, file.py:function. The force field is then the surrogate of --subchain.",
     )
     force: bool = Field(False, description="Replace the files that are there.")
 

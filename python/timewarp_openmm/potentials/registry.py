@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from .ani import NAME, AniPotential
 from .base import Potential
 from .function import Function, FunctionPotential, find_function, is_function_name
+from .openmmml import PREFIX, OpenMMMLPotential
 from .xtb import METHODS, XtbPotential
 
+_NAMES = (*METHODS, NAME)
 #: Functions that this session was told of by the user: what a file names is not run.
 _named_functions: set[str] = set()
 
@@ -21,7 +24,7 @@ def is_potential(name: str) -> bool:
     >>> is_potential("gfn2-xtb"), is_potential("mine.py:energy"), is_potential("amber14-all.xml")
     (True, True, False)
     """
-    return name in METHODS or is_function_name(name)
+    return name in _NAMES or name.startswith(PREFIX) or is_function_name(name)
 
 
 def find_potential(name: str | Function) -> Potential:
@@ -30,8 +33,8 @@ def find_potential(name: str | Function) -> Potential:
     Parameters
     ----------
     name : str or callable
-        ``gfn2-xtb``, ``gfn1-xtb``, ``module:function``, ``file.py:function``, or a function itself
-        (see `function`).
+        ``gfn2-xtb``, ``gfn1-xtb``, ``ani1x``, ``openmmml:NAME``, ``module:function``,
+        ``file.py:function``, or a function itself (see `function`).
 
     Raises
     ------
@@ -92,9 +95,13 @@ def stated_force_field(names: Sequence[str]) -> list[str]:
 def _find(name: str) -> Potential:
     if name in METHODS:
         return XtbPotential(name)
+    if name == NAME:
+        return AniPotential()
+    if name.startswith(PREFIX):
+        return OpenMMMLPotential(name)
     raise ValueError(
-        f"there is no potential {name!r}; there are {', '.join(METHODS)}, module:function and "
-        "file.py:function"
+        f"there is no potential {name!r}; there are {', '.join(_NAMES)}, {PREFIX}NAME, "
+        "module:function and file.py:function"
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import Atoms, Calculator, ConvergenceError, installed_version
+from .threads import OneThread
 
 #: tblite's names of the methods.
 METHODS = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
@@ -35,7 +36,7 @@ class XtbPotential:
 
     @property
     def version(self) -> str:
-        return installed_version("tblite", self.name, "tblite")
+        return installed_version("tblite", self.name, '"timewarp-openmm[potentials]"')
 
     @property
     def elements(self) -> frozenset[int]:
@@ -47,37 +48,33 @@ class XtbPotential:
 
 class _Calculator:
     """Each energy is computed from the same guess: one that begins with the last density would
-    depend, a little, on where the chain has been.
-
-    It uses one thread: molecules are small, and OpenMP's threads that wait for each other on a busy
-    machine were measured to be 40 times slower.
-    """
+    depend, a little, on where the chain has been."""
 
     def __init__(self, method: str, atoms: Atoms) -> None:
         self._method, self._atoms = method, atoms
         self._tblite: Any = None
-        self._pools: Any = None
+        self._one_thread = OneThread()
 
     def __call__(self, positions: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        # Loads the library, which the pool of threads must know.
         from tblite.exceptions import TBLiteRuntimeError
 
         try:
-            if self._tblite is None:
-                self._tblite = self._start(positions / BOHR)
-            with self._pools.limit(limits=1, user_api="openmp"):
-                self._tblite.update(positions / BOHR)
-                found = self._tblite.singlepoint()
+            found = self._one_thread.call(lambda: self._singlepoint(positions / BOHR))
         except TBLiteRuntimeError as error:
             raise ConvergenceError(str(error).strip()) from error
         forces: NDArray[np.float64] = -found["gradient"] * (HARTREE / BOHR)
         return float(found["energy"]) * HARTREE, forces
 
+    def _singlepoint(self, bohr: NDArray[np.float64]) -> Any:
+        if self._tblite is None:
+            self._tblite = self._start(bohr)
+        self._tblite.update(bohr)
+        return self._tblite.singlepoint()
+
     def _start(self, positions: NDArray[np.float64]) -> Any:
         from tblite.interface import Calculator as Tblite
-        from threadpoolctl import ThreadpoolController
 
-        # It knows the libraries that are loaded by now.
-        self._pools = ThreadpoolController()
         found = Tblite(
             self._method,
             np.array(self._atoms.numbers),

@@ -50,7 +50,10 @@ def test_a_potential_that_is_not_there_is_named(name: str, message: str) -> None
         find_potential(name)
 
 
-@pytest.mark.parametrize(("name", "package"), [("gfn2-xtb", "tblite")])
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("gfn2-xtb", "tblite"), ("ani1x", "torchani"), ("openmmml:mace", "openmmml")],
+)
 def test_what_is_missing_is_named_with_what_installs_it(
     name: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +63,21 @@ def test_what_is_missing_is_named_with_what_installs_it(
     monkeypatch.setattr("timewarp_openmm.potentials.base.version", missing)
     with pytest.raises(ValueError, match=f"{name} needs {package}.*pip install"):
         find_potential(name)
+
+
+def test_ions_are_not_for_ani() -> None:
+    pytest.importorskip("torchani")
+    with pytest.raises(ValueError, match=r"ani1x knows neutral molecules.*charge \+1"):
+        find_potential("ani1x").calculator(Atoms((7, 1, 1, 1, 1), charge=1))
+    water = molecule_from_topology(topology_of(["S", "H", "H"], [(0, 1), (0, 2)]))
+    with pytest.raises(ValueError, match=r"does not know the element S .*it knows H C N O"):
+        create_system(find_potential("ani1x"), water, charge=0)
+
+
+def test_what_openmmml_cannot_make_is_named() -> None:
+    pytest.importorskip("openmmml")
+    with pytest.raises(ValueError, match="OpenMM-ML cannot make no-such-model"):
+        find_potential("openmmml:no-such-model").calculator(Atoms((1, 1)))
 
 
 def test_an_element_that_the_potential_lacks_is_named() -> None:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 import openmm
+import potential_functions
 import pytest
 from numpy.typing import NDArray
 from openmm import app
 
 from timewarp_openmm.molecule.equivalent_atoms import equivalent_leaves
 from timewarp_openmm.molecule.graph import molecule_from_topology
+from timewarp_openmm.potentials.base import Atoms
 from timewarp_openmm.potentials.registry import find_potential
 from timewarp_openmm.potentials.serialization import deserialize_system, serialize_system
 from timewarp_openmm.potentials.system import create_system
 from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule, with_potential
 from timewarp_openmm.units import KILOJOULE_PER_MOLE, NANOMETER
 
-NAMES = ["gfn2-xtb", "gfn1-xtb", "potential_functions:pairs"]
+NAMES = ["gfn2-xtb", "gfn1-xtb", "ani1x", "openmmml:pairs", "potential_functions:pairs"]
 
 
 @pytest.fixture(params=NAMES)
 def molecule(request: pytest.FixtureRequest) -> MolecularSystem:
     """Alanine dipeptide with a potential."""
+    if request.param == "openmmml:pairs":
+        potential_functions.register_with_openmmml("pairs")
     try:
         return with_potential(named_molecule("alanine-dipeptide"), request.param)
     except ValueError as error:
@@ -102,6 +106,37 @@ def test_a_stored_system_is_the_same_one(molecule: MolecularSystem) -> None:
     positions = bent(molecule)
     assert evaluate(again, positions)[0] == evaluate(molecule.system, positions)[0]
     assert molecule.system.getForce(0).getName() == again.getForce(0).getName()
+
+
+def test_openmmml_has_the_energy_of_what_it_is_made_of() -> None:
+    """Here of a PythonForce, whose Context is asked for within another's."""
+    pytest.importorskip("openmmml")
+    potential_functions.register_with_openmmml("pairs")
+    found = [
+        evaluate(with_potential(named_molecule("alanine-dipeptide"), name).system, positions)
+        for name in ("openmmml:pairs", "potential_functions:pairs")
+        for positions in [named_molecule("alanine-dipeptide").positions]
+    ]
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-12)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-9, atol=1e-9)
+
+
+def test_ani_is_what_its_library_computes() -> None:
+    """Of methane, in Hartree and Angstrom; the energy is that of TorchANI's own documentation."""
+    pytest.importorskip("torchani")
+    atoms = Atoms((6, 1, 1, 1, 1))
+    angstrom = np.array(
+        [
+            [0.03192167, 0.00638559, 0.01301679],
+            [-0.83140486, 0.39370209, -0.26395324],
+            [-0.66518241, -0.84461308, 0.20759389],
+            [0.45554739, 0.54289633, 0.81170881],
+            [0.66091919, -0.16799635, -0.91037834],
+        ]
+    )
+    energy, forces = find_potential("ani1x").calculator(atoms)(0.1 * angstrom)
+    assert energy == pytest.approx(-40.4590 * 2625.4996, abs=0.4)
+    assert np.abs(forces.sum(0)).max() < 1e-6
 
 
 def test_units_are_those_of_the_library() -> None:
