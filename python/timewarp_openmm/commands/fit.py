@@ -53,7 +53,7 @@ class FitOptions(Options):
     target: str | None = Field(
         None,
         description="A potential that the model is for: gfn2-xtb, ani1x, openmmml:NAME, "
-        "module:function, file.py:function; default: the force field, which it begins with in any case.",
+        "module:function, file.py:function; default: the force field, with which it begins anyway.",
     )
     target_acceptance: Annotated[float, ACCEPTANCE_TARGET] = Field(
         0.9, description="Acceptance at which refining stops."

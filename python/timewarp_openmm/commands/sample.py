@@ -188,14 +188,14 @@ def _set_surrogate(
     integrator: TimewarpMCMCIntegrator,
 ) -> None:
     """Have a surrogate decide first: the model's own, or the force field."""
-    from ..potentials.surrogates import measured_subchain, surrogate_file
+    from ..potentials.surrogates import own_surrogate
 
-    # It was learned for the potential that the model was made for.
-    own = surrogate_file(model)
-    if own.exists() and list(molecule.force_field) == metadata.force_field:
-        subchain = measured_subchain(metadata) if options.subchain is None else options.subchain
+    own = own_surrogate(model, metadata, molecule.force_field)
+    if own is not None:
+        file, measured = own
+        subchain = measured if options.subchain is None else options.subchain
         if subchain > 0:
-            integrator.setSurrogate(str(own), subchain)
+            integrator.setSurrogate(str(file), subchain)
         return
     if not options.subchain:
         return

@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..analysis.autocorrelation import LARGEST_RHAT, SamplingQuality, circular_quality
+from ..analysis.tica import torsion_features
+from ..analysis.torsions import Torsion, folded_torsions
+from ..benchmark.run import choose_distant
 from ..molecule.torsions import TorsionAtoms, measure_torsions
 from ..simulation.chains import BURN_IN, Acceptance, run_chains
 from ..simulation.langevin import get_positions
+from ..simulation.systems import MolecularSystem
 
 if TYPE_CHECKING:
     import openmm
 
     from ..integrator import TimewarpMCMCIntegrator
 
+#: Of the chain that starts are taken from, for each of them.
+PILOT_ITERATIONS = 50
 #: Effective samples below which populations are no more than a hint.
 FEWEST_EFFECTIVE = 100.0
 
@@ -55,6 +62,7 @@ def sample_chains(
     platform: str,
     temperature: float | None = None,
     report: Callable[[int], None] = lambda _: None,
+    surrogate: tuple[Path, int] | None = None,
 ) -> Samples:
     """Run a chain from each start and keep frames at equal distances.
 
@@ -71,6 +79,8 @@ def sample_chains(
         K; by default the model's.
     report : callable
         Given the number of iterations so far, of all chains.
+    surrogate : (path, int), optional
+        An energy that decides first, and on how many proposals in each iteration.
     """
     every = max(1, int(iterations * (1 - BURN_IN)) // frames)
     kept: list[list[NDArray[np.float32]]] = [[] for _ in starts]
@@ -92,8 +102,41 @@ def sample_chains(
         observe=observe,
         observe_every=every,
         temperature=temperature,
+        surrogate=None if surrogate is None else surrogate[0],
+        subchain=1 if surrogate is None else surrogate[1],
     )
     return Samples(np.array(kept), runs.acceptance, runs.iterations, runs.seconds)
+
+
+def pilot_starts(
+    model: str | PathLike[str],
+    molecule: MolecularSystem,
+    torsions: Sequence[Torsion],
+    chains: int,
+    seed: int,
+    particles: Sequence[int],
+    platform: str,
+    temperature: float,
+    surrogate: tuple[Path, int] | None,
+) -> list[NDArray[np.float32]]:
+    """Return states of one short chain that are far from each other, to start chains from.
+
+    For potentials, of which hot walkers and minimised frames would take hours.
+    """
+    frames = sample_chains(
+        model,
+        molecule.system,
+        [molecule.positions],
+        PILOT_ITERATIONS * chains,
+        PILOT_ITERATIONS,
+        seed,
+        particles,
+        platform,
+        temperature,
+        surrogate=surrogate,
+    ).frames[0]
+    chosen = choose_distant(torsion_features(folded_torsions(frames, torsions)), chains)
+    return [frames[chosen[k % len(chosen)]] for k in range(chains)]
 
 
 def slowest_torsion(

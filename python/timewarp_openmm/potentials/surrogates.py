@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,19 @@ def surrogate_file(model: Path) -> Path:
     'ala2.surrogate.pt'
     """
     return model.with_suffix(".surrogate.pt")
+
+
+def own_surrogate(
+    model: Path, metadata: ModelMetadata, force_field: Sequence[str]
+) -> tuple[Path, int] | None:
+    """Return the surrogate that came with a model and the subchain it was measured with, if so.
+
+    It was learned for the potential that the model was made for, and serves no other.
+    """
+    file, subchain = surrogate_file(model), measured_subchain(metadata)
+    if subchain == 0 or not file.exists() or list(force_field) != metadata.force_field:
+        return None
+    return file, subchain
 
 
 def measured_subchain(metadata: ModelMetadata) -> int:
