@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..energies.correction import Correction
 from ..units import thermal_energy
 
+LEAST_STEPS = 300
 _BATCH = 64
 _RATE = 2e-3
 #: Of one mean squared force in the loss to one of kT^2: forces are many and say most.
@@ -87,6 +88,7 @@ def learn_correction(
     seconds: float,
     seed: int,
     report: Callable[[float, str], None] = lambda *_: None,
+    least_steps: int = LEAST_STEPS,
 ) -> tuple[Correction, CorrectionQuality]:
     """Learn what a potential has beyond a force field.
 
@@ -100,6 +102,8 @@ def learn_correction(
         K.
     seconds : float
         Of training.
+    least_steps : int
+        Taken in any case.
 
     Raises
     ------
@@ -118,7 +122,7 @@ def learn_correction(
         torch.manual_seed(seed)
         correction = Correction(usable.positions.shape[1])
     correction.fit_normalisation(data.positions[~test])
-    _train(correction, data.part(~test), temperature, seconds, seed, report)
+    _train(correction, data.part(~test), temperature, (seconds, least_steps), seed, report)
     correction.limit(data.energies * thermal_energy(temperature))
     return correction, _measure(correction, data.part(test), int((~test).sum()), temperature)
 
@@ -157,7 +161,7 @@ def _train(
     correction: Correction,
     data: _Differences,
     temperature: float,
-    seconds: float,
+    length: tuple[float, int],
     seed: int,
     report: Callable[[float, str], None],
 ) -> None:
@@ -167,7 +171,8 @@ def _train(
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(correction.parameters(), lr=_RATE)
     began, step = time.monotonic(), 0
-    while (done := (time.monotonic() - began) / seconds) < 1:
+    seconds, least_steps = length
+    while (done := min((time.monotonic() - began) / seconds, step / least_steps)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = _RATE * 0.5 * (1 + math.cos(math.pi * done))
         rows = torch.randint(len(data.energies), (_BATCH,), generator=generator)

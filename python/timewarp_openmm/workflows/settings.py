@@ -67,5 +67,5 @@ class FitSettings:
         atoms = {"moved": self.moved, "last": self.last}
         identity |= {name: list(some) for name, some in atoms.items() if some is not None}
         if self.flow != InternalFlowConfig():
-            identity["flow"] = self.flow.model_dump(exclude={"lag_times", "moved"})
+            identity["flow"] = self.flow.model_dump(mode="json", exclude={"lag_times", "moved"})
         return identity

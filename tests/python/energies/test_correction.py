@@ -54,7 +54,9 @@ def learned(
     molecule: MolecularSystem, labelled: Labelled
 ) -> tuple[CorrectedEnergy, CorrectionQuality]:
     force_field = surrogate_energy(molecule.system)
-    correction, quality = learn_correction(force_field, labelled, TEMPERATURE, 4.0, seed=1)
+    correction, quality = learn_correction(
+        force_field, labelled, TEMPERATURE, seconds=1e-3, seed=1, least_steps=800
+    )
     return CorrectedEnergy(force_field, correction), quality
 
 

@@ -119,7 +119,7 @@ def test_a_potential_needs_no_hot_walkers(
     """Whose energies are dear: chains start where a first one has been."""
     monkeypatch.setattr("timewarp_openmm.benchmark.run.find_starts", None)
     target = "--target potential_functions:altered --chains 2"
-    code, out, error = command(f"{QUICK} {target}".replace("3000", "600").replace("400", "60"))
+    code, _, error = command(f"{QUICK} {target}".replace("3000", "600").replace("400", "60"))
     assert code == 0, error
     about = json.loads((tmp_path / "e" / "ensemble.json").read_text())
     assert about["force_field"] == ["potential_functions:altered"]

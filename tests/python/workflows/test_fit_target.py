@@ -14,6 +14,7 @@ import pytest
 from command_line import run
 
 from timewarp_openmm.contract import read_metadata
+from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.potentials.registry import find_potential
 from timewarp_openmm.potentials.surrogates import surrogate_file
 from timewarp_openmm.simulation.systems import load_molecule, structure_file, with_potential
@@ -27,7 +28,11 @@ from timewarp_openmm.workflows.target_budget import TargetBudget
 
 PDB = Path(str(structure_file("alanine-dipeptide")))
 POTENTIAL = "potential_functions:altered"
-SETTINGS = FitSettings(minutes=0.1, seed=3, workers=1)
+#: Small, since exporting and checking a flow takes most of the time here.
+FLOW = InternalFlowConfig(
+    rotatable_layers=2, rotatable_hidden=16, rotatable_bins=4, stiff_layers=2, stiff_hidden=16
+)
+SETTINGS = FitSettings(minutes=0.1, seed=3, workers=1, flow=FLOW)
 #: Little of everything.
 QUICK_FORCE_FIELD = FitBudget(
     least_minutes=0.0,
