@@ -64,10 +64,9 @@ def altered(positions: NDArray[np.float64], atoms: Atoms) -> tuple[float, NDArra
     return state.getPotentialEnergy().value_in_unit(KILOJOULE_PER_MOLE), np.asarray(forces)
 
 
-@cache
-def _altered_context() -> openmm.Context:
-    molecule = named_molecule("alanine-dipeptide")
-    system = molecule.system
+def altered_system() -> openmm.System:
+    """Return the System whose energy `altered` is."""
+    system = named_molecule("alanine-dipeptide").system
     for force in system.getForces():
         if isinstance(force, openmm.HarmonicAngleForce):
             for i in range(force.getNumAngles()):
@@ -76,8 +75,13 @@ def _altered_context() -> openmm.Context:
     bias = openmm.PeriodicTorsionForce()
     bias.addTorsion(*PHI, 1, 0.0, TORSION_BIAS)
     system.addForce(bias)
+    return system
+
+
+@cache
+def _altered_context() -> openmm.Context:
     platform = openmm.Platform.getPlatformByName("Reference")
-    return openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    return openmm.Context(altered_system(), openmm.VerletIntegrator(0.001), platform)
 
 
 def register_with_openmmml(name: str) -> None:

@@ -281,14 +281,16 @@ def load_molecule(
     """
     if target is not None and (force_field or system_xml is not None):
         return with_potential(load_molecule(structure, force_field, system_xml), target)
-    if target is not None:
-        force_field = [target]
     topology, positions = load_structure(structure)
     name = Path(structure).stem
+    if target is not None:
+        return _with_named_potential(name, topology, positions, target, dynamics)
     if system_xml is None:
         files = tuple(force_field or DEFAULT_FORCE_FIELD)
         if any(is_potential(file) for file in files):
-            return _with_named_potential(name, topology, positions, files, dynamics)
+            if len(files) > 1:
+                raise ValueError(f"a potential goes with no other force field: {' '.join(files)}")
+            return _with_named_potential(name, topology, positions, files[0], dynamics)
         system = build_system(topology, files, dynamics)
         return MolecularSystem(name, topology, system, positions, files)
     if force_field:
@@ -336,17 +338,15 @@ def _with_named_potential(
     name: str,
     topology: app.Topology,
     positions: NDArray[np.float64],
-    files: Sequence[str],
+    potential_name: str,
     dynamics: DynamicsOptions | None,
 ) -> MolecularSystem:
-    if len(files) > 1:
-        raise ValueError(f"a potential goes with no other force field, got {' '.join(files)}")
     if dynamics is not None:
         raise ValueError(
-            f"{files[0]} is a potential of one isolated molecule; blocks and water need a force "
-            "field"
+            f"{potential_name} is a potential of one isolated molecule; blocks and water need a "
+            "force field"
         )
-    potential, atoms = find_potential(files[0]), molecule_from_topology(topology)
+    potential, atoms = find_potential(potential_name), molecule_from_topology(topology)
     system = create_system(potential, atoms, total_charge(atoms))
     return MolecularSystem(name, topology, system, positions, (short_name(potential),))
 
