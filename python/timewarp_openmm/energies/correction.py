@@ -25,7 +25,7 @@ from ..potentials.serialization import serialize_system
 from ..simulation.systems import load_system_xml
 from ..stored import read_arrays, write_arrays
 from ..units import thermal_energy
-from .surrogate import surrogate_energy
+from .surrogate import surrogate_energy, untranslatable_forces
 
 CORRECTION_FILE = "correction.npz"
 FORCE_FIELD_FILE = "force-field.xml"
@@ -143,6 +143,14 @@ def read_correction(path: Path) -> Correction:
     return correction
 
 
+def base_energy(system: openmm.System) -> torch.jit.ScriptModule:
+    """Return what is corrected: a force field's energy, as far as torch has it.
+
+    What it has not (correction maps, for instance) is learned with all else that it lacks.
+    """
+    return surrogate_energy(system, leave_out=untranslatable_forces(system))
+
+
 def save_corrected(folder: Path, force_field: openmm.System, correction: Correction) -> None:
     """Write what `load_corrected` reads."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,7 +167,7 @@ def load_corrected(folder: Path) -> CorrectedEnergy:
     FileNotFoundError, DamagedFileError, ValueError
     """
     system = load_system_xml(folder / FORCE_FIELD_FILE)
-    return CorrectedEnergy(surrogate_energy(system), read_correction(folder / CORRECTION_FILE))
+    return CorrectedEnergy(base_energy(system), read_correction(folder / CORRECTION_FILE))
 
 
 class CorrectedEnergy(nn.Module):

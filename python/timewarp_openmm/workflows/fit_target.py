@@ -21,9 +21,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..energies.correction import CORRECTION_FILE, load_corrected, save_corrected
+from ..energies.correction import (
+    CORRECTION_FILE,
+    base_energy,
+    load_corrected,
+    save_corrected,
+)
 from ..energies.evaluated import evaluate_into
-from ..energies.surrogate import surrogate_energy
 from ..files import exclusive_lock, refuse_existing, replace_atomically, write_bytes_atomically
 from ..importance import UNPHYSICAL
 from ..molecule.graph import molecule_from_topology
@@ -123,8 +127,8 @@ def fit_target(
     for path in (out, surrogate_file(out)):
         refuse_existing(path, force)
     work = Path(work) if work is not None else out.with_name(f"{out.stem}.work")
-    # Refused before time is spent: what the surrogate cannot be made of.
-    surrogate_energy(molecule.system)
+    # Refused before time is spent: what no surrogate can be made of.
+    base_energy(molecule.system)
     identity = {
         **content_of(molecule),
         "target": content_of(on_target)["system"],
@@ -332,7 +336,8 @@ class _TargetFit:
             self._settings.workers,
             seconds,
             least,
-            self._display.update,
+            # Reading what there is need not be shown.
+            self._display.update if seconds > 0 else lambda *_: None,
         )
         return Labelled(positions[: len(energies)], energies, gradients)
 
@@ -353,7 +358,7 @@ class _TargetFit:
         if (self._learned(cycle) / CORRECTION_FILE).exists():
             return
         correction, quality = learn_correction(
-            surrogate_energy(self._molecule.system),
+            base_energy(self._molecule.system),
             self._labelled(cycle),
             self._settings.temperature,
             self._seconds(self._budget.learn_share),

@@ -14,6 +14,7 @@ from timewarp_openmm.energies.correction import (
     CorrectedEnergy,
     Correction,
     TorchEnergy,
+    base_energy,
     load_corrected,
     save_corrected,
 )
@@ -128,6 +129,20 @@ def test_torch_energies_are_what_training_asks_for(
     (gradient,) = torch.autograd.grad(energy(x).sum(), x)
     assert float(gradient.abs().max()) > 1
     assert float(energy.energies(torch.full((1, 22, 3), torch.nan))[0]) == UNPHYSICAL
+
+
+def test_what_torch_has_not_is_left_to_the_correction(
+    molecule: MolecularSystem, labelled: Labelled
+) -> None:
+    system = openmm.XmlSerializer.clone(molecule.system)
+    maps = openmm.CMAPTorsionForce()
+    maps.addMap(4, 16 * [5.0])
+    maps.addTorsion(0, 4, 6, 8, 14, 6, 8, 14, 16)
+    system.addForce(maps)
+    with pytest.raises(ValueError, match="CMAPTorsionForce cannot be translated"):
+        surrogate_energy(system)
+    positions = torch.from_numpy(labelled.positions[:4]).float()
+    assert torch.equal(base_energy(system)(positions), surrogate_energy(molecule.system)(positions))
 
 
 def test_too_little_to_learn_from_is_an_error(
