@@ -16,6 +16,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -28,6 +29,8 @@ from numpy.typing import NDArray
 
 from .base import Atoms, Calculator, ConvergenceError
 
+#: Minimising uses threads, of which a function of the user's need know nothing.
+_one_at_a_time = threading.RLock()
 #: See the module's own text.
 Function = Callable[[NDArray[np.float64], Atoms], tuple[Any, Any]]
 
@@ -84,7 +87,8 @@ class FunctionPotential:
 def _checked(
     function: Function, name: str, atoms: Atoms, positions: NDArray[np.float64]
 ) -> tuple[float, NDArray[np.float64]]:
-    energy, forces = function(positions, atoms)
+    with _one_at_a_time:
+        energy, forces = function(positions, atoms)
     found = np.asarray(forces, dtype=float)
     if found.shape != positions.shape:
         raise ValueError(

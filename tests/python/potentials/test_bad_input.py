@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,16 @@ def test_forces_of_another_shape_are_refused() -> None:
     calculator = find_potential("potential_functions:misshapen").calculator(Atoms((1, 1)))
     with pytest.raises(ValueError, match=r"shape \[1, 3\]; they must have one row.* 2 atoms"):
         calculator(np.zeros((2, 3)))
+
+
+def test_a_function_is_called_by_one_thread_at_a_time() -> None:
+    """It may keep what it likes between calls."""
+    calculators = [
+        find_potential("potential_functions:alone").calculator(Atoms((1, 1))) for _ in range(4)
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda calculator: calculator(np.ones((2, 3)))[0], calculators))
+    assert found == 4 * [300.0]
 
 
 def test_a_file_runs_no_code_that_the_user_has_not_named(tmp_path: Path) -> None:
