@@ -56,7 +56,8 @@ class _Calculator:
         self._one_thread = OneThread()
 
     def __call__(self, positions: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        # Loads the library, which the pool of threads must know.
+        # Loads the library, which `OneThread` must find.
+        from tblite import interface as _  # noqa: F401
         from tblite.exceptions import TBLiteRuntimeError
 
         try:

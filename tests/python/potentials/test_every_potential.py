@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import openmm
 import potential_functions
@@ -106,6 +112,29 @@ def test_a_stored_system_is_the_same_one(molecule: MolecularSystem) -> None:
     positions = bent(molecule)
     assert evaluate(again, positions)[0] == evaluate(molecule.system, positions)[0]
     assert molecule.system.getForce(0).getName() == again.getForce(0).getName()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux has them")
+@pytest.mark.parametrize(("name", "package"), [("gfn2-xtb", "tblite"), ("ani1x", "torchani")])
+def test_an_energy_takes_one_thread(name: str, package: str) -> None:
+    """In a process that has loaded nothing before, and may use four: none is started."""
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    code = (
+        "import os, sys, numpy as np\n"
+        "from timewarp_openmm.potentials.base import Atoms\n"
+        "from timewarp_openmm.potentials.registry import find_potential\n"
+        f"calculate = find_potential({name!r}).calculator(Atoms((8, 1, 1)))\n"
+        "water = np.array([[0, 0, -0.039], [0.0763, 0, 0.0195], [-0.0763, 0, 0.0195]])\n"
+        "before = len(os.listdir('/proc/self/task'))\n"
+        "for _ in range(3): calculate(water)\n"
+        "print(len(os.listdir('/proc/self/task')) - before)\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "4"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[-1] == "0"
 
 
 def test_openmmml_has_the_energy_of_what_it_is_made_of() -> None:
