@@ -1,7 +1,7 @@
 """Alanine dipeptide by umbrella sampling and MBAR, the independent reference: no flow takes part.
 
     python benchmarks/umbrella_sampling.py [--windows 36 16] [--picoseconds 25] [--workers 2] \
-        [--constraints HBonds] [--out F.json] [--samples F.npz]
+        [--constraints HBonds] [--target gfn2-xtb] [--cache DIR] [--out F.json] [--samples F.npz]
 
 Windows over phi and psi, harmonic restraints, Langevin dynamics at 310 K (amber99sbildn + OBC): at
 1 fs without constraints, at 2 fs with bonds to hydrogen constrained. Both torsions are restrained
@@ -11,6 +11,11 @@ JSON file holds p(0 < phi < 2.4), the free energy of phi > 0 relative to phi < 0
 histogram, the shares of four regions and the mean potential energy, all without restraints. Errors
 are standard errors over blocks, each block being MBAR of one part of every window. Needs pymbar
 (pip install pymbar). What --samples has written is read again instead of being made.
+
+With --target the energy is that potential's: a window is equilibrated with the force field, and for
+1 ps with the potential, whose frames are kept. An energy of GFN2-xTB takes 20 ms, so that 576
+windows of 4 ps take 16 hours of one core. With --cache each window is a file, and a run that was
+stopped goes on; several runs may share the folder.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import platform
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -34,6 +40,7 @@ from timewarp_openmm.simulation.systems import (
     DEFAULT_FORCE_FIELD,
     named_molecule,
     with_hydrogen_bonds_constrained,
+    with_potential,
 )
 from timewarp_openmm.units import thermal_energy
 
@@ -45,6 +52,7 @@ TEMPERATURE = 310.0
 #: off to both sides, which leaves a gap on top of the barrier.
 STIFFNESS = (200.0, 70.0)
 EQUILIBRATION = 12  # ps
+TARGET_EQUILIBRATION = 1  # ps
 INTERVAL = 0.2  # ps between frames
 #: ps. Without the stretches of bonds to hydrogen the fastest motion is half as fast.
 TIMESTEPS = {"none": 0.001, "HBonds": 0.002}
@@ -91,21 +99,29 @@ def positions(context: openmm.Context) -> NDArray[np.float64]:
     return np.array(context.getState(positions=True).getPositions(asNumpy=True)._value)
 
 
+def restrained(
+    system: openmm.System, centre: tuple[float, float], timestep: float, seed: int
+) -> openmm.Context:
+    """Return a Context with restraints to (phi, psi) = centre, at first of no strength."""
+    for name, atoms, angle in zip(("phi", "psi"), (PHI_ATOMS, PSI_ATOMS), centre, strict=True):
+        force = restraint(name, atoms)
+        force.addTorsion(*atoms, [angle])
+        system.addForce(force)
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, timestep)
+    integrator.setRandomNumberSeed(seed)
+    reference = openmm.Platform.getPlatformByName("Reference")
+    return openmm.Context(system, integrator, reference)
+
+
 def equilibrated_window(centre: tuple[float, float], constraints: str, seed: int) -> openmm.Context:
     """Return a Context restrained to (phi, psi) = centre, of the right isomer."""
     molecule = named_molecule("alanine-dipeptide")
     system = molecule.system
     if constraints == "HBonds":
         system = with_hydrogen_bonds_constrained(molecule)
-    for name, atoms, angle in zip(("phi", "psi"), (PHI_ATOMS, PSI_ATOMS), centre, strict=True):
-        force = restraint(name, atoms)
-        force.addTorsion(*atoms, [angle])
-        system.addForce(force)
     timestep = TIMESTEPS[constraints]
-    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, timestep)
-    integrator.setRandomNumberSeed(seed)
-    reference = openmm.Platform.getPlatformByName("Reference")
-    context = openmm.Context(system, integrator, reference)
+    context = restrained(system, centre, timestep, seed)
+    integrator = context.getIntegrator()
     while True:
         context.setPositions(molecule.positions)
         for stiffness, picoseconds in (((20.0, 20.0), 3), (STIFFNESS, EQUILIBRATION)):
@@ -118,11 +134,57 @@ def equilibrated_window(centre: tuple[float, float], constraints: str, seed: int
         print(f"window {centre[0]:.2f} {centre[1]:.2f}: another isomer, again", flush=True)
 
 
+def on_target(
+    context: openmm.Context, centre: tuple[float, float], target: str, seed: int
+) -> openmm.Context:
+    """Return a Context of a potential, equilibrated from where the force field's is."""
+    molecule = with_potential(named_molecule("alanine-dipeptide"), target)
+    timestep = TIMESTEPS["none"]
+    found = restrained(molecule.system, centre, timestep, seed)
+    for name, stiffness in zip(("phi", "psi"), STIFFNESS, strict=True):
+        found.setParameter(f"k_{name}", stiffness)
+    state = context.getState(positions=True, velocities=True)
+    found.setPositions(state.getPositions())
+    found.setVelocities(state.getVelocities())
+    found.getIntegrator().step(round(TARGET_EQUILIBRATION / timestep))
+    return found
+
+
+def cached_window(
+    cache: Path | None,
+    centre: tuple[float, float],
+    picoseconds: float,
+    constraints: str,
+    target: str | None,
+    seed: int,
+) -> Frames:
+    """Return the frames of `run_window` from a file of the cache, or make them, and the file."""
+    if cache is None:
+        return run_window(centre, picoseconds, constraints, target, seed)
+    kind = target or constraints
+    path = cache / f"{kind}-{picoseconds:g}ps-{centre[0]:.4f}-{centre[1]:.4f}.npy"
+    if not path.exists():
+        frames = run_window(centre, picoseconds, constraints, target, seed)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        with open(temporary, "wb") as file:
+            np.save(file, frames)
+        temporary.rename(path)
+        print(f"{len(list(cache.glob('*.npy')))} windows", flush=True)
+    frames = np.load(path)
+    return np.asarray(frames, dtype=float)
+
+
 def run_window(
-    centre: tuple[float, float], picoseconds: float, constraints: str, seed: int
+    centre: tuple[float, float],
+    picoseconds: float,
+    constraints: str,
+    target: str | None,
+    seed: int,
 ) -> Frames:
     """Return the frames, one every 0.2 ps, of one trajectory restrained to (phi, psi) = centre."""
     context = equilibrated_window(centre, constraints, seed)
+    if target is not None:
+        context = on_target(context, centre, target, seed)
     frames = np.empty((round(picoseconds / INTERVAL), 3))
     for frame in frames:
         context.getIntegrator().step(round(INTERVAL / TIMESTEPS[constraints]))
@@ -218,16 +280,20 @@ def summarize(samples: list[Frames], centres: NDArray[np.float64]) -> dict[str, 
     return result
 
 
-def provenance(windows: tuple[int, int], picoseconds: float, constraints: str) -> dict[str, object]:
+def provenance(
+    windows: tuple[int, int], picoseconds: float, constraints: str, target: str | None
+) -> dict[str, object]:
     """Return what is needed to make the reference again."""
     options = f"--windows {windows[0]} {windows[1]} --picoseconds {picoseconds:g}"
     if constraints != "none":
         options += f" --constraints {constraints}"
+    if target is not None:
+        options += f" --target {target}"
     return {
         "script": f"benchmarks/umbrella_sampling.py {options}",
         "method": "umbrella sampling over phi and psi, MBAR",
         "molecule": "alanine-dipeptide",
-        "force_field": list(DEFAULT_FORCE_FIELD),
+        "force_field": list(DEFAULT_FORCE_FIELD) if target is None else [target],
         "constraints": constraints,
         "timestep_ps": TIMESTEPS[constraints],
         "temperature_K": TEMPERATURE,
@@ -261,21 +327,33 @@ def main() -> None:
     parser.add_argument("--picoseconds", type=float, default=25, help="of each window")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--constraints", choices=list(TIMESTEPS), default="none")
+    parser.add_argument("--target", help="a potential, such as gfn2-xtb")
+    parser.add_argument("--cache", type=Path, help="folder of a file for each window")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument(
         "--samples", type=Path, help="file of phi, psi and energy to write, or to read"
     )
     options = parser.parse_args()
+    if options.target is not None and options.constraints != "none":
+        parser.error("--target goes without constraints")
+    if options.cache is not None:
+        options.cache.mkdir(parents=True, exist_ok=True)
     windows = tuple(options.windows)
     centres = grid(windows)
-    result = provenance(windows, options.picoseconds, options.constraints)
+    result = provenance(windows, options.picoseconds, options.constraints, options.target)
     if options.samples and options.samples.exists():
         samples = saved_samples(options.samples, str(result["script"]))
     else:
         with ProcessPoolExecutor(options.workers) as pool:
             futures = [
                 pool.submit(
-                    run_window, tuple(centre), options.picoseconds, options.constraints, seed
+                    cached_window,
+                    options.cache,
+                    tuple(centre),
+                    options.picoseconds,
+                    options.constraints,
+                    options.target,
+                    seed,
                 )
                 for seed, centre in enumerate(centres.tolist(), 1)
             ]

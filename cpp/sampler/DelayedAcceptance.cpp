@@ -215,6 +215,7 @@ double DelayedAcceptance::logSecondAcceptance(double energyChange, double surrog
 bool DelayedAcceptance::accepts(Target& target, const Subchain& subchain) {
     flow->bringToContext(target);
     double newEnergy = target.computeEnergy();
+    flow->noteEnergyOfProposal(newEnergy);
     double logRatio = logSecondAcceptance(newEnergy - target.getEnergy(),
                                           subchain.energy - subchain.startEnergy, target.getKT()) +
                       flow->metricChange(target);

@@ -541,6 +541,7 @@ bool FlowMove::tryEntry(Target& target, int64_t entry) {
     try {
         positions.getKernel().applyProposal(target.getContext(), entry);
         newEnergy = target.computeEnergy();
+        noteEnergyOfProposal(newEnergy);
 
         // A comparison with NaN is false, so whatever cannot be computed is rejected.  The model may be asked
         // for the density of the state here, and it may fail or be interrupted.
@@ -591,6 +592,10 @@ void FlowMove::endIteration(int64_t entry, bool accepted) {
     lastAccepted = (accepted ? entry : -1);
     lastRejected = (accepted ? -1 : counters.iteration);
     counters.iteration++;
+}
+
+void FlowMove::noteEnergyOfProposal(double energy) {
+    counters.numNonFinite += !isfinite(energy);
 }
 
 void FlowMove::goTo(int64_t entry) {

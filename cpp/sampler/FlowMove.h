@@ -236,6 +236,10 @@ public:
      */
     void endIteration(std::int64_t entry, bool accepted);
     /**
+     * Count a proposal whose energy is not finite.
+     */
+    void noteEnergyOfProposal(double energy);
+    /**
      * Go on from a proposal whose positions need not be in the Context yet.
      */
     void goTo(std::int64_t entry);

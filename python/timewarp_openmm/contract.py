@@ -75,7 +75,7 @@ class ModelMetadata:
     reference_positions : list of N lists of 3 floats, or None
         nm; a plausible conformation, on which the contract is checked when the model is loaded.
     force_field : list of str
-        OpenMM's files.
+        OpenMM's files, or the name of a potential (see `potentials`).
     provenance : dict
         Data hash, seed, versions, time, measured figures.
     licence, package_version : str

@@ -675,7 +675,7 @@ class TimewarpMCMCIntegrator(openmm.Integrator):
     def getNumNonFinite(self) -> int:
         """Get how many proposals of the flow were rejected because of NaN or infinity.
 
-        Model or surrogate have returned it.
+        Model, surrogate or the System's energy have returned it.
         """
         return int(_plugin.get_num_non_finite(self._address()))
 

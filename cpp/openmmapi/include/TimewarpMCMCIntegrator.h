@@ -440,8 +440,8 @@ public:
      */
     long long getNumAccepted() const;
     /**
-     * Get the number of the flow's proposals that were rejected because the model, or the surrogate, returned
-     * a value that is not finite.
+     * Get the number of the flow's proposals that were rejected because the model, the surrogate, or the
+     * System's energy returned a value that is not finite.
      */
     long long getNumNonFinite() const;
     /**

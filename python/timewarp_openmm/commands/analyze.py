@@ -142,11 +142,12 @@ def _make_study(
 
 def _find_system(options: AnalyzeOptions, metadata: ModelMetadata | None) -> openmm.System | None:
     """Make the System that the options name, or the one that the model was made for."""
+    from ..potentials.registry import stated_force_field
     from ..simulation.systems import load_molecule
 
     force_field = options.force_field
     if metadata is not None and not force_field and options.system is None:
-        force_field = metadata.force_field or None
+        force_field = stated_force_field(metadata.force_field) or None
     if not force_field and options.system is None:
         return None
     return load_molecule(options.topology, force_field, options.system).system

@@ -80,12 +80,13 @@ def _read_subject(options: BenchmarkOptions) -> Subject:
     from ..benchmark.rates import read_reference, shipped_reference
     from ..benchmark.samplers import FRICTION, Thermostat
     from ..contract import read_metadata
+    from ..potentials.registry import stated_force_field
     from ..simulation.systems import load_molecule
 
     metadata = read_metadata(options.model)
     force_field = options.force_field
     if options.system is None and not force_field:
-        force_field = metadata.force_field
+        force_field = stated_force_field(metadata.force_field)
     molecule = load_molecule(options.pdb, force_field, options.system)
     kelvin = options.temperature or metadata.temperature
     names = [atom.name for atom in molecule.topology.atoms()]

@@ -13,6 +13,9 @@ from ..bounds import CHAINS, FRAMES, ITERATIONS, RMSD, Seed, Temperature, Worker
 from .options import ARGUMENT, Options, OutputPath
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
     from rdkit import Chem
 
     from ..analysis.autocorrelation import SamplingQuality
@@ -46,6 +49,7 @@ class EnsembleOptions(Options):
     platform: str | None = Field(None, description="OpenMM platform; default: the fastest.")
     force_field: list[str] | None = Field(None, description="OpenMM files; default: the model's.")
     system: Path | None = Field(None, description="A System XML instead.")
+    target: str | None = Field(None, description="A potential to sample instead (see `sample`).")
     seed: Seed = Field(1, description="Seed of everything.")
     workers: Workers | None = Field(None, description="Threads that minimise; default: all CPUs.")
     force: bool = Field(False, description="Replace the files that are there.")
@@ -100,6 +104,7 @@ def _read_subject(options: EnsembleOptions) -> _Subject:
     from ..contract import read_metadata
     from ..molecule.bonding.by_orders import to_rdkit
     from ..molecule.graph import molecule_from_topology
+    from ..potentials.registry import stated_force_field
     from ..simulation.langevin import default_platform
     from ..simulation.systems import load_molecule
 
@@ -110,9 +115,9 @@ def _read_subject(options: EnsembleOptions) -> _Subject:
             "a model of it with timewarp-openmm fit"
         )
     force_field = options.force_field
-    if options.system is None and not force_field:
-        force_field = metadata.force_field
-    molecule = load_molecule(options.pdb, force_field, options.system)
+    if options.system is None and not force_field and options.target is None:
+        force_field = stated_force_field(metadata.force_field)
+    molecule = load_molecule(options.pdb, force_field, options.system, target=options.target)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
     if not atoms.bond_orders:
         raise ValueError(
@@ -131,11 +136,9 @@ def _read_subject(options: EnsembleOptions) -> _Subject:
 
 def _sample(options: EnsembleOptions, subject: _Subject) -> Samples:
     # Loads the compiled plugin, so it comes after all that can be wrong without it.
-    from ..benchmark.run import find_starts
-    from ..benchmark.samplers import Thermostat
     from ..ensemble.sampling import sample_chains
     from ..molecule.matching import match_atoms
-    from ..simulation.systems import make_platform
+    from ..potentials.surrogates import own_surrogate
     from .progress import counting
 
     molecule = subject.molecule
@@ -144,16 +147,8 @@ def _sample(options: EnsembleOptions, subject: _Subject) -> Samples:
         raise ValueError(
             f"{options.pdb} has more than the molecule of {options.model}; give a file of it alone"
         )
-    with counting("finding basins to start in", 100.0, "%") as show:
-        starts = find_starts(
-            molecule,
-            subject.torsions,
-            options.chains,
-            Thermostat(subject.kelvin),
-            make_platform(subject.platform)[0],
-            options.seed,
-            lambda done, note: show(round(100 * done, 1), note),
-        )
+    surrogate = own_surrogate(options.model, subject.metadata, molecule.force_field)
+    starts = _starts(options, subject, particles, surrogate)
     total = options.steps * options.chains
     with counting("sampling", float(total), "iterations") as show:
         return sample_chains(
@@ -167,6 +162,31 @@ def _sample(options: EnsembleOptions, subject: _Subject) -> Samples:
             subject.platform,
             subject.kelvin,
             show,
+            surrogate,
+        )
+
+
+def _starts(
+    options: EnsembleOptions,
+    subject: _Subject,
+    particles: Sequence[int],
+    surrogate: tuple[Path, int] | None,
+) -> Sequence[NDArray[Any]]:
+    from ..ensemble.sampling import find_chain_starts
+    from .progress import counting
+
+    with counting("finding basins to start in", 100.0, "%") as show:
+        return find_chain_starts(
+            options.model,
+            subject.molecule,
+            subject.torsions,
+            options.chains,
+            options.seed,
+            particles,
+            subject.platform,
+            subject.kelvin,
+            surrogate,
+            lambda done, note: show(round(100 * done, 1), note),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import typer
 from pydantic import Field
@@ -12,6 +12,10 @@ from pydantic import Field
 from ..bounds import ACCEPTANCE_TARGET, FIT_MINUTES, Seed, Temperature, Workers
 from .options import ARGUMENT, Options, OutputPath, validated
 from .progress import print_progress
+
+if TYPE_CHECKING:
+    from ..simulation.systems import MolecularSystem
+    from ..workflows.settings import FitSettings
 
 
 class FitOptions(Options):
@@ -46,7 +50,12 @@ class FitOptions(Options):
         "model is made without any and serves both.",
     )
     temperature: Temperature = Field(310.0, description="Of the samples.")
-    target: Annotated[float, ACCEPTANCE_TARGET] = Field(
+    target: str | None = Field(
+        None,
+        description="A potential that the model is for: gfn2-xtb, ani1x, openmmml:NAME, "
+        "module:function, file.py:function; default: the force field, with which it begins anyway.",
+    )
+    target_acceptance: Annotated[float, ACCEPTANCE_TARGET] = Field(
         0.9, description="Acceptance at which refining stops."
     )
     seed: Seed = Field(1, description="Seed of the whole fit.")
@@ -80,19 +89,52 @@ def fit(options: FitOptions) -> None:
     settings = FitSettings(
         options.minutes,
         options.temperature,
-        options.target,
+        options.target_acceptance,
         options.seed,
         options.workers or usable_cpus(),
         select(options.moved),
         None if options.constraints == "none" else options.constraints,
         () if options.last is None else (select_atoms(molecule.topology, options.last),),
     )
+    if options.target is not None:
+        _fit_target(options, options.target, molecule, settings)
+        return
     with FitDisplay(options.minutes) as display:
         result = run_fit(molecule, options.out, settings, options.work, display, options.force)
     where = " with bonds to hydrogen constrained" if settings.constraints else ""
     typer.echo(
         f"{options.out}: acceptance{where} {result.acceptance:.1%} +- {result.error:.1%} in "
         f"{result.chains} chains from different basins (lowest {result.lowest:.1%})"
+    )
+
+
+def _fit_target(
+    options: FitOptions, target: str, molecule: MolecularSystem, settings: FitSettings
+) -> None:
+    from ..potentials.registry import find_potential
+    from ..potentials.surrogates import surrogate_file
+    from ..simulation.systems import with_potential
+    from ..workflows.fit_target import fit_target
+
+    potential = find_potential(target)
+    on_target = with_potential(molecule, target)
+    with FitDisplay(options.minutes) as display:
+        found = fit_target(
+            molecule,
+            on_target,
+            potential,
+            options.out,
+            settings,
+            display,
+            options.work,
+            options.force,
+        )
+    typer.echo(
+        f"{options.out}: on {target}, acceptance {found.proposals.acceptance:.1%} +- "
+        f"{found.proposals.error:.1%} of single proposals in {found.proposals.chains} chains from "
+        f"different basins (lowest {found.proposals.lowest:.1%}); with "
+        f"{surrogate_file(options.out)} and subchains of {found.subchain}, "
+        f"{found.energies.acceptance:.1%} of energies"
     )
 
 

@@ -112,13 +112,14 @@ def free_energy(options: FreeEnergyOptions) -> None:
 def _subject(options: FreeEnergyOptions) -> _Subject:
     """Open all files, and refuse what has no free energy."""
     from ..contract import read_metadata
+    from ..potentials.registry import stated_force_field
 
     if options.model2 is not None and not (options.system2 or options.force_field2):
         raise ValueError("--model2 is of a second System: give --system2 or --force-field2")
     metadata = read_metadata(options.model)
     force_field = options.force_field
     if options.system is None and not force_field:
-        force_field = metadata.force_field
+        force_field = stated_force_field(metadata.force_field)
     molecules = [_load(options.pdb, force_field, options.system)]
     if options.system2 is not None or options.force_field2:
         molecules.append(_load(options.pdb, options.force_field2, options.system2))
@@ -292,15 +293,15 @@ def _record(
 
     from .. import __version__
     from ..files import sha256_of
+    from ..potentials.serialization import serialize_system
     from ..units import thermal_energy
 
     kT = thermal_energy(subject.temperature)
     atoms = subject.molecules[0].system.getNumParticles()
-    xml = openmm.XmlSerializer.serialize
     systems = [
         {
             "force_field": list(molecule.force_field),
-            "system_sha256": sha256(xml(molecule.system).encode()).hexdigest(),
+            "system_sha256": sha256(serialize_system(molecule.system).encode()).hexdigest(),
             "free_energy": {
                 "importance_weighting": _energy(system.weighting, kT),
                 "bar": _energy(system.bar, kT),

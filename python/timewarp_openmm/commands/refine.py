@@ -26,7 +26,7 @@ class RefineOptions(Options):
     )
     minutes: Minutes = Field(10.0, description="Wall time for all rounds together.")
     rounds: Annotated[int, ROUNDS] = Field(3, description="Rounds of drawing and training at most.")
-    target: Annotated[float, ACCEPTANCE_TARGET] = Field(
+    target_acceptance: Annotated[float, ACCEPTANCE_TARGET] = Field(
         0.95, description="Acceptance at which refining stops."
     )
 
@@ -41,7 +41,9 @@ def refine(options: RefineOptions) -> None:
     from .progress import counting
 
     folder = options.out or options.run / "refine"
-    settings = RefineSettings(minutes=options.minutes, rounds=options.rounds, target=options.target)
+    settings = RefineSettings(
+        minutes=options.minutes, rounds=options.rounds, target=options.target_acceptance
+    )
     with counting("refining", 100.0, "%") as show:
 
         def report(done: float, number: int, progress: Progress) -> None:

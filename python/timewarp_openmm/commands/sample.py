@@ -32,8 +32,10 @@ from ..bounds import (
 from .options import Options, OutputPath, option_name
 
 if TYPE_CHECKING:
+    import openmm
     from openmm import app
 
+    from ..contract import ModelMetadata
     from ..integrator import TimewarpMCMCIntegrator
     from ..simulation.systems import MolecularSystem
 
@@ -99,10 +101,11 @@ class SampleOptions(Options):
     temperature: Temperature | None = Field(
         None, description="Default: the model's, or that of --blocks."
     )
-    subchain: Annotated[int, SUBCHAIN] = Field(
-        0,
+    subchain: Annotated[int, SUBCHAIN] | None = Field(
+        None,
         description="Proposals tested with a surrogate energy (with --blocks their local one) "
-        "before OpenMM's own decides; 0: none.",
+        "before OpenMM's own decides; 0: none. Default: 0, or as many as the model was measured "
+        "with if it comes with a surrogate.",
     )
     dynamics: Annotated[int, DYNAMICS_STEPS] | None = Field(
         None, description="With --blocks, time steps in each round (default 50)."
@@ -133,6 +136,11 @@ class SampleOptions(Options):
         None, description="OpenMM files; default: the model's, or those of --blocks."
     )
     system: Path | None = Field(None, description="A System XML instead.")
+    target: str | None = Field(
+        None,
+        description="A potential to sample instead: gfn2-xtb, ani1x, openmmml:NAME, "
+        "module:function, file.py:function. The force field is then the surrogate of --subchain.",
+    )
     force: bool = Field(False, description="Replace the files that are there.")
 
 
@@ -162,6 +170,8 @@ def sample(options: SampleOptions) -> None:
 
     if (options.model is None) == (options.blocks is None):
         raise ValueError("give either --model or --blocks")
+    if options.blocks is not None and options.target is not None:
+        raise ValueError("--target is of a whole molecule and goes with --model")
     if options.chains is None:
         refuse_existing(options.out, options.force)
         _refuse(options, _WITH_CHAINS, "--chains")
@@ -189,14 +199,16 @@ def _refuse(options: SampleOptions, names: Sequence[str], needed: str) -> None:
 
 def _run_of_model(options: SampleOptions, model: Path) -> _Run:
     from ..contract import read_metadata
+    from ..potentials.registry import stated_force_field
     from ..simulation.systems import load_molecule
 
     if options.pdb is None:
         raise ValueError("--model needs the molecule: give --pdb")
+    metadata = read_metadata(model)
     force_field = options.force_field
-    if options.system is None and not force_field:
-        force_field = read_metadata(model).force_field
-    molecule = load_molecule(options.pdb, force_field, options.system)
+    if options.system is None and not force_field and options.target is None:
+        force_field = stated_force_field(metadata.force_field)
+    molecule = load_molecule(options.pdb, force_field, options.system, target=options.target)
 
     # Loads the compiled plugin, so it comes after all that can be wrong without it.
     from ..integrator import TimewarpMCMCIntegrator
@@ -207,13 +219,53 @@ def _run_of_model(options: SampleOptions, model: Path) -> _Run:
         temperature=options.temperature,
         positions=molecule.positions,
     )
-    if options.subchain > 0:
-        from ..energies import surrogate_energy
-
-        energy = surrogate_energy(molecule.system, particles=integrator.getParticles())
-        integrator.setSurrogate(energy, options.subchain)
+    set_surrogate(options, model, metadata, molecule, integrator)
     simulation = _simulation(options, molecule, integrator, options.platform or "Reference")
     return _Run(simulation, integrator, integrator.getStepSize())
+
+
+def set_surrogate(
+    options: SampleOptions,
+    model: Path,
+    metadata: ModelMetadata,
+    molecule: MolecularSystem,
+    integrator: TimewarpMCMCIntegrator,
+) -> None:
+    """Have a surrogate decide first: the model's own, or the force field."""
+    from ..potentials.surrogates import own_surrogate
+
+    own = own_surrogate(model, metadata, molecule.force_field)
+    if own is not None:
+        file, measured = own
+        subchain = measured if options.subchain is None else options.subchain
+        if subchain > 0:
+            integrator.setSurrogate(str(file), subchain)
+        return
+    if not options.subchain:
+        return
+    from ..energies import surrogate_energy
+
+    system = molecule.system
+    if options.target is not None:
+        system = _force_field_system(options, metadata)
+    energy = surrogate_energy(system, particles=integrator.getParticles())
+    integrator.setSurrogate(energy, options.subchain)
+
+
+def _force_field_system(options: SampleOptions, metadata: ModelMetadata) -> openmm.System:
+    from ..potentials.registry import is_potential
+    from ..simulation.systems import load_molecule
+
+    force_field = options.force_field
+    if options.system is None and not force_field:
+        force_field = [name for name in metadata.force_field if not is_potential(name)]
+        if not force_field:
+            raise ValueError(
+                "--subchain with --target needs an energy to test with first; give a --force-field "
+                "or a --system"
+            )
+    assert options.pdb is not None
+    return load_molecule(options.pdb, force_field, options.system).system
 
 
 def _run_of_blocks(options: SampleOptions, path: Path) -> _Run:
@@ -251,7 +303,7 @@ def _run_of_blocks(options: SampleOptions, path: Path) -> _Run:
     tries, blocks_per_try = _tries_of_blocks(len(blocks), options.proposals, options.blocks_per_try)
     integrator.setProposalsPerStep(tries)
     integrator.setBlocksPerTry(blocks_per_try)
-    if options.subchain > 0:
+    if options.subchain:
         integrator.setSubchainLength(options.subchain)
     platform = options.platform or default_platform(molecule.system.getNumParticles())
     simulation = _simulation(options, molecule, integrator, platform)
@@ -340,6 +392,8 @@ def _record(options: SampleOptions, run: _Run) -> None:
         f"{out}: {steps // interval} frames, acceptance {integrator.getAcceptanceRate():.2%}, "
         f"{steps / seconds:.1f} {what}/s"
     )
+    if (failed := integrator.getNumNonFinite()) > 0:
+        typer.echo(f"{failed} proposals had no finite density or energy and were rejected")
     if run.residues:
         _tell_of_blocks(run, out)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..analysis.torsions import Torsion
+    from ..contract import ModelMetadata
     from ..farm.chains import Progress
     from ..farm.files import ChainFiles, Layout
     from ..farm.pieces import ChainTask
@@ -30,14 +31,22 @@ _Ended = Literal["interrupted", "all steps", "target reached"]
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is sampled."""
+    """What is sampled.
+
+    Attributes
+    ----------
+    surrogate : (Path, int), optional
+        The model's own, and the length of subchains that it was measured with.
+    """
 
     model: Path
+    metadata: ModelMetadata
     molecule: MolecularSystem
     torsions: list[Torsion]
     kelvin: float
     platform: str
     seed: int
+    surrogate: tuple[Path, int] | None
 
 
 def sample_chains(options: SampleOptions, model: Path) -> None:
@@ -76,15 +85,17 @@ def _read_subject(options: SampleOptions, model: Path) -> _Subject:
     from ..analysis.torsions import proper_torsions, true_torsions
     from ..contract import read_metadata
     from ..molecule.graph import molecule_from_topology
+    from ..potentials.registry import stated_force_field
+    from ..potentials.surrogates import own_surrogate
     from ..simulation.systems import load_molecule
 
     if options.pdb is None:
         raise ValueError("--model needs the molecule: give --pdb")
     metadata = read_metadata(model)
     force_field = options.force_field
-    if options.system is None and not force_field:
-        force_field = metadata.force_field
-    molecule = load_molecule(options.pdb, force_field, options.system)
+    if options.system is None and not force_field and options.target is None:
+        force_field = stated_force_field(metadata.force_field)
+    molecule = load_molecule(options.pdb, force_field, options.system, target=options.target)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
     torsions = true_torsions(proper_torsions(atoms))
     if not torsions:
@@ -94,11 +105,13 @@ def _read_subject(options: SampleOptions, model: Path) -> _Subject:
         )
     return _Subject(
         model,
+        metadata,
         molecule,
         torsions,
         options.temperature or metadata.temperature,
         options.platform or "Reference",
         _seed(options),
+        own_surrogate(model, metadata, molecule.force_field),
     )
 
 
@@ -128,6 +141,7 @@ def _identity(options: SampleOptions, subject: _Subject) -> dict[str, Any]:
         "chains": options.chains,
         "interval": options.interval,
         "subchain": options.subchain,
+        "surrogate": sha256_of(subject.surrogate[0]) if subject.surrogate else None,
         "seed": subject.seed,
     }
 
@@ -177,11 +191,12 @@ def _make_tasks(
 
     from ..farm.files import Layout
     from ..farm.pieces import ChainTask
+    from ..potentials.serialization import serialize_system
     from ..trajectories.residue_labels import residue_labels
 
     molecule = subject.molecule
     integrator = _make_integrator(options, subject)
-    system = openmm.XmlSerializer.serialize(molecule.system)
+    system = serialize_system(molecule.system)
     tasks = []
     for number, start in enumerate(_starts(options, subject)):
         integrator.setRandomNumberSeed(_seed_of(subject, number))
@@ -208,6 +223,7 @@ def _make_integrator(options: SampleOptions, subject: _Subject) -> TimewarpMCMCI
     """Return the integrator of all chains but for their seeds, with its model within."""
     # Loads the compiled plugin, so it comes after all that can be wrong without it.
     from ..integrator import TimewarpMCMCIntegrator
+    from .sample import set_surrogate
 
     integrator = TimewarpMCMCIntegrator(
         str(subject.model),
@@ -215,11 +231,7 @@ def _make_integrator(options: SampleOptions, subject: _Subject) -> TimewarpMCMCI
         temperature=subject.kelvin,
         positions=subject.molecule.positions,
     )
-    if options.subchain > 0:
-        from ..energies import surrogate_energy
-
-        energy = surrogate_energy(subject.molecule.system, particles=integrator.getParticles())
-        integrator.setSurrogate(energy, options.subchain)
+    set_surrogate(options, subject.model, subject.metadata, subject.molecule, integrator)
     # Workers need not see this machine's files.
     integrator.setEmbedModel(True)
     return integrator
@@ -229,27 +241,30 @@ def _starts(options: SampleOptions, subject: _Subject) -> NDArray[np.float64]:
     """Return where the chains begin [C, N, 3] / nm, in different basins; found once."""
     import numpy as np
 
-    from ..benchmark.run import find_starts
-    from ..benchmark.samplers import Thermostat
+    from ..ensemble.sampling import find_chain_starts
     from ..farm.files import REMEDY
     from ..farm.record import STARTS_FILE
-    from ..simulation.systems import make_platform
+    from ..molecule.matching import match_atoms
     from ..stored import read_arrays, write_arrays
     from .progress import counting
 
-    path = options.out / STARTS_FILE
+    path, molecule = options.out / STARTS_FILE, subject.molecule
     if path.exists():
         return np.asarray(read_arrays(path, {"positions": "float C N 3"}, REMEDY)["positions"])
     with counting("finding basins to start in", 100.0, "%") as show:
-        starts = find_starts(
-            subject.molecule,
+        found = find_chain_starts(
+            subject.model,
+            molecule,
             subject.torsions,
             _count(options),
-            Thermostat(subject.kelvin),
-            make_platform(subject.platform)[0],
             subject.seed,
+            match_atoms(subject.model, molecule.topology, positions=molecule.positions),
+            subject.platform,
+            subject.kelvin,
+            subject.surrogate,
             lambda done, note: show(round(100 * done, 1), note),
         )
+    starts = np.asarray(found, dtype=float)
     write_arrays(path, {"positions": starts})
     return starts
 

@@ -44,6 +44,7 @@ def tau_sweep(options: TauSweepOptions) -> None:
     """Run chains at each lag time of a model, and compare them."""
     from ..contract import read_metadata
     from ..files import refuse_existing, write_bytes_atomically
+    from ..potentials.registry import stated_force_field
     from ..simulation.start_checks import check_start
     from ..simulation.systems import load_molecule
 
@@ -53,7 +54,7 @@ def tau_sweep(options: TauSweepOptions) -> None:
     metadata = read_metadata(options.model)
     force_field = options.force_field
     if options.system is None and not force_field:
-        force_field = metadata.force_field
+        force_field = stated_force_field(metadata.force_field)
     molecule = load_molecule(options.pdb, force_field, options.system)
     check_start(molecule.topology, molecule.system, molecule.positions)
 

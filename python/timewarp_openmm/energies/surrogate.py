@@ -111,6 +111,12 @@ def surrogate_energy(
     return traced
 
 
+def untranslatable_forces(system: openmm.System) -> list[str]:
+    """Return the classes of a System's forces that `surrogate_energy` does not know."""
+    kinds = {type(force).__name__ for force in system.getForces()}
+    return sorted(kinds - set(_TRANSLATIONS) - set(WITHOUT_ENERGY))
+
+
 class _Order:
     """Which atom of the model a particle is."""
 

@@ -15,6 +15,7 @@ import openmm
 from loky import ProcessPoolExecutor
 from numpy.typing import NDArray
 
+from ..potentials.serialization import deserialize_system, serialize_system
 from .reduced import ReducedEnergy
 
 _Result = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -23,7 +24,7 @@ _energy: ReducedEnergy | None = None
 
 def _start(system: str, temperature: float, platform: str) -> None:
     global _energy
-    _energy = ReducedEnergy(openmm.XmlSerializer.deserialize(system), temperature, platform)
+    _energy = ReducedEnergy(deserialize_system(system, trusted=True), temperature, platform)
 
 
 def _evaluate(positions: NDArray[np.float64], forces: bool) -> _Result:
@@ -50,7 +51,7 @@ class EnergyWorkers:
     def __init__(
         self, system: openmm.System, temperature: float, platform: str, workers: int
     ) -> None:
-        xml = openmm.XmlSerializer.serialize(system)
+        xml = serialize_system(system)
         self._workers = workers
         # loky's processes do not import the caller's script again, which may have no main guard.
         self._pool = ProcessPoolExecutor(

@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..analysis.autocorrelation import LARGEST_RHAT, SamplingQuality, circular_quality
+from ..analysis.tica import torsion_features
+from ..analysis.torsions import Torsion, folded_torsions
+from ..benchmark.run import choose_distant, find_starts
+from ..benchmark.samplers import Thermostat
 from ..molecule.torsions import TorsionAtoms, measure_torsions
+from ..potentials.force import spec_of
 from ..simulation.chains import BURN_IN, Acceptance, run_chains
 from ..simulation.langevin import get_positions
+from ..simulation.systems import MolecularSystem, make_platform
 
 if TYPE_CHECKING:
     import openmm
 
     from ..integrator import TimewarpMCMCIntegrator
 
+#: Of the chain that starts are taken from, for each of them.
+PILOT_ITERATIONS = 50
 #: Effective samples below which populations are no more than a hint.
 FEWEST_EFFECTIVE = 100.0
 
@@ -55,6 +64,7 @@ def sample_chains(
     platform: str,
     temperature: float | None = None,
     report: Callable[[int], None] = lambda _: None,
+    surrogate: tuple[Path, int] | None = None,
 ) -> Samples:
     """Run a chain from each start and keep frames at equal distances.
 
@@ -71,6 +81,8 @@ def sample_chains(
         K; by default the model's.
     report : callable
         Given the number of iterations so far, of all chains.
+    surrogate : (path, int), optional
+        An energy that decides first, and on how many proposals in each iteration.
     """
     every = max(1, int(iterations * (1 - BURN_IN)) // frames)
     kept: list[list[NDArray[np.float32]]] = [[] for _ in starts]
@@ -92,8 +104,74 @@ def sample_chains(
         observe=observe,
         observe_every=every,
         temperature=temperature,
+        surrogate=None if surrogate is None else surrogate[0],
+        subchain=1 if surrogate is None else surrogate[1],
     )
     return Samples(np.array(kept), runs.acceptance, runs.iterations, runs.seconds)
+
+
+def find_chain_starts(
+    model: str | PathLike[str],
+    molecule: MolecularSystem,
+    torsions: Sequence[Torsion],
+    chains: int,
+    seed: int,
+    particles: Sequence[int],
+    platform: str,
+    temperature: float,
+    surrogate: tuple[Path, int] | None,
+    report: Callable[[float, str], None] = lambda *_: None,
+) -> Sequence[NDArray[np.floating]]:
+    """Return where chains begin, far from each other: in basins that hot dynamics find, or, for a
+    potential of which these would take hours, in states of a short chain.
+
+    Parameters
+    ----------
+    report : callable
+        Called with the part that is done, in [0, 1], and a note.
+    """
+    if any(spec_of(force) is not None for force in molecule.system.getForces()):
+        return _pilot_starts(
+            model, molecule, torsions, chains, seed, particles, platform, temperature, surrogate
+        )
+    starts = find_starts(
+        molecule,
+        torsions,
+        chains,
+        Thermostat(temperature),
+        make_platform(platform)[0],
+        seed,
+        report,
+    )
+    return list(starts)
+
+
+def _pilot_starts(
+    model: str | PathLike[str],
+    molecule: MolecularSystem,
+    torsions: Sequence[Torsion],
+    chains: int,
+    seed: int,
+    particles: Sequence[int],
+    platform: str,
+    temperature: float,
+    surrogate: tuple[Path, int] | None,
+) -> list[NDArray[np.float32]]:
+    """Return states of one short chain that are far from each other, to start chains from."""
+    frames = sample_chains(
+        model,
+        molecule.system,
+        [molecule.positions],
+        PILOT_ITERATIONS * chains,
+        PILOT_ITERATIONS,
+        seed,
+        particles,
+        platform,
+        temperature,
+        surrogate=surrogate,
+    ).frames[0]
+    chosen = choose_distant(torsion_features(folded_torsions(frames, torsions)), chains)
+    return [frames[chosen[k % len(chosen)]] for k in range(chains)]
 
 
 def slowest_torsion(

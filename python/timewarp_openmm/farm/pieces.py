@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..integrator import TimewarpMCMCIntegrator
+from ..potentials.serialization import deserialize_system
 from ..simulation.langevin import get_positions
 from ..simulation.systems import make_platform
 
@@ -32,7 +33,7 @@ class ChainTask:
     key : str
         Different for different chains, of all runs.
     system, integrator : str
-        As XML; the integrator has its model within, its temperature and its seed.
+        As XML (see `serialize_system`); the integrator has its model, temperature and seed within.
     start : array [N, 3], nm
     platform : str
     interval : int
@@ -146,7 +147,8 @@ def _chain_at(task: ChainTask, standing: Standing) -> _Live:
 
 
 def _make(task: ChainTask, standing: Standing) -> _Live:
-    system = openmm.XmlSerializer.deserialize(task.system)
+    # The user's own, sent by the command that was given it.
+    system = deserialize_system(task.system, trusted=True)
     integrator = TimewarpMCMCIntegrator.cast(openmm.XmlSerializer.deserialize(task.integrator))
     context = openmm.Context(system, integrator, *make_platform(task.platform))
     context.setPositions(task.start)

@@ -11,8 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..bounds import Count, Positive
-from ..energies.openmm_energy import OpenMMEnergy
-from ..energies.workers import PendingEnergies
+from ..energies.base import BatchEnergy, PendingEnergies
 from ..flows.gaussian import log_normal
 from ..importance import UNPHYSICAL
 from .base import Loss
@@ -113,7 +112,7 @@ class PendingStates:
 
 @torch.no_grad()
 def begin_regression_states(
-    flow: Any, energy: OpenMMEnergy, batch: Batch, noise: Tensor
+    flow: Any, energy: BatchEnergy, batch: Batch, noise: Tensor
 ) -> PendingStates:
     """Make an independent draw of each row of noise, add `batch`'s, and begin their energies."""
     lag = torch.full((len(noise),), math.inf, device=noise.device)
@@ -133,7 +132,7 @@ def shake_contexts(flow: Any, batch: Batch, generator: torch.Generator | None) -
 
 @torch.no_grad()
 def begin_states_in_contexts(
-    flow: Any, energy: OpenMMEnergy, batch: Batch, noise: Tensor
+    flow: Any, energy: BatchEnergy, batch: Batch, noise: Tensor
 ) -> PendingStates:
     """Make draws in the context of each of `batch`'s states, as many as there is noise for, and
     begin the energies of these and of the states."""

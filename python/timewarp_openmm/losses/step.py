@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..energies.openmm_energy import OpenMMEnergy
+from ..energies.base import BatchEnergy
 from .batch import Batch
 from .prefetch import Prefetch
 from .proposals import Proposals, propose
@@ -27,7 +27,7 @@ class Step:
     batch_size : int
     generator : torch.Generator
         All randomness.
-    energies : OpenMMEnergy or None
+    energies : BatchEnergy or None
         None if no loss has declared that it needs energies.
     prefetch : Prefetch
         What the step before has begun.
@@ -40,7 +40,7 @@ class Step:
     draw: Callable[[int], Batch]
     batch_size: int
     generator: torch.Generator
-    energies: OpenMMEnergy | None = None
+    energies: BatchEnergy | None = None
     prefetch: Prefetch = field(default_factory=Prefetch)
     own_context: bool = False
     _proposals: dict[tuple[int, int], list[Proposals]] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Step:
         return self.draw(self.batch_size)
 
     @property
-    def energy(self) -> OpenMMEnergy:
+    def energy(self) -> BatchEnergy:
         """U/kT of positions, with its gradient."""
         if self.energies is None:
             raise RuntimeError("a loss that asks for energies declares `needs_energy = True`")

@@ -94,6 +94,8 @@ def run_chains(
     observe_every: int = 1,
     max_seconds: float = math.inf,
     temperature: float | None = None,
+    surrogate: str | PathLike[str] | None = None,
+    subchain: int = 1,
 ) -> ChainRuns:
     """Run a chain of the integrator from each start, in turns.
 
@@ -118,6 +120,8 @@ def run_chains(
         Ends all chains after the same number of iterations, at least 50.
     temperature : float, optional
         K; by default the model's.
+    surrogate : path, optional
+        An energy that decides first on `subchain` proposals in each iteration.
 
     Raises
     ------
@@ -139,6 +143,8 @@ def run_chains(
         integrator.setScreening(False)
         if temperature is not None:
             integrator.setTemperature(temperature)
+        if surrogate is not None:
+            integrator.setSurrogate(str(surrogate), subchain)
         if lag_weights is not None:
             integrator.setLagWeights(lag_weights)
         context = openmm.Context(system, integrator, *make_platform(platform))

@@ -35,6 +35,7 @@ from ..molecule.mirror_images import mirror_images
 from ..molecule.rotatable_torsions import rotatable_torsions
 from ..molecule.stereochemistry import Stereochemistry
 from ..molecule.torsions import measure_torsions
+from ..potentials.serialization import deserialize_system, serialize_system
 from ..seeds import spawned_seed
 from ..stages import Conflict, Done, Missing, Standing, compare, refuse
 from ..stored import DamagedFileError, conform, read_arrays, write_arrays
@@ -219,7 +220,7 @@ def find_basins(
     began = time.monotonic()
     frames: list[NDArray[np.float64]] = []
     energies: list[float] = []
-    xml = openmm.XmlSerializer.serialize(molecule.system)
+    xml = serialize_system(molecule.system)
     done = [0.0] * settings.walkers
 
     def walk(walker: int) -> list[tuple[float, NDArray[np.float64]]]:
@@ -297,7 +298,7 @@ def _walk(
     temperature = settings.temperatures[walker % len(settings.temperatures)]
     walker_seed = spawned_seed(seed, walker)
     dynamics = Langevin(temperature, HOT_FRICTION, settings.timestep)
-    system = openmm.XmlSerializer.deserialize(xml)
+    system = deserialize_system(xml, trusted=True)
     platform = default_platform(len(positions))
     hot = dynamics.context(system, platform, walker_seed)
     cold = openmm.Context(system, openmm.VerletIntegrator(0.001), *make_platform(platform))

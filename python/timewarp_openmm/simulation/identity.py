@@ -11,6 +11,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app
 
+from ..potentials.serialization import serialize_system
 from .systems import MolecularSystem
 
 
@@ -24,7 +25,7 @@ def content_of(molecule: MolecularSystem) -> dict[str, object]:
 
 def system_digest(system: openmm.System) -> str:
     """Return the SHA-256 of a System as OpenMM serializes it, whatever version does."""
-    text = re.sub(r' openmmVersion="[^"]*"', "", openmm.XmlSerializer.serialize(system), count=1)
+    text = re.sub(r' openmmVersion="[^"]*"', "", serialize_system(system), count=1)
     return sha256(text.encode()).hexdigest()
 
 

@@ -28,6 +28,7 @@ from ..files import exclusive_lock, refuse_existing, sha256_of, write_bytes_atom
 from ..machine import usable_cpus
 from ..molecule.graph import Molecule, molecule_from_topology
 from ..molecule.torsions import backbone_torsions, torsion
+from ..potentials.serialization import deserialize_system, serialize_system
 from ..seeds import spawned_seed
 from ..stages import Conflict, Done, Missing, Partial, Standing, compare, refuse
 from ..stored import RECORD, Count
@@ -260,7 +261,7 @@ def _new_run(
         refuse_existing(file, force)
     for file in old:
         file.unlink()
-    system_xml = openmm.XmlSerializer.serialize(molecule.system)
+    system_xml = serialize_system(molecule.system)
     write_bytes_atomically(folder / SYSTEM_FILE, system_xml.encode())
     run: RunRecord = {
         "protocol": protocol.to_dict(),
@@ -288,7 +289,7 @@ def _make_tasks(
     checkpoint_seconds: float,
     max_seconds: float,
 ) -> list[TrajectoryTask]:
-    system_xml = openmm.XmlSerializer.serialize(molecule.system)
+    system_xml = serialize_system(molecule.system)
     topology = mdtraj.Topology.from_openmm(molecule.topology)
     labels = residue_labels(molecule.topology)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
@@ -404,7 +405,7 @@ def run_trajectory(task: TrajectoryTask, progress: Callable[[int], None]) -> Tra
         If positions stop being finite.
     """
     protocol = task.protocol
-    system = openmm.XmlSerializer.deserialize(task.system_xml)
+    system = deserialize_system(task.system_xml, trusted=True)
     context = protocol.dynamics.context(system, protocol.platform, task.seed)
     writer = TrajectoryWriter(task.path, task.topology, task.residue_labels)
     checkpoint = task.path.with_suffix(".chk")

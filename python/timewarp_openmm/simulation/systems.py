@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,13 @@ from numpy.typing import NDArray
 from openmm import app
 
 from .._opencl import provide_opencl
+from ..molecule.graph import molecule_from_topology
 from ..molecule.selection import is_water
 from ..molecule.structure_files import load_structure
+from ..potentials.function import Function
+from ..potentials.registry import find_potential, is_potential, short_name
+from ..potentials.serialization import deserialize_system
+from ..potentials.system import create_system, total_charge
 from ..units import DALTON, NANOMETER
 from .gbsa import with_builtin_gbsa
 
@@ -262,19 +267,30 @@ def load_molecule(
     force_field: Sequence[str] | None = None,
     system_xml: str | Path | None = None,
     dynamics: DynamicsOptions | None = None,
+    target: str | None = None,
 ) -> MolecularSystem:
     """Make a molecule from a structure file (see `load_structure`) and a force field (by default
-    DEFAULT_FORCE_FIELD) or a System XML; with `dynamics`, as `build_system` takes it, any System.
+    DEFAULT_FORCE_FIELD), the name of a potential in its place (see `potentials.registry`), or a
+    System XML; with `dynamics`, as `build_system` takes it, any System. With `target`, the name of
+    a potential, its energy is that, and a System that is given only says what its charge is.
 
     Raises
     ------
     FileNotFoundError, ValueError
         If a file is missing or malformed, or the parts do not fit each other.
     """
+    if target is not None and (force_field or system_xml is not None):
+        return with_potential(load_molecule(structure, force_field, system_xml), target)
     topology, positions = load_structure(structure)
     name = Path(structure).stem
+    if target is not None:
+        return _with_named_potential(name, topology, positions, target, dynamics)
     if system_xml is None:
         files = tuple(force_field or DEFAULT_FORCE_FIELD)
+        if any(is_potential(file) for file in files):
+            if len(files) > 1:
+                raise ValueError(f"a potential goes with no other force field: {' '.join(files)}")
+            return _with_named_potential(name, topology, positions, files[0], dynamics)
         system = build_system(topology, files, dynamics)
         return MolecularSystem(name, topology, system, positions, files)
     if force_field:
@@ -290,8 +306,53 @@ def load_molecule(
     return MolecularSystem(name, topology, system, positions, (Path(system_xml).name,))
 
 
+def with_potential(
+    molecule: MolecularSystem, potential: str | Function, charge: int | None = None
+) -> MolecularSystem:
+    """Return a molecule with another energy: a potential instead of its force field.
+
+    Parameters
+    ----------
+    potential : str or callable
+        As `find_potential` takes it.
+    charge : int, optional
+        By default what its bond orders and its present System say.
+
+    Raises
+    ------
+    ValueError
+        If these differ, there is no such potential, or it does not know the molecule's elements.
+    """
+    found = find_potential(potential)
+    atoms = molecule_from_topology(molecule.topology, molecule.system)
+    if charge is None:
+        charge = total_charge(atoms, molecule.system)
+    return replace(
+        molecule,
+        system=create_system(found, atoms, charge),
+        force_field=(short_name(found),),
+    )
+
+
+def _with_named_potential(
+    name: str,
+    topology: app.Topology,
+    positions: NDArray[np.float64],
+    potential_name: str,
+    dynamics: DynamicsOptions | None,
+) -> MolecularSystem:
+    if dynamics is not None:
+        raise ValueError(
+            f"{potential_name} is a potential of one isolated molecule; blocks and water need a "
+            "force field"
+        )
+    potential, atoms = find_potential(potential_name), molecule_from_topology(topology)
+    system = create_system(potential, atoms, total_charge(atoms))
+    return MolecularSystem(name, topology, system, positions, (short_name(potential),))
+
+
 def load_system_xml(path: str | Path) -> openmm.System:
-    """Read a System that openmm.XmlSerializer wrote.
+    """Read a System that openmm.XmlSerializer or `serialize_system` wrote.
 
     Raises
     ------
@@ -302,12 +363,9 @@ def load_system_xml(path: str | Path) -> openmm.System:
     if not path.is_file():
         raise FileNotFoundError(f"no System XML at {path}")
     try:
-        system = openmm.XmlSerializer.deserialize(path.read_text())
-    except (openmm.OpenMMException, ValueError) as error:
-        raise ValueError(f"{path} is not a serialized System: {error}") from error
-    if not isinstance(system, openmm.System):
-        raise ValueError(f"{path} holds a {type(system).__name__}, not a System")
-    return system
+        return deserialize_system(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as a System: {error}") from error
 
 
 def make_platform(name: str) -> tuple[openmm.Platform, dict[str, str]]:

@@ -49,6 +49,8 @@ class DataConfig(_Section):
         An ``.npz`` file with an array of weights per trajectory.
     independent : Path, optional
         An ``.npz`` file of independent draws (see `refine`), used at infinite lag only.
+    learned_energy : Path, optional
+        A folder of `save_corrected`, whose energy takes the place of that of the folder's System.
     temperature : float, optional
         K; by default the folder's ``run.json`` says it.
     force_field : tuple of str, optional
@@ -60,6 +62,7 @@ class DataConfig(_Section):
     test_trajectories: tuple[str, ...] | None = None
     frame_weights: Path | None = None
     independent: Path | None = None
+    learned_energy: Path | None = None
     temperature: Temperature | None = None
     force_field: tuple[str, ...] | None = None
 

@@ -10,6 +10,7 @@ import openmm
 import torch
 
 from .. import __version__
+from ..energies.correction import CORRECTION_FILE
 from ..files import sha256_of
 from ..flows.registry import flow_class
 from ..simulation.record import SYSTEM_FILE
@@ -132,5 +133,6 @@ def _input_digests(config: TrainingConfig) -> dict[str, str]:
         "system": data.folder / SYSTEM_FILE,
         "frame_weights": data.frame_weights,
         "independent": data.independent,
+        "learned_energy": data.learned_energy and data.learned_energy / CORRECTION_FILE,
     }
     return {name: sha256_of(p) for name, p in files.items() if p is not None and p.exists()}

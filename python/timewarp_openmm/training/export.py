@@ -98,8 +98,7 @@ def make_metadata(trained: TrainedFlow, flow: Flow, licence: str) -> ModelMetada
 
 def _without_folders(config: TrainingConfig) -> TrainingConfig:
     # Where things lie on the disk of whoever trained a model does not travel with it.
-    values = {
-        name: getattr(config.data, name) for name in ("folder", "frame_weights", "independent")
-    }
+    files = ("folder", "frame_weights", "independent", "learned_energy")
+    values = {name: getattr(config.data, name) for name in files}
     names = {name: Path(value.name) for name, value in values.items() if value is not None}
     return config.model_copy(update={"data": config.data.model_copy(update=names)})

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..energies.openmm_energy import OpenMMEnergy
+from ..energies.base import BatchEnergy
 from ..flows.gaussian import log_normal
 from ..importance import UNPHYSICAL, kish_size, normalised_weights
 
@@ -54,7 +54,7 @@ class Draws:
 @torch.no_grad()
 def draw(
     flow: Any,
-    energy: OpenMMEnergy,
+    energy: BatchEnergy,
     reference: torch.Tensor,
     count: int,
     generator: torch.Generator,
@@ -64,7 +64,7 @@ def draw(
     Parameters
     ----------
     flow : Module with the model contract's methods
-    energy : OpenMMEnergy
+    energy : BatchEnergy
     reference : Tensor [N, 3] or [S, N, 3], nm
         Any conformation; the contract asks for one. For a flow that moves a part, S states in whose
         contexts it draws, a share of the draws in each.
@@ -86,7 +86,7 @@ def draw(
 
 @torch.no_grad()
 def log_weights_of(
-    flow: Any, energy: OpenMMEnergy, positions: torch.Tensor, own_context: bool = False
+    flow: Any, energy: BatchEnergy, positions: torch.Tensor, own_context: bool = False
 ) -> NDArray[np.float64]:
     """Return log p - log q [F] of given conformations [F, N, 3] / nm; +inf where q is 0.
 
@@ -104,7 +104,7 @@ def log_weights_of(
 
 
 def _log_weights(
-    energy: OpenMMEnergy, y: torch.Tensor, w: torch.Tensor, log_q: torch.Tensor
+    energy: BatchEnergy, y: torch.Tensor, w: torch.Tensor, log_q: torch.Tensor
 ) -> NDArray[np.float64]:
     reduced = energy.energies(y)
     values: NDArray[np.float64] = (log_normal(w.flatten(1)) - reduced - log_q).cpu().numpy()

@@ -16,7 +16,7 @@ import torch
 from lightning_fabric import Fabric
 
 from ..curves import METRICS_FILE, append_metrics, truncate_metrics
-from ..energies.openmm_energy import OpenMMEnergy
+from ..energies.base import BatchEnergy
 from ..files import exclusive_lock, write_bytes_atomically
 from ..flows.registry import build_flow
 from ..flows.weights import restore_weights, save_tensors
@@ -24,9 +24,6 @@ from ..losses.batch import Batch
 from ..losses.likelihood import negative_log_likelihood
 from ..losses.prefetch import Prefetch
 from ..losses.step import Step
-from ..simulation.langevin import default_platform
-from ..simulation.record import SYSTEM_FILE
-from ..simulation.systems import load_system_xml
 from ..stages import Conflict, Done, Missing, Partial, Standing, refuse
 from ..stored import DamagedFileError, conform
 from .batches import BatchSource
@@ -43,6 +40,7 @@ from .checkpoints import (
 )
 from .config import TrainingConfig, parse_config
 from .data import TrainingData, prepare_data
+from .energy import make_energy
 from .independence import draw, log_weights_of, run_chains
 
 #: Steps in succession whose gradient may be infinite before training is given up.
@@ -52,7 +50,7 @@ _NO_IDENTITY: dict[str, Any] = {
     "max_minutes": True,
     "energy_workers": True,
     "accelerator": True,
-    "data": {"folder", "frame_weights", "independent"},
+    "data": {"folder", "frame_weights", "independent", "learned_energy"},
 }
 #: Chains, from different test states, in which acceptance is measured.
 ACCEPTANCE_CHAINS = 8
@@ -195,10 +193,10 @@ class _Trainer:
         for method in ("log_prob", "sample"):
             self._flow.mark_forward_method(method)
         self._average.to(self._fabric.device)
-        self._energy: OpenMMEnergy | None = None
+        self._energy: BatchEnergy | None = None
         self._terms = config.loss.used()
         if config.acceptance_draws or any(term.needs_energy for term in self._terms):
-            self._energy = _make_energy(config, data.provenance)
+            self._energy = make_energy(config, data.provenance, config.energy_workers)
         self._prefetch = Prefetch()
         self._starts = self._acceptance_starts()
         self._train_pairs = test_pairs(data.train, config).to(self._fabric.device)
@@ -402,16 +400,6 @@ class _Trainer:
             "progress": vars(progress),
         }
         save_tensors(self.out / LAST_FILE, {**common, **last})
-
-
-def _make_energy(config: TrainingConfig, provenance: Provenance) -> OpenMMEnergy:
-    system = load_system_xml(config.data.folder / SYSTEM_FILE)
-    return OpenMMEnergy(
-        system,
-        provenance.temperature,
-        default_platform(provenance.molecule.num_atoms),
-        workers=config.energy_workers,
-    )
 
 
 def _read_progress(path: Path, content: LastCheckpoint) -> Progress:

@@ -15,15 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from ..bounds import ACCEPTANCE_TARGET, CHAINS, MINUTES, ROUNDS
-from ..energies.openmm_energy import OpenMMEnergy
+from ..energies.correction import CORRECTION_FILE
 from ..files import exclusive_lock, replace_atomically, sha256_of
 from ..flows.registry import build_flow
 from ..flows.weights import restore_weights
 from ..losses.registry import losses
 from ..simulation.explore import BASINS_FILE, read_basins
-from ..simulation.langevin import default_platform
 from ..simulation.record import SYSTEM_FILE
-from ..simulation.systems import load_system_xml
 from ..stages import Conflict, Done, Missing, Partial, Standing, compare, refuse
 from ..trajectories.pairs import (
     TrajectorySet,
@@ -33,7 +31,8 @@ from ..trajectories.pairs import (
 )
 from ..trajectories.weights import BasinMap, frame_weights, save_weights
 from .checkpoints import BEST_FILE, CHECKPOINT_REMEDY, LOCK_FILE, TrainedFlow, load_trained
-from .config import TrainingConfig, parse_config
+from .config import DataConfig, TrainingConfig, parse_config
+from .energy import make_energy
 from .independence import Chains, Draws, draw, log_weights_of, run_chains
 from .loop import Progress, train, training_standing
 from .refine_record import Measurement, RefineRecord, read_record, write_record
@@ -122,6 +121,7 @@ def refine(
     out: str | Path,
     settings: RefineSettings,
     report: Report | None = None,
+    data: DataConfig | None = None,
 ) -> RefineResult:
     """Refine the flow of a training run into the folder `out`.
 
@@ -137,6 +137,8 @@ def refine(
         A training run, or a refinement of one, with ``.inf`` among its lag times.
     report : callable, optional
         Called with the part that is done, in [0, 1], the round and the round's progress.
+    data : DataConfig, optional
+        Instead of those that the run was trained with: to refine it for another energy.
 
     Raises
     ------
@@ -148,7 +150,7 @@ def refine(
     """
     began = time.monotonic()
     run, out = Path(run), Path(out)
-    first = load_trained(run)
+    first = _source_of(run, data)
     _check_independent(run, first)
     out.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(out / LOCK_FILE):
@@ -162,13 +164,22 @@ def refine(
     return RefineResult(record.measurements, record.best_round, time.monotonic() - began)
 
 
-def refine_standing(run: str | Path, out: str | Path, settings: RefineSettings) -> Standing:
+def _source_of(run: Path, data: DataConfig | None) -> TrainedFlow:
+    first = load_trained(run)
+    if data is None:
+        return first
+    return replace(first, config=first.config.model_copy(update={"data": data}))
+
+
+def refine_standing(
+    run: str | Path, out: str | Path, settings: RefineSettings, data: DataConfig | None = None
+) -> Standing:
     """Tell whether `out` holds this refinement: of these weights, data and settings.
 
     The time, the rounds, the target and the workers are no part of it: more of them go on with it.
     """
     run, out = Path(run), Path(out)
-    return _standing(out, _identity(run, load_trained(run), settings), settings)
+    return _standing(out, _identity(run, _source_of(run, data), settings), settings)
 
 
 def _standing(out: Path, identity: dict[str, object], settings: RefineSettings) -> Standing:
@@ -181,12 +192,13 @@ def _standing(out: Path, identity: dict[str, object], settings: RefineSettings) 
 
 
 def _identity(run: Path, first: TrainedFlow, settings: RefineSettings) -> dict[str, object]:
-    folder = first.config.data.folder
+    folder, learned = first.config.data.folder, first.config.data.learned_energy
     chosen = {k: v for k, v in asdict(settings).items() if k not in _NO_IDENTITY}
     return {
         "weights": sha256_of(run / BEST_FILE),
         "data": load_trajectories(folder).sha256(),
         "system": sha256_of(folder / SYSTEM_FILE),
+        **({} if learned is None else {"learned_energy": sha256_of(learned / CORRECTION_FILE)}),
         **chosen,
     }
 
@@ -325,12 +337,8 @@ class _Workshop:
             else self._basins.populations(simulated, np.ones(len(simulated)))
         )
         self._starts = self._choose_starts(np.concatenate([t.positions for t in test_part]))
-        self._energy = OpenMMEnergy(
-            load_system_xml(first.config.data.folder / SYSTEM_FILE),
-            first.provenance.temperature,
-            default_platform(self._molecule.num_atoms),
-            workers=settings.workers or first.config.energy_workers,
-        )
+        workers = settings.workers or first.config.energy_workers
+        self._energy = make_energy(first.config, first.provenance, workers)
 
     def _find_basins(self, first: TrainedFlow) -> BasinMap:
         path = first.config.data.folder / BASINS_FILE

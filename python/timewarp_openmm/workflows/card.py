@@ -42,6 +42,44 @@ def write_card(path: Path, trained: TrainedFlow, provenance: dict[str, Any]) -> 
     )
 
 
+def write_target_card(path: Path, trained: TrainedFlow, provenance: dict[str, Any]) -> str:
+    """Return the card of a model for a potential."""
+    made = provenance["fit"]
+    target, measured = made["target"], made["measured"]
+    proposals, energies = measured["proposals"], measured["energies"]
+    seconds = ", ".join(f"{name} {value:.0f} s" for name, value in made["seconds"].items())
+    lines = [
+        f"# {path.stem}",
+        "",
+        f"Independent draws for {trained.provenance.molecule.num_atoms} atoms at "
+        f"{trained.provenance.temperature:g} K, {target['potential']} ({target['version']}).",
+        "",
+        f"- acceptance in the integrator's chain on {target['potential']}: "
+        f"{proposals['acceptance']:.1%} +- {proposals['error']:.1%} of single proposals (mean and "
+        f"standard error of {proposals['chains']} chains of {proposals['iterations']} iterations "
+        f"from different basins; the lowest {proposals['lowest']:.1%})",
+        f"- with the surrogate and subchains of {measured['subchain']} proposals: "
+        f"{energies['acceptance']:.1%} +- {energies['error']:.1%} of the potential's energies",
+    ]
+    for number, learned in enumerate(target["learned"]):
+        drawn = target["acceptance_of_draws"][number]
+        lines.append(
+            f"- cycle {number + 1}: {drawn:.1%} of the flow's draws accepted before it; learned "
+            f"from {learned['states']} energies, which differ from the force field's by "
+            f"{learned['before']:.2f} kT and from the surrogate's by {learned['after']:.2f} kT"
+        )
+    return "\n".join(
+        [
+            *lines,
+            f"- made in {made['total_minutes']:.1f} min of wall time with {made['threads']} "
+            f"threads: {seconds}",
+            f"- begun with a flow for {', '.join(made['force_field'])}",
+            f"- seed {made['settings']['seed']}, timewarp-openmm {__version__}",
+            "",
+        ]
+    )
+
+
 def _order(settings: dict[str, Any]) -> str:
     """Return how many atoms are made last, where they are not made all together."""
     parts = settings.get("later_parts")

@@ -180,7 +180,7 @@ def fit(
     check_start(molecule.topology, molecule.system, molecule.positions)
     build_flow(flow_config(settings), molecule_from_topology(molecule.topology, molecule.system))
     identity = {**content_of(molecule), **settings.identity()}
-    _make_way(work, identity, display, force)
+    make_way(work, identity, display, force)
     if isinstance(fit_standing(work, identity), Missing):
         # What is refused for want of time leaves no folder behind.
         costs = _measure_costs(molecule, settings, budget, display)
@@ -213,7 +213,7 @@ def flow_config(settings: FitSettings) -> FlowConfig:
     return ChainedFlowConfig(**shared, later_parts=settings.later_parts)
 
 
-def _make_way(work: Path, identity: dict[str, object], display: Display, force: bool) -> None:
+def make_way(work: Path, identity: dict[str, object], display: Display, force: bool) -> None:
     """Refuse a work folder of another fit, or rename it if `force`."""
     standing = fit_standing(work, identity)
     if not isinstance(standing, Conflict):

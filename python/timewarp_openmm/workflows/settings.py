@@ -73,5 +73,5 @@ class FitSettings:
             "later_parts": [list(part) for part in self.later_parts] or None,
         }
         if self.flow != InternalFlowConfig():
-            identity["flow"] = self.flow.model_dump(exclude={"lag_times", "moved"})
+            identity["flow"] = self.flow.model_dump(mode="json", exclude={"lag_times", "moved"})
         return identity

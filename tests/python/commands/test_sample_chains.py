@@ -32,7 +32,7 @@ def sample(
         assert len(found) == 1, "starts are found once"
         return np.stack([molecule.positions] * 2)
 
-    monkeypatch.setattr("timewarp_openmm.benchmark.run.find_starts", find_starts)
+    monkeypatch.setattr("timewarp_openmm.ensemble.sampling.find_starts", find_starts)
 
     def call(*options: str, out: str = "chains", steps: int = 40) -> tuple[int, str, str]:
         words = ["sample", "--model", pretrained("alanine-dipeptide"), "--pdb", str(PDB)]

@@ -111,3 +111,18 @@ def test_what_cannot_be(command: Command, tmp_path: Path) -> None:
     assert code == 2
     assert "2 copies of the model's molecule" in error
     assert not (tmp_path / "e").exists()
+
+
+def test_a_potential_needs_no_hot_walkers(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose energies are dear: chains start where a first one has been."""
+    monkeypatch.setattr("timewarp_openmm.benchmark.run.find_starts", None)
+    target = "--target potential_functions:altered --chains 2"
+    code, _, error = command(f"{QUICK} {target}".replace("3000", "600").replace("400", "60"))
+    assert code == 0, error
+    about = json.loads((tmp_path / "e" / "ensemble.json").read_text())
+    assert about["force_field"] == ["potential_functions:altered"]
+    assert about["acceptance"] > 0.1
+    rows = list(csv.DictReader((tmp_path / "e" / "conformers.csv").read_text().splitlines()))
+    assert len(rows) > 1

@@ -372,7 +372,7 @@ def test_bad_input_is_named(
     assert "2 separate parts" in several
     assert "HOH2:O (atom 3)" in several
     assert "--minutes must be from 1 to" in message(PDB, *out, "--minutes", 0.1)
-    assert "--target must be above 0" in message(PDB, *out, "--target", 2)
+    assert "--target-acceptance must be above 0" in message(PDB, *out, "--target-acceptance", 2)
     assert "do not hang together" in message(PDB, *out, "--last", "name CA")
     assert "are equivalent and must be made together" in message(PDB, *out, "--last", "name HB1")
     assert "not all of them" in message(PDB, *out, "--moved", "11,12,13", "--last", "sidechain")

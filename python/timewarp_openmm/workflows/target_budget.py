@@ -1,0 +1,128 @@
+"""What a fit for a potential may take, and what it is made of."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from ..energies.reduced import ReducedEnergy
+
+#: Energies that minimising a start takes, about.
+MINIMISE_EVALUATIONS = 200
+#: Energies with which the cost of one is measured.
+_MEASURED = 5
+
+
+class TargetBudget(BaseModel):
+    """How the time of a fit for a potential is shared out.
+
+    Attributes
+    ----------
+    force_field_share : float
+        Of the time, for a flow of the force field.
+    dynamics_share : float
+        For short dynamics of the potential.
+    energies_share, learn_share : float
+        In each cycle, for the potential's energies of the flow's draws, and for learning from them
+        what the force field lacks; what is left goes to refining.
+    validate_share : float
+        For the chains at the end.
+    cycles : int
+        Of drawing, learning and refining, in the first pass; each later pass adds one.
+    runs_per_basin, least_basins : int
+        Of dynamics: trajectories that start in each basin, of which the last is held out; basins
+        are left out where the time allows no more than these.
+    equilibration, shortest, interval, timestep : float
+        ps, of dynamics.
+    most_frames, most_draws, least_draws : int
+        Whose energies are computed.
+    refine_draws, refine_rounds : int
+        With which a cycle refines.
+    refine_rate : float
+        Learning rate of the first cycle; each later one has 0.6 of the one before.
+    chains, iterations : int
+        Of the measurement that goes into the card.
+    longest_subchain : int
+        With the surrogate.
+    least_acceptance : float
+        Per energy of the potential; below it a fit has failed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    force_field_share: float = Field(default=0.3, gt=0, lt=1)
+    dynamics_share: float = Field(default=0.1, gt=0, lt=1)
+    energies_share: float = Field(default=0.1, gt=0, lt=1)
+    learn_share: float = Field(default=0.04, gt=0, lt=1)
+    validate_share: float = Field(default=0.07, gt=0, lt=1)
+    cycles: PositiveInt = 2
+    runs_per_basin: int = Field(default=2, ge=2)
+    least_basins: PositiveInt = 3
+    equilibration: NonNegativeFloat = 0.1
+    shortest: PositiveFloat = 0.2
+    interval: PositiveFloat = 0.02
+    timestep: PositiveFloat = 0.001
+    most_frames: PositiveInt = 3000
+    most_draws: PositiveInt = 12_000
+    least_draws: PositiveInt = 300
+    refine_draws: PositiveInt = 6000
+    refine_rounds: PositiveInt = 2
+    refine_rate: PositiveFloat = 5e-4
+    chains: int = Field(default=6, ge=2)
+    iterations: PositiveInt = 400
+    longest_subchain: PositiveInt = 32
+    least_acceptance: float = Field(default=0.005, ge=0, lt=1)
+
+
+@dataclass(frozen=True)
+class DynamicsPlan:
+    """How much dynamics of the potential there is time for.
+
+    Attributes
+    ----------
+    basins : int
+        The lowest ones.
+    length : float
+        ps of each trajectory, after its equilibration.
+    """
+
+    basins: int
+    length: float
+
+
+def plan_dynamics(
+    budget: TargetBudget, basins: int, seconds: float, seconds_per_energy: float, workers: int
+) -> DynamicsPlan:
+    """Return how long trajectories may be, and in how many of the basins.
+
+    Examples
+    --------
+    >>> plan_dynamics(TargetBudget(), 16, 360.0, 0.02, 2)
+    DynamicsPlan(basins=16, length=0.82)
+    >>> plan_dynamics(TargetBudget(), 16, 36.0, 0.02, 2)
+    DynamicsPlan(basins=3, length=0.28)
+    """
+    energies = seconds * workers / seconds_per_energy
+    least = MINIMISE_EVALUATIONS + (budget.equilibration + budget.shortest) / budget.timestep
+    affordable = int(energies / budget.runs_per_basin / least)
+    kept = max(min(budget.least_basins, basins), min(basins, affordable))
+    of_each = energies / budget.runs_per_basin / kept - MINIMISE_EVALUATIONS
+    length = of_each * budget.timestep - budget.equilibration
+    frames = max(round(budget.shortest / budget.interval), int(length / budget.interval))
+    return DynamicsPlan(kept, round(frames * budget.interval, 6))
+
+
+def measure_energy(
+    system: openmm.System, positions: NDArray[np.float64], temperature: float
+) -> float:
+    """Return the seconds of one energy of a structure [N, 3] / nm, on one thread."""
+    energy = ReducedEnergy(system, temperature, "Reference")
+    energy.evaluate(positions[None])
+    began = time.monotonic()
+    energy.evaluate(np.repeat(positions[None], _MEASURED, axis=0))
+    return (time.monotonic() - began) / _MEASURED
