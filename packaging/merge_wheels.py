@@ -40,7 +40,7 @@ def merge_wheels(wheels: Sequence[Path], folder: Path) -> Path:
         releases = {(int(m[1]), int(m[2])) for name in files if (m := _COMPILED.match(name))}
         if len(releases) != 1 or releases & set(served):
             raise ValueError(
-                f"{wheel} is for the releases of torch {releases}; one other is wanted"
+                f"{wheel} is for the releases of torch {releases}, not for another one"
             )
         served += releases
         for name, content in files.items():

@@ -223,7 +223,7 @@ def _make_integrator(options: SampleOptions, subject: _Subject) -> TimewarpMCMCI
     """Return the integrator of all chains but for their seeds, with its model within."""
     # Loads the compiled plugin, so it comes after all that can be wrong without it.
     from ..integrator import TimewarpMCMCIntegrator
-    from .sample import set_surrogate
+    from .sample_surrogate import set_surrogate
 
     integrator = TimewarpMCMCIntegrator(
         str(subject.model),
