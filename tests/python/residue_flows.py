@@ -77,10 +77,8 @@ def write_residue(folder: Path, residue: str) -> Path:
 
 
 def residue_flow(folder: Path, residue: str) -> ResidueFlow:
-    """Return the flow of a capped residue, read from a file, in float64."""
-    found = read_residue_flow(write_residue(folder, residue))
-    found.flow.double()
-    return found
+    """Return the flow of a capped residue, read from a file."""
+    return read_residue_flow(write_residue(folder, residue))
 
 
 def write_residue_library(folder: Path, *residues: str, **changes: Any) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 import openmm
 import pytest
 import torch
-from residue_flows import capped, chain_like, chain_of, write_residue_library
+from residue_flows import capped, chain_like, chain_of, residue_flow, write_residue_library
 from scipy.stats import chi2
 from torch import Tensor
 
@@ -95,6 +95,12 @@ def test_a_forgotten_link_is_seen_by_the_jacobian(library: Path) -> None:
     calls = Calls(flow, (), tuple(flow.stretches))
     found, expected = density_by_jacobian(calls, x, noise[0], INF, peptide.molecule, None)
     assert (found - expected).abs() > 1
+
+
+def test_flows_are_made_without_warnings(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """The acetyl group's torsion has nothing around it: torch warns of layers without inputs."""
+    residue_flow(tmp_path, "ALA")
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_one_residue_is_its_own_chain(library: Path) -> None:

@@ -6,6 +6,7 @@ What it sees beside them is a `Condition`, made once for all couplings from x an
 (`attention_conditioner` has the other kind).
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -68,7 +69,10 @@ class ResidualNetwork(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, hidden: int, blocks: int) -> None:
         super().__init__()
-        self.first = nn.Linear(inputs, hidden)
+        with warnings.catch_warnings():
+            # Of a layer without inputs, which a torsion alone with nothing around it has.
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+            self.first = nn.Linear(inputs, hidden)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
