@@ -102,7 +102,7 @@ WELLS = (
     ("chi1", "gauche-", -2.1, 0.0),
     ("chi1", "not trans", -2.1, 2.1),
 )
-#: Times that the chain of joint proposals must have gone in and out of a well to count.
+#: Times that a chain must have gone in and out of a well to count.
 LEAST_CROSSINGS = 5
 #: Residues of peptides from which on steps in torsions are measured, too.
 LONG = 4
@@ -194,7 +194,11 @@ def measure_peptide(residues: tuple[str, ...], library: Path, seconds: float) ->
     torsions = true_torsions(proper_torsions(atoms))
     angles = {name: chain_torsions(group, torsions) for name, group in recordings.items()}
     found["rates"] = _rates(torsions, recordings, angles)
-    found["slowest_well"] = _slowest_well(torsions, recordings, angles)
+    found["slowest_well"] = {
+        name: _slowest_well(name, torsions, recordings, angles)
+        for name in (JOINT, TORSIONS)
+        if name in methods
+    }
     return found
 
 
@@ -258,12 +262,13 @@ def _methods(
 
 
 def _slowest_well(
+    chain: str,
     torsions: Sequence[Torsion],
     recordings: Mapping[str, list[Recording]],
     angles: Mapping[str, list[NDArray[np.float64]]],
 ) -> dict[str, Any]:
     """Return the relaxation rates / (1/s) of the well that molecular dynamics changes most seldom,
-    and how many it has not seen."""
+    and how many it has not seen, among those that this chain goes in and out of."""
     unseen, slowest = [], None
     for column, torsion in enumerate(torsions):
         for start, name, low, high in WELLS:
@@ -273,25 +278,25 @@ def _slowest_well(
             crossings = {
                 method: sum(
                     (
-                        count_sides([split.sides(own[:, column])], record.seconds / len(own))
-                        for record, own in zip(recordings[method], chains, strict=True)
+                        count_sides([split.sides(seen[:, column])], record.seconds / len(seen))
+                        for record, seen in zip(recordings[method], chains, strict=True)
                     ),
                     Crossings(0, 0, 0.0, 0.0),
                 )
                 for method, chains in angles.items()
             }
-            joint, dynamics = crossings[JOINT], crossings[MD]
-            if min(joint.inward, joint.outward) < LEAST_CROSSINGS:
+            own, dynamics = crossings[chain], crossings[MD]
+            if min(own.inward, own.outward) < LEAST_CROSSINGS:
                 continue
             bound = dynamics.highest_rate()
             if not math.isfinite(bound):
                 unseen.append(f"{torsion.name} {name}")
             elif slowest is None or bound < slowest["MD, at most"]:
-                rate = joint.relaxation_rate()
+                rate = own.relaxation_rate()
                 slowest = {
                     "well": f"{torsion.name} {name}",
-                    "joint": round(rate, 4),
-                    "joint crossings": joint.inward + joint.outward,
+                    "rate": round(rate, 4),
+                    "crossings": own.inward + own.outward,
                     "MD, at most": round(bound, 5),
                     "MD crossings": dynamics.inward + dynamics.outward,
                     "ratio, at least": round(rate / bound, 2),
@@ -330,7 +335,8 @@ def _line(name: str, found: Mapping[str, Any]) -> str:
         rates.append("-" if value is None else f"{mark}{value:.3g}")
     return (
         f"{name:32} {found['acceptance, joint']:7.1%} {found['effective_share_of_draws']:7.2%}  "
-        f"{'  '.join(f'{rate:>18}' for rate in rates)}  {_well_line(found['slowest_well'])}"
+        f"{'  '.join(f'{rate:>18}' for rate in rates)}  "
+        + " | ".join(_well_line(well) for well in found["slowest_well"].values())
     )
 
 

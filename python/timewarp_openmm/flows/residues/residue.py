@@ -7,7 +7,6 @@ built again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,12 +80,6 @@ class ResidueFlow:
     def methyl(self) -> InternalFlow:
         """The link that makes the rest of the N-methyl group."""
         return cast(InternalFlow, self.flow.links[2])
-
-
-def residue_flow_config(molecule: Molecule, shared: Mapping[str, object]) -> ChainedFlowConfig:
-    """Return the configuration of a capped residue's flow, with hyperparameters `shared`."""
-    parts = capped_residue_parts(molecule)
-    return ChainedFlowConfig.model_validate({**shared, "later_parts": parts.later})
 
 
 def write_residue_flow(
