@@ -57,7 +57,7 @@ from .card import write_target_card
 from .fit import LOCK_FILE, Display, Validation, fit, make_way, one_torch_thread
 from .record import FitRecord
 from .settings import FitSettings
-from .target_budget import TargetBudget, measure_energy, plan_dynamics
+from .target_budget import TargetBudget, measure_energy, measure_proposal, plan_dynamics
 from .target_draws import read_draws, write_draws
 
 _T = TypeVar("_T")
@@ -456,11 +456,25 @@ class _TargetFit:
         """Return what chains accept of the flow's draws before a cycle, by the potential."""
         drawn = read_draws(self._draws_file(cycle))
         energies = self._evaluate(cycle, drawn.positions, 0.0).energies
-        log_weights = -energies - drawn.log_density[: len(energies)]
+        plain = drawn.plain[: len(energies)]
+        if not plain.any():
+            return 0.0
+        log_weights = (-energies - drawn.log_density[: len(energies)])[plain]
+        positions = drawn.positions[: len(energies)][plain].astype(np.float32)
+        start = np.array([np.median(log_weights)])
         rng = np.random.default_rng([self._settings.seed, cycle])
-        draws = Draws(drawn.positions[: len(energies)].astype(np.float32), log_weights)
-        accepted = chains_of_draws(draws, np.array([np.median(log_weights)]), rng).mean
-        return accepted * len(drawn.positions) / drawn.drawn
+        return chains_of_draws(Draws(positions, log_weights), start, rng).mean * drawn.plain_share
+
+    def _subchain(self, model: Path, surrogate: Path) -> int:
+        """Return how many proposals take about as long as an energy of the potential.
+
+        Half of the time for each is within a factor of two of the best, whatever is accepted.
+        """
+        cost = measure_energy(
+            self._on_target.system, self._molecule.positions, self._settings.temperature
+        )
+        of_proposal = measure_proposal(model, surrogate, self._molecule.positions)
+        return max(1, min(self._budget.longest_subchain, round(cost / of_proposal)))
 
     def _validate(self, model: Path, surrogate: Path) -> TargetValidation:
         budget, seed = self._budget, self._settings.seed
@@ -478,7 +492,7 @@ class _TargetFit:
                 max_seconds=seconds,
             )
         )
-        subchain = min(budget.longest_subchain, math.ceil(1.5 / max(single.acceptance, 1e-3)))
+        subchain = self._subchain(model, surrogate)
         after_subchain = Validation.of(
             run_chains(
                 model,

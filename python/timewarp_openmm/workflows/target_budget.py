@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import openmm
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from ..contract import read_metadata
 from ..energies.reduced import ReducedEnergy
+from ..flows.loading import load_module
 
 #: Energies that minimising a start takes, about.
 MINIMISE_EVALUATIONS = 200
 #: Energies with which the cost of one is measured.
 _MEASURED = 5
+#: Proposals of a batch.
+_TOGETHER = 64
 
 
 class TargetBudget(BaseModel):
@@ -75,7 +82,7 @@ class TargetBudget(BaseModel):
     refine_rate: PositiveFloat = 5e-4
     chains: int = Field(default=6, ge=2)
     iterations: PositiveInt = 400
-    longest_subchain: PositiveInt = 32
+    longest_subchain: PositiveInt = 256
     least_acceptance: float = Field(default=0.005, ge=0, lt=1)
 
 
@@ -126,3 +133,23 @@ def measure_energy(
     began = time.monotonic()
     energy.evaluate(np.repeat(positions[None], _MEASURED, axis=0))
     return (time.monotonic() - began) / _MEASURED
+
+
+def measure_proposal(model: Path, surrogate: Path, positions: NDArray[np.float64]) -> float:
+    """Return the seconds of one proposal with its surrogate energy, in batches as chains have."""
+    flow, energy = load_module(model), torch.jit.load(str(surrogate))  # type: ignore[no-untyped-call]
+    reference = torch.from_numpy(positions - positions.mean(0)).float()
+    noise_size = read_metadata(model).noise_size
+    lag = torch.full((_TOGETHER,), math.inf)
+
+    def propose() -> None:
+        with torch.no_grad():
+            energy(flow.sample(reference, torch.randn(_TOGETHER, noise_size), lag)[0])
+
+    # TorchScript compiles in the first calls.
+    for _ in range(3):
+        propose()
+    began = time.monotonic()
+    for _ in range(_MEASURED):
+        propose()
+    return (time.monotonic() - began) / _MEASURED / _TOGETHER
