@@ -52,12 +52,18 @@ from ..training.loop import Progress
 from ..training.refine import RefineSettings, describe, refine
 from ..training.refine_record import Measurement
 from ..trajectories.pairs import load_trajectories
-from .budget import FitBudget
+from .budget import FitBudget, describe_minutes
 from .card import write_target_card
 from .fit import LOCK_FILE, Display, Validation, fit, make_way, one_torch_thread
 from .record import FitRecord
 from .settings import FitSettings
-from .target_budget import TargetBudget, measure_energy, measure_proposal, plan_dynamics
+from .target_budget import (
+    TargetBudget,
+    least_minutes,
+    measure_energy,
+    measure_proposal,
+    plan_dynamics,
+)
 from .target_draws import read_draws, write_draws
 
 _T = TypeVar("_T")
@@ -168,6 +174,8 @@ class _TargetFit:
 
     def run(self, display: Display, force_field_budget: FitBudget | None) -> TargetValidation:
         self._display = display
+        if not self._record.has_decided("seconds_per_energy", 1):
+            self._check_time()
         self._stage("force field", lambda: self._fit_force_field(force_field_budget))
         with one_torch_thread():
             self._stage("dynamics of the potential", self._simulate)
@@ -184,6 +192,21 @@ class _TargetFit:
             return work()
         finally:
             self._record.add_seconds(name, time.monotonic() - began)
+
+    def _check_time(self) -> None:
+        """Refuse a fit whose time would go into a few energies of the potential."""
+        cost = measure_energy(
+            self._on_target.system, self._molecule.positions, self._settings.temperature
+        )
+        least = least_minutes(self._budget, cost, self._settings.workers)
+        if self._settings.minutes < least:
+            raise ValueError(
+                f"{self._settings.minutes:g} minutes are too few for "
+                f"{short_name(self._potential)}, of which an energy takes {cost:.2g} s on this "
+                "machine as busy as it is: the least is about --minutes "
+                f"{describe_minutes(60 * least)}, and several times as much is better"
+            )
+        self._record.decide("seconds_per_energy", lambda: cost)
 
     def _cycles(self) -> int:
         return self._budget.cycles + self._record.number - 1

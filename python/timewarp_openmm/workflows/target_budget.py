@@ -102,6 +102,21 @@ class DynamicsPlan:
     length: float
 
 
+def least_minutes(budget: TargetBudget, seconds_per_energy: float, workers: int) -> float:
+    """Return the minutes below which the potential's energies leave no time for refining.
+
+    Examples
+    --------
+    >>> round(least_minutes(TargetBudget(), 0.02, 2), 1)
+    2.2
+    """
+    of_run = MINIMISE_EVALUATIONS + (budget.equilibration + budget.shortest) / budget.timestep
+    energies = budget.least_basins * budget.runs_per_basin * of_run
+    energies += (1 + budget.cycles) * budget.least_draws
+    share = budget.dynamics_share + budget.cycles * budget.energies_share
+    return energies * seconds_per_energy / workers / share / 60
+
+
 def plan_dynamics(
     budget: TargetBudget, basins: int, seconds: float, seconds_per_energy: float, workers: int
 ) -> DynamicsPlan:
@@ -112,7 +127,7 @@ def plan_dynamics(
     >>> plan_dynamics(TargetBudget(), 16, 360.0, 0.02, 2)
     DynamicsPlan(basins=16, length=0.82)
     >>> plan_dynamics(TargetBudget(), 16, 36.0, 0.02, 2)
-    DynamicsPlan(basins=3, length=0.28)
+    DynamicsPlan(basins=3, length=0.3)
     """
     energies = seconds * workers / seconds_per_energy
     least = MINIMISE_EVALUATIONS + (budget.equilibration + budget.shortest) / budget.timestep
