@@ -205,10 +205,11 @@ def reweighted(model: Path, atoms: list[int]) -> dict[str, Any]:
     drawn = read_draws(work / f"draws-{cycle}.npz")
     files = sorted((work / f"energies-{cycle}").glob("energies-*.npz"))
     energies = np.concatenate([np.load(file)["energies"] for file in files])
-    log_weights = -energies - drawn.log_density[: len(energies)]
-    angles = measure_torsions(drawn.positions[: len(energies)], [tuple(atoms)])[:, 0]
+    plain = drawn.plain[: len(energies)]
+    log_weights = (-energies - drawn.log_density[: len(energies)])[plain]
+    angles = measure_torsions(drawn.positions[: len(energies)][plain], [tuple(atoms)])[:, 0]
     found = populations(angles, normalised_weights(log_weights))
-    return {**found, "effective draws": round(kish_size(log_weights), 1), "draws": len(energies)}
+    return {**found, "effective draws": round(kish_size(log_weights), 1), "draws": int(plain.sum())}
 
 
 def of_phi(frames: NDArray[Any], reference: Path | None) -> dict[str, Any]:

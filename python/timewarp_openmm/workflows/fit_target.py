@@ -52,12 +52,18 @@ from ..training.loop import Progress
 from ..training.refine import RefineSettings, describe, refine
 from ..training.refine_record import Measurement
 from ..trajectories.pairs import load_trajectories
-from .budget import FitBudget
+from .budget import FitBudget, describe_minutes
 from .card import write_target_card
 from .fit import LOCK_FILE, Display, Validation, fit, make_way, one_torch_thread
 from .record import FitRecord
 from .settings import FitSettings
-from .target_budget import TargetBudget, measure_energy, plan_dynamics
+from .target_budget import (
+    TargetBudget,
+    least_minutes,
+    measure_energy,
+    measure_proposal,
+    plan_dynamics,
+)
 from .target_draws import read_draws, write_draws
 
 _T = TypeVar("_T")
@@ -168,6 +174,8 @@ class _TargetFit:
 
     def run(self, display: Display, force_field_budget: FitBudget | None) -> TargetValidation:
         self._display = display
+        if not self._record.has_decided("seconds_per_energy", 1):
+            self._check_time()
         self._stage("force field", lambda: self._fit_force_field(force_field_budget))
         with one_torch_thread():
             self._stage("dynamics of the potential", self._simulate)
@@ -184,6 +192,21 @@ class _TargetFit:
             return work()
         finally:
             self._record.add_seconds(name, time.monotonic() - began)
+
+    def _check_time(self) -> None:
+        """Refuse a fit whose time would go into a few energies of the potential."""
+        cost = measure_energy(
+            self._on_target.system, self._molecule.positions, self._settings.temperature
+        )
+        least = least_minutes(self._budget, cost, self._settings.workers)
+        if self._settings.minutes < least:
+            raise ValueError(
+                f"{self._settings.minutes:g} minutes are too few for "
+                f"{short_name(self._potential)}, of which an energy takes {cost:.2g} s on this "
+                "machine as busy as it is: the least is about --minutes "
+                f"{describe_minutes(60 * least)}, and several times as much is better"
+            )
+        self._record.decide("seconds_per_energy", lambda: cost)
 
     def _cycles(self) -> int:
         return self._budget.cycles + self._record.number - 1
@@ -456,11 +479,25 @@ class _TargetFit:
         """Return what chains accept of the flow's draws before a cycle, by the potential."""
         drawn = read_draws(self._draws_file(cycle))
         energies = self._evaluate(cycle, drawn.positions, 0.0).energies
-        log_weights = -energies - drawn.log_density[: len(energies)]
+        plain = drawn.plain[: len(energies)]
+        if not plain.any():
+            return 0.0
+        log_weights = (-energies - drawn.log_density[: len(energies)])[plain]
+        positions = drawn.positions[: len(energies)][plain].astype(np.float32)
+        start = np.array([np.median(log_weights)])
         rng = np.random.default_rng([self._settings.seed, cycle])
-        draws = Draws(drawn.positions[: len(energies)].astype(np.float32), log_weights)
-        accepted = chains_of_draws(draws, np.array([np.median(log_weights)]), rng).mean
-        return accepted * len(drawn.positions) / drawn.drawn
+        return chains_of_draws(Draws(positions, log_weights), start, rng).mean * drawn.plain_share
+
+    def _subchain(self, model: Path, surrogate: Path) -> int:
+        """Return how many proposals take about as long as an energy of the potential.
+
+        Half of the time for each is within a factor of two of the best, whatever is accepted.
+        """
+        cost = measure_energy(
+            self._on_target.system, self._molecule.positions, self._settings.temperature
+        )
+        of_proposal = measure_proposal(model, surrogate, self._molecule.positions)
+        return max(1, min(self._budget.longest_subchain, round(cost / of_proposal)))
 
     def _validate(self, model: Path, surrogate: Path) -> TargetValidation:
         budget, seed = self._budget, self._settings.seed
@@ -478,7 +515,7 @@ class _TargetFit:
                 max_seconds=seconds,
             )
         )
-        subchain = min(budget.longest_subchain, math.ceil(1.5 / max(single.acceptance, 1e-3)))
+        subchain = self._subchain(model, surrogate)
         after_subchain = Validation.of(
             run_chains(
                 model,

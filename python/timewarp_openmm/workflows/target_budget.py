@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import openmm
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from ..contract import read_metadata
 from ..energies.reduced import ReducedEnergy
+from ..flows.loading import load_module
 
 #: Energies that minimising a start takes, about.
 MINIMISE_EVALUATIONS = 200
 #: Energies with which the cost of one is measured.
 _MEASURED = 5
+#: Proposals of a batch.
+_TOGETHER = 64
 
 
 class TargetBudget(BaseModel):
@@ -75,7 +82,7 @@ class TargetBudget(BaseModel):
     refine_rate: PositiveFloat = 5e-4
     chains: int = Field(default=6, ge=2)
     iterations: PositiveInt = 400
-    longest_subchain: PositiveInt = 32
+    longest_subchain: PositiveInt = 256
     least_acceptance: float = Field(default=0.005, ge=0, lt=1)
 
 
@@ -95,6 +102,21 @@ class DynamicsPlan:
     length: float
 
 
+def least_minutes(budget: TargetBudget, seconds_per_energy: float, workers: int) -> float:
+    """Return the minutes below which the potential's energies leave no time for refining.
+
+    Examples
+    --------
+    >>> round(least_minutes(TargetBudget(), 0.02, 2), 1)
+    2.2
+    """
+    of_run = MINIMISE_EVALUATIONS + (budget.equilibration + budget.shortest) / budget.timestep
+    energies = budget.least_basins * budget.runs_per_basin * of_run
+    energies += (1 + budget.cycles) * budget.least_draws
+    share = budget.dynamics_share + budget.cycles * budget.energies_share
+    return energies * seconds_per_energy / workers / share / 60
+
+
 def plan_dynamics(
     budget: TargetBudget, basins: int, seconds: float, seconds_per_energy: float, workers: int
 ) -> DynamicsPlan:
@@ -105,7 +127,7 @@ def plan_dynamics(
     >>> plan_dynamics(TargetBudget(), 16, 360.0, 0.02, 2)
     DynamicsPlan(basins=16, length=0.82)
     >>> plan_dynamics(TargetBudget(), 16, 36.0, 0.02, 2)
-    DynamicsPlan(basins=3, length=0.28)
+    DynamicsPlan(basins=3, length=0.3)
     """
     energies = seconds * workers / seconds_per_energy
     least = MINIMISE_EVALUATIONS + (budget.equilibration + budget.shortest) / budget.timestep
@@ -126,3 +148,23 @@ def measure_energy(
     began = time.monotonic()
     energy.evaluate(np.repeat(positions[None], _MEASURED, axis=0))
     return (time.monotonic() - began) / _MEASURED
+
+
+def measure_proposal(model: Path, surrogate: Path, positions: NDArray[np.float64]) -> float:
+    """Return the seconds of one proposal with its surrogate energy, in batches as chains have."""
+    flow, energy = load_module(model), torch.jit.load(str(surrogate))  # type: ignore[no-untyped-call]
+    reference = torch.from_numpy(positions - positions.mean(0)).float()
+    noise_size = read_metadata(model).noise_size
+    lag = torch.full((_TOGETHER,), math.inf)
+
+    def propose() -> None:
+        with torch.no_grad():
+            energy(flow.sample(reference, torch.randn(_TOGETHER, noise_size), lag)[0])
+
+    # TorchScript compiles in the first calls.
+    for _ in range(3):
+        propose()
+    began = time.monotonic()
+    for _ in range(_MEASURED):
+        propose()
+    return (time.monotonic() - began) / _MEASURED / _TOGETHER

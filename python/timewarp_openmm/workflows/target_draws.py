@@ -20,9 +20,13 @@ from ..training.independence import draw
 _HIGHEST = 40.0
 
 
+#: Draws that are made for each whose energy is computed.
+_CHOICE = 5
+
+
 @dataclass(frozen=True)
 class StoredDraws:
-    """Independent draws of a flow.
+    """Independent draws of a flow, and some that were chosen by their weights.
 
     Attributes
     ----------
@@ -30,13 +34,17 @@ class StoredDraws:
         Without those that are far from what the potential visits.
     log_density : array [F]
         Up to a constant.
-    drawn : int
-        With these.
+    plain : bool array [F]
+        Which were taken as they came. Of the others there were many more, from which these were
+        chosen as a chain on the present energy would: where chains are, a surrogate must be right.
+    plain_share : float
+        Of all that were taken as they came, how many there are.
     """
 
     positions: NDArray[np.float64]
     log_density: NDArray[np.float64]
-    drawn: int
+    plain: NDArray[np.bool_]
+    plain_share: float
 
 
 def write_draws(
@@ -48,11 +56,13 @@ def write_draws(
     ----------
     frames : array [F, N, 3], nm
         Of the potential's dynamics: what conformations of sensible energies are.
+    count : int
+        About so many are written.
 
     Raises
     ------
     ValueError
-        If no draw has one.
+        If no draw has a sensible energy.
     """
     flow = build_flow(trained.config.flow, trained.provenance.molecule)
     restore_weights(flow, trained.weights, trained.path, CHECKPOINT_REMEDY)
@@ -60,20 +70,44 @@ def write_draws(
     energy = make_energy(trained.config, trained.provenance, workers=1)
     reference = torch.tensor(trained.provenance.reference_positions, dtype=torch.float32)
     generator = torch.Generator().manual_seed(trained.config.seed + 7000 + seed)
-    found = draw(flow, energy, reference, count, generator)
+    found = draw(flow, energy, reference, _CHOICE * count, generator)
     highest = np.median(energy.energies(torch.from_numpy(frames)).numpy()) + _HIGHEST
     reduced = energy.energies(torch.from_numpy(found.positions).double()).numpy()
-    kept = np.isfinite(found.log_weights) & (reduced < highest)
-    if not kept.any():
+    sensible = np.isfinite(found.log_weights) & (reduced < highest)
+    if not sensible.any():
         raise ValueError(
-            f"none of {count} draws of the flow is near what the potential's dynamics visit; give "
-            "the fit more --minutes"
+            f"none of {_CHOICE * count} draws of the flow is near what the potential's dynamics "
+            "visit; give the fit more --minutes"
         )
-    log_density = -reduced[kept] - found.log_weights[kept]
-    positions = found.positions[kept].astype(float)
-    write_arrays(
-        path, {"positions": positions, "log_density": log_density, "drawn": np.array(count)}
+    first = np.arange(len(reduced)) < count // 2
+    plain = np.flatnonzero(sensible & first)
+    chosen = _chosen(found.log_weights, np.flatnonzero(sensible & ~first), count // 2, seed)
+    # In turns, since time may not suffice for the energies of all.
+    order = np.argsort(
+        np.concatenate([np.linspace(0, 1, len(plain)), np.linspace(0, 1, len(chosen))]),
+        kind="stable",
     )
+    rows = np.concatenate([plain, chosen])[order]
+    write_arrays(
+        path,
+        {
+            "positions": found.positions[rows].astype(float),
+            "log_density": -reduced[rows] - found.log_weights[rows],
+            "plain": first[rows],
+            "plain_share": np.array(len(plain) / max(1, count // 2)),
+        },
+    )
+
+
+def _chosen(
+    log_weights: NDArray[np.float64], rows: NDArray[np.int64], count: int, seed: int
+) -> NDArray[np.int64]:
+    """Return some of `rows`, no one twice, with probabilities that grow with their weights."""
+    if len(rows) <= count:
+        return rows
+    # The largest of log w + Gumbel noise are a sample without replacement (Efraimidis, Spirakis).
+    noise = np.random.default_rng([seed, len(rows)]).gumbel(size=len(rows))
+    return rows[np.argsort(-(log_weights[rows] + noise))[:count]]
 
 
 def read_draws(path: Path) -> StoredDraws:
@@ -83,6 +117,12 @@ def read_draws(path: Path) -> StoredDraws:
     ------
     FileNotFoundError, DamagedFileError
     """
-    schema = {"positions": "float F N 3", "log_density": "float F", "drawn": "int"}
+    schema = {
+        "positions": "float F N 3",
+        "log_density": "float F",
+        "plain": "bool F",
+        "plain_share": "float",
+    }
     stored = read_arrays(path, schema, "remove it, so that the flow draws again")
-    return StoredDraws(stored["positions"], stored["log_density"], int(stored["drawn"]))
+    share = float(stored.pop("plain_share"))
+    return StoredDraws(**stored, plain_share=share)

@@ -226,6 +226,17 @@ def test_sample_runs_on_the_potential_with_the_surrogate(
     assert len(subchains) == 1, "the surrogate is of the potential, not of the force field"
 
 
+def test_too_little_time_for_the_potential_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target_module, "measure_energy", lambda *_: 0.5)
+    record = Record()
+    with pytest.raises(ValueError, match=r"too few for potential_functions:altered.*takes 0\.5 s"):
+        fit_here(tmp_path / "m.pt", tmp_path / "work", record)
+    assert record.stages == []
+    assert not (tmp_path / "m.pt").exists()
+
+
 def test_parts_and_constraints_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
