@@ -40,6 +40,7 @@ GIVEN = {
     "traj": "{tmp}/missing.dcd",
     "config": "{tmp}/missing.yaml",
     "minutes": "1",
+    "library": "{tmp}/missing-library",
 }
 ARGUMENTS = {
     name: f"{{tmp}}/missing-{name}"
