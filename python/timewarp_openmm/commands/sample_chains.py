@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from ..simulation.systems import MolecularSystem
     from .sample import SampleOptions
 
+#: s without a process, after which those of this machine are given up.
+_PATIENCE = 120.0
 _Ended = Literal["interrupted", "all steps", "target reached"]
 
 
@@ -170,7 +173,8 @@ def _run(
             show(progress.frames * options.interval, _note(progress, subject.torsions))
             _record(options, subject, identity, files, "interrupted", progress, began)
 
-        progress = run_chains(client, tasks, files, frames, target, report)
+        patience = _PATIENCE if options.scheduler is None else math.inf
+        progress = run_chains(client, tasks, files, frames, target, report, patience=patience)
         show(progress.frames * options.interval, _note(progress, subject.torsions))
     quality = progress.slowest[1] if progress.slowest else None
     ended: _Ended = "target reached" if target.is_met(quality) else "all steps"

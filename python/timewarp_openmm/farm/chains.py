@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from distributed import Client, Future, KilledWorker, as_completed
+from distributed import Client, Future, KilledWorker, wait
 
 from ..analysis.autocorrelation import SamplingQuality
 from .files import ChainFiles
@@ -47,6 +48,7 @@ def run_chains(
     target: Target,
     report: Callable[[Progress], None] = lambda _: None,
     flush_seconds: float = FLUSH_SECONDS,
+    patience: float = math.inf,
 ) -> Progress:
     """Run every chain until it has so many frames, or all together are enough.
 
@@ -67,13 +69,16 @@ def run_chains(
         Told every few seconds where chains stand.
     flush_seconds : float
         At most so much of each chain's work is lost if this process is killed.
+    patience : float
+        s that there may be no workers. A cluster's may come and go; those of this machine are
+        started again at once.
 
     Raises
     ------
     RuntimeError
-        If a piece ends one worker after the other.
+        If a piece ends one worker after the other, or there are none for too long.
     """
-    farm = _Farm(client, tasks, files, frames, target, report, flush_seconds)
+    farm = _Farm(client, tasks, files, frames, target, report, flush_seconds, patience)
     try:
         farm.run()
     finally:
@@ -92,12 +97,13 @@ class _Farm:
         target: Target,
         report: Callable[[Progress], None],
         flush_seconds: float,
+        patience: float,
     ) -> None:
         self._client, self._tasks, self._files = client, tasks, files
         self._frames, self._target, self._report = frames, target, report
         least, most = _FRAMES_OF_PIECE
         self._piece = min(most, max(least, frames // _PIECES))
-        self._flush_seconds = flush_seconds
+        self._flush_seconds, self._patience = flush_seconds, patience
         self._flushed = [time.monotonic()] * len(tasks)
         self._looked = time.monotonic()
 
@@ -134,22 +140,41 @@ class _Farm:
             for number in range(len(self._tasks))
             if (future := self._submit(number, end)) is not None
         }
-        pieces = as_completed(pending)
-        for future in pieces:
-            number = pending.pop(future)
-            try:
-                self._files[number].add(future.result())
-            except KilledWorker as error:
-                raise RuntimeError(
-                    f"several workers ended one after the other while they ran "
-                    f"{self._files[number].path.name}; see their logs: is there enough memory?"
-                ) from error
-            following = self._submit(number, end)
-            if following is not None:
-                pending[following] = number
-                pieces.add(following)
-            self._flush_if_due(number)
+        while pending:
+            for future in self._finished(pending):
+                number = pending.pop(future)
+                self._take(number, future)
+                following = self._submit(number, end)
+                if following is not None:
+                    pending[following] = number
+                self._flush_if_due(number)
             self._look_if_due()
+
+    def _finished(self, pending: Iterable[Future]) -> set[Future]:
+        """Wait until some pieces are done, and return them."""
+        alone = 0.0
+        while True:
+            began = time.monotonic()
+            try:
+                return set(wait(list(pending), _LOOK_SECONDS, "FIRST_COMPLETED").done)
+            except TimeoutError:
+                waited = time.monotonic() - began
+                alone = 0.0 if self._client.scheduler_info()["workers"] else alone + waited
+                if alone > self._patience:
+                    raise RuntimeError(
+                        f"there have been no workers for {alone:.0f} s; see why they ended (is "
+                        "there enough memory?), and go on with the same command"
+                    ) from None
+
+    def _take(self, number: int, future: Future) -> None:
+        file = self._files[number]
+        try:
+            file.add(future.result())
+        except KilledWorker as error:
+            raise RuntimeError(
+                f"several workers ended one after the other while they ran {file.path.name}; see "
+                "their logs: is there enough memory?"
+            ) from error
 
     def _submit(self, number: int, end: int) -> Future | None:
         task, file = self._tasks[number], self._files[number]

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cloudpickle
+import dask
 import mdtraj
 import numpy as np
 import openmm
@@ -265,10 +266,25 @@ def test_a_piece_that_ends_every_worker(
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(farm_chains, "run_piece", _die)
     with (
+        # The first one is enough.
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         open_cluster(None, 1) as client,
         pytest.raises(RuntimeError, match="ended one after the other while they ran chain-000"),
     ):
         run_chains(client, subject.tasks("deadly", 1), subject.files(tmp_path, 1), 10, NO_TARGET)
+
+
+def test_workers_that_do_not_come_back(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(farm_chains, "_LOOK_SECONDS", 0.2)
+    with (
+        LocalCluster(0, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+        pytest.raises(RuntimeError, match=r"no workers for .* s; .*the same command"),
+    ):
+        files = subject.files(tmp_path, 1)
+        run_chains(client, subject.tasks("lonely", 1), files, 10, NO_TARGET, patience=0.5)
 
 
 def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
