@@ -278,13 +278,13 @@ def test_workers_that_do_not_come_back(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(farm_chains, "_LOOK_SECONDS", 0.2)
+    tasks, files = subject.tasks("lonely", 1), subject.files(tmp_path, 1)
     with (
         LocalCluster(0, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as client,
         pytest.raises(RuntimeError, match=r"no workers for .* s; .*the same command"),
     ):
-        files = subject.files(tmp_path, 1)
-        run_chains(client, subject.tasks("lonely", 1), files, 10, NO_TARGET, patience=0.5)
+        run_chains(client, tasks, files, 10, NO_TARGET, patience=0.5)
 
 
 def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
