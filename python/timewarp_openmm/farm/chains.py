@@ -20,6 +20,8 @@ _FRAMES_OF_PIECE = (10, 1000)
 #: s between writes of a chain, and between looks at how chains agree.
 FLUSH_SECONDS = 30.0
 _LOOK_SECONDS = 5.0
+#: s after which is looked whether there are workers.
+_WAIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ class _Farm:
         while True:
             began = time.monotonic()
             try:
-                return set(wait(list(pending), _LOOK_SECONDS, "FIRST_COMPLETED").done)
+                return set(wait(list(pending), _WAIT_SECONDS, "FIRST_COMPLETED").done)
             except TimeoutError:
                 waited = time.monotonic() - began
                 alone = 0.0 if self._client.scheduler_info()["workers"] else alone + waited

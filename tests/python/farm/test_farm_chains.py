@@ -277,7 +277,7 @@ def test_a_piece_that_ends_every_worker(
 def test_workers_that_do_not_come_back(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(farm_chains, "_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(farm_chains, "_WAIT_SECONDS", 0.2)
     tasks, files = subject.tasks("lonely", 1), subject.files(tmp_path, 1)
     with (
         LocalCluster(0, processes=False, dashboard_address=":0") as cluster,

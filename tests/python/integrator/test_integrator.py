@@ -16,7 +16,6 @@ from openmm import app, unit
 from reference_models import Affine, any_molecule, save_model
 
 from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
-from timewarp_openmm._libraries import check_versions
 from timewarp_openmm.contract import METADATA_FILE, ModelMetadata
 from timewarp_openmm.molecule import molecule_from_topology
 from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule
@@ -310,13 +309,6 @@ def test_cuda_graphs_are_refused_without_cuda(alanine: MolecularSystem, model: P
     simulation.step(1)
     with pytest.raises(openmm.OpenMMException, match="after the Integrator is bound"):
         integrator.setUseCudaGraphs(True)
-
-
-def test_other_library_versions_are_refused_before_loading() -> None:
-    with pytest.raises(ImportError, match=r"built with torch 1\.0\.0"):
-        check_versions("1.0.0+cpu", openmm.version.short_version)
-    with pytest.raises(ImportError, match=r"built with openmm 8\.1\.0"):
-        check_versions(torch.__version__, "8.1.0")
 
 
 def test_sampling_imports_no_training_code(alanine: MolecularSystem, model: Path) -> None:
