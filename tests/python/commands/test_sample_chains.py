@@ -101,7 +101,9 @@ def test_workers_of_a_scheduler(sample: Sample, tmp_path: Path) -> None:
     """That see none of this machine's files but what they are sent."""
     assert sample("--seed", "5", "--workers", "1")[0] == 0
     here = frames_of(tmp_path / "chains")
-    with LocalCluster(2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+    ) as cluster:
         starts = (tmp_path / "chains" / "starts.npz").read_bytes()
         (tmp_path / "there").mkdir()
         (tmp_path / "there" / "starts.npz").write_bytes(starts)

@@ -49,7 +49,9 @@ def client() -> Iterator[Client]:
 def alone() -> Iterator[Client]:
     """One thread of this process."""
     with (
-        LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+        ) as cluster,
         Client(cluster) as client,
     ):
         yield client
@@ -280,7 +282,7 @@ def test_workers_that_do_not_come_back(
     monkeypatch.setattr(farm_chains, "_WAIT_SECONDS", 0.2)
     tasks, files = subject.tasks("lonely", 1), subject.files(tmp_path, 1)
     with (
-        LocalCluster(0, processes=False, dashboard_address=":0") as cluster,
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as client,
         pytest.raises(RuntimeError, match=r"no workers for .* s; .*the same command"),
     ):
