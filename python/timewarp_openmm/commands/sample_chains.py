@@ -7,9 +7,9 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 import typer
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..farm.files import ChainFiles, Layout
     from ..farm.pieces import ChainTask
     from ..farm.quality import Target
+    from ..farm.record import FarmRecord
     from ..integrator import TimewarpMCMCIntegrator
     from ..simulation.systems import MolecularSystem
     from .sample import SampleOptions
@@ -71,7 +72,7 @@ def sample_chains(options: SampleOptions, model: Path) -> None:
             remove_chains(options.out)
         # Another process may have gone on with them meanwhile.
         there = find_record(options.out, identity, iterations, force=False)
-        _run(options, subject, identity, there["seconds"] if there else 0.0)
+        _run(options, subject, identity, there)
 
 
 def _frames(options: SampleOptions) -> int:
@@ -150,9 +151,9 @@ def _identity(options: SampleOptions, subject: _Subject) -> dict[str, Any]:
 
 
 def _run(
-    options: SampleOptions, subject: _Subject, identity: dict[str, Any], earlier: float
+    options: SampleOptions, subject: _Subject, identity: dict[str, Any], there: FarmRecord | None
 ) -> None:
-    from ..farm.chains import run_chains
+    from ..farm.chains import Progress, run_chains
     from ..farm.cluster import open_cluster
     from ..farm.files import ChainFiles
     from ..farm.quality import Target
@@ -161,9 +162,12 @@ def _run(
 
     count, frames = _count(options), _frames(options)
     target = Target(options.until_rhat, options.until_ess)
-    tasks, layout = _make_tasks(options, subject, identity)
+    began = time.monotonic() - (there["seconds"] if there else 0.0)
+    if there is None:
+        # Before there is anything to go on with, it is said what it will be of.
+        _record(options, subject, identity, [], "interrupted", Progress(0, 0.0, None), began)
+    tasks, layout = _make_tasks(options, subject)
     files = [ChainFiles(options.out, number, layout) for number in range(count)]
-    began = time.monotonic() - earlier
     with (
         open_cluster(options.scheduler, min(count, options.workers or usable_cpus())) as client,
         counting("sampling", float(frames * count * options.interval), "iterations") as show,
@@ -187,9 +191,7 @@ def _count(options: SampleOptions) -> int:
     return options.chains
 
 
-def _make_tasks(
-    options: SampleOptions, subject: _Subject, identity: dict[str, Any]
-) -> tuple[list[ChainTask], Layout]:
+def _make_tasks(options: SampleOptions, subject: _Subject) -> tuple[list[ChainTask], Layout]:
     import mdtraj
     import openmm
 
@@ -205,8 +207,8 @@ def _make_tasks(
     for number, start in enumerate(_starts(options, subject)):
         integrator.setRandomNumberSeed(_seed_of(subject, number))
         xml = openmm.XmlSerializer.serialize(integrator)
-        # Of the seed, too: a worker may hold chains of several runs.
-        key = sha256(f"{identity}{number}".encode()).hexdigest()
+        # Workers of a scheduler may hold chains of several commands, of one seed but other starts.
+        key = uuid4().hex
         tasks.append(ChainTask(key, system, xml, start, subject.platform, options.interval))
     layout = Layout(
         mdtraj.Topology.from_openmm(molecule.topology),

@@ -68,18 +68,23 @@ def find_record(
     FileExistsError
         If the folder holds other chains, longer ones, or other files.
     """
-    record = None
-    if not force:
-        record = read_document_if_any(folder / RECORD_FILE, FarmRecord, REMEDY)
+    record = None if force else read_document_if_any(folder / RECORD_FILE, FarmRecord, REMEDY)
+    others = [path.name for path in _others(folder)]
+    if record is None and others:
+        raise FileExistsError(
+            f"{folder} is there and holds {others[0]}, which is no chain; name another folder"
+        )
+    chains = [] if force else sorted(folder.glob("chain-*"))
+    if record is None and chains:
+        # Nothing says what they are of, so that nobody may go on with them.
+        raise FileExistsError(
+            f"{folder} holds {chains[0].name} without {RECORD_FILE}; name another folder or pass "
+            "--force to replace what is there"
+        )
     if record is None:
-        others = [path.name for path in _others(folder)]
-        if others:
-            raise FileExistsError(
-                f"{folder} is there and holds {others[0]}, which is no chain; name another folder"
-            )
         return None
     differences = compare(record["identity"], identity)
-    longest = max(chain["iterations"] for chain in record["chains"])
+    longest = max((chain["iterations"] for chain in record["chains"]), default=0)
     if longest > iterations:
         differences += (f"steps: {longest} there, {iterations} now",)
     if differences:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mdtraj
@@ -14,6 +14,7 @@ from distributed import LocalCluster
 from numpy.typing import NDArray
 
 from timewarp_openmm import pretrained
+from timewarp_openmm.farm.pieces import ChainTask
 from timewarp_openmm.simulation.systems import MolecularSystem
 
 PDB = Path(__file__).parents[3] / "python/timewarp_openmm/data/structures/alanine-dipeptide.pdb"
@@ -84,6 +85,31 @@ def test_the_same_call_goes_on(sample: Sample, tmp_path: Path) -> None:
         assert "--force" in error
     for kept, long in zip(frames_of(tmp_path / "chains"), after, strict=True):
         np.testing.assert_array_equal(kept, long)
+
+
+def test_what_was_stopped_at_once_is_not_taken_for_other_chains(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of a chain may be there seconds before the first look at how chains agree."""
+    keys: list[str] = []
+
+    def stop(client: object, tasks: Sequence[ChainTask], *others: object, **named: object) -> None:
+        keys.extend(task.key for task in tasks)
+        raise ValueError("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("timewarp_openmm.farm.chains.run_chains", stop)
+        for _ in range(2):
+            assert "stopped" in sample("--seed", "5", "--workers", "1")[2]
+    assert len(set(keys)) == 4, "chains of two commands are two"
+    code, _, error = sample("--seed", "6", "--workers", "1")
+    assert code == 2
+    assert "seed: 5 there, 6 now" in error
+    assert sample("--seed", "5", "--workers", "1")[0] == 0
+    (tmp_path / "chains" / "chains.json").unlink()
+    code, _, error = sample("--seed", "6", "--workers", "1")
+    assert code == 2
+    assert "holds chain-000.chk without chains.json" in error
 
 
 def test_force_replaces_chains_and_nothing_else(sample: Sample, tmp_path: Path) -> None:
