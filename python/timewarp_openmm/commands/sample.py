@@ -196,17 +196,9 @@ def _refuse(options: SampleOptions, names: Sequence[str], needed: str) -> None:
 
 
 def _run_of_model(options: SampleOptions, model: Path) -> _Run:
-    from ..contract import read_metadata
-    from ..potentials.registry import stated_force_field
-    from ..simulation.systems import load_molecule
+    from .sample_model import load_sampled, set_surrogate
 
-    if options.pdb is None:
-        raise ValueError("--model needs the molecule: give --pdb")
-    metadata = read_metadata(model)
-    force_field = options.force_field
-    if options.system is None and not force_field and options.target is None:
-        force_field = stated_force_field(metadata.force_field)
-    molecule = load_molecule(options.pdb, force_field, options.system, target=options.target)
+    molecule, metadata = load_sampled(options, model)
 
     # Loads the compiled plugin, so it comes after all that can be wrong without it.
     from ..integrator import TimewarpMCMCIntegrator
@@ -217,8 +209,6 @@ def _run_of_model(options: SampleOptions, model: Path) -> _Run:
         temperature=options.temperature,
         positions=molecule.positions,
     )
-    from .sample_surrogate import set_surrogate
-
     set_surrogate(options, model, metadata, molecule, integrator)
     simulation = _simulation(options, molecule, integrator, options.platform or "Reference")
     return _Run(simulation, integrator, integrator.getStepSize())

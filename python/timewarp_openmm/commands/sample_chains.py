@@ -87,19 +87,11 @@ def _frames(options: SampleOptions) -> int:
 
 def _read_subject(options: SampleOptions, model: Path) -> _Subject:
     from ..analysis.torsions import proper_torsions, true_torsions
-    from ..contract import read_metadata
     from ..molecule.graph import molecule_from_topology
-    from ..potentials.registry import stated_force_field
     from ..potentials.surrogates import own_surrogate
-    from ..simulation.systems import load_molecule
+    from .sample_model import load_sampled
 
-    if options.pdb is None:
-        raise ValueError("--model needs the molecule: give --pdb")
-    metadata = read_metadata(model)
-    force_field = options.force_field
-    if options.system is None and not force_field and options.target is None:
-        force_field = stated_force_field(metadata.force_field)
-    molecule = load_molecule(options.pdb, force_field, options.system, target=options.target)
+    molecule, metadata = load_sampled(options, model)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
     torsions = true_torsions(proper_torsions(atoms))
     if not torsions:
@@ -229,7 +221,7 @@ def _make_integrator(options: SampleOptions, subject: _Subject) -> TimewarpMCMCI
     """Return the integrator of all chains but for their seeds, with its model within."""
     # Loads the compiled plugin, so it comes after all that can be wrong without it.
     from ..integrator import TimewarpMCMCIntegrator
-    from .sample_surrogate import set_surrogate
+    from .sample_model import set_surrogate
 
     integrator = TimewarpMCMCIntegrator(
         str(subject.model),

@@ -1,4 +1,4 @@
-"""Which energy `sample` has decide first."""
+"""What `sample` samples with a model: the molecule, and the energy that decides first."""
 
 from __future__ import annotations
 
@@ -12,6 +12,22 @@ if TYPE_CHECKING:
     from ..integrator import TimewarpMCMCIntegrator
     from ..simulation.systems import MolecularSystem
     from .sample import SampleOptions
+
+
+def load_sampled(options: SampleOptions, model: Path) -> tuple[MolecularSystem, ModelMetadata]:
+    """Return the molecule that the options ask for, and what the model states."""
+    from ..contract import read_metadata
+    from ..potentials.registry import stated_force_field
+    from ..simulation.systems import load_molecule
+
+    if options.pdb is None:
+        raise ValueError("--model needs the molecule: give --pdb")
+    metadata = read_metadata(model)
+    force_field = options.force_field
+    if options.system is None and not force_field and options.target is None:
+        force_field = stated_force_field(metadata.force_field)
+    molecule = load_molecule(options.pdb, force_field, options.system, target=options.target)
+    return molecule, metadata
 
 
 def set_surrogate(
