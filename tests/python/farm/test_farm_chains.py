@@ -26,7 +26,7 @@ from timewarp_openmm.farm import chains as farm_chains
 from timewarp_openmm.farm.chains import Progress, run_chains
 from timewarp_openmm.farm.cluster import open_cluster
 from timewarp_openmm.farm.files import ChainFiles, Layout
-from timewarp_openmm.farm.pieces import ChainTask, Piece, Standing
+from timewarp_openmm.farm.pieces import ChainTask, Piece, Standing, run_piece
 from timewarp_openmm.farm.quality import Target, slowest
 from timewarp_openmm.molecule.graph import molecule_from_topology
 from timewarp_openmm.simulation.systems import load_molecule
@@ -174,6 +174,18 @@ def test_a_killed_worker_loses_its_piece_only(
     timer[0].join()
     assert killed.is_set()
     np.testing.assert_array_equal(frames_of(tmp_path), undisturbed)
+
+
+def test_a_piece_that_is_run_again_is_the_same(
+    alone: Client, subject: Subject, undisturbed: list[NDArray[np.float32]]
+) -> None:
+    """As after a result that was lost on its way: the worker's own chain is ahead by then."""
+    (task,) = subject.tasks("again-and-again", 1)
+    first = alone.submit(run_piece, task, Standing(), 10, pure=False).result()
+    for _ in range(2):
+        piece = alone.submit(run_piece, task, first.standing, 10, pure=False).result()
+        np.testing.assert_array_equal(piece.positions, undisturbed[0][10:20])
+        assert piece.proposed == 20 * INTERVAL
 
 
 def test_what_was_interrupted_goes_on(
