@@ -17,7 +17,8 @@ demo-protein: $(INSTALLED)
 test: lint test-cpp test-python
 
 # The plugin's own build requirements are installed first, because it must be built against the very torch and
-# openmm it will run with; torch first, so that nothing else picks a larger build of it.
+# openmm it will run with; torch first, so that nothing else picks a larger build of it. What comes last is built as its
+# makers say, in isolation: some of it is there as source alone.
 # Of CUDA and of OpenMM's CUDA platform only what the library is compiled and linked with, and the compiler of the
 # device kernels, for a test; that needs no GPU.
 $(INSTALLED): pyproject.toml CMakeLists.txt $(shell find cpp kernels -type f)
@@ -26,7 +27,8 @@ $(INSTALLED): pyproject.toml CMakeLists.txt $(shell find cpp kernels -type f)
 	$(BIN)/pip install --quiet "openmm>=8.6,<8.7" scikit-build-core pybind11 nlohmann-json cmake ninja
 	$(BIN)/pip install --quiet --no-deps "openmm-cuda-13>=8.6,<8.7" "nvidia-cuda-runtime>=13,<14" "nvidia-cuda-crt>=13,<14" \
 		"nvidia-cuda-nvrtc>=13,<14"
-	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/pip install --quiet --no-build-isolation --editable ".[dev]"
+	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
+	$(BIN)/pip install --quiet "timewarp-openmm[dev]"
 	touch $@
 
 # The folder in which the install above has built the plugin; only the tests are added.
