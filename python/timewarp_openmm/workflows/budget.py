@@ -7,21 +7,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import openmm
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from ..flows.base import FlowConfig
 from ..flows.internal.config import InternalFlowConfig
 from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
+from ..potentials.serialization import deserialize_system, serialize_system
 from ..simulation.explore import ExploreSettings
 from ..simulation.langevin import Langevin, default_platform
 from ..simulation.systems import MolecularSystem
+from ..workers.base import Workers
+from ..workers.opening import using
 
 #: Energy evaluations that minimising a frame of a hot walker takes, about.
 MINIMISE_EVALUATIONS = 350
@@ -129,16 +132,19 @@ class Costs:
 
 def measure_costs(
     molecule: MolecularSystem,
-    workers: int,
+    workers: int | Workers,
     budget: FitBudget,
     flow: FlowConfig | None = None,
 ) -> Costs:
     """Measure what the parts of a fit cost; of the flow as it is by default, or another."""
-    with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(
-            lambda _: _measure_dynamics(molecule, budget.speed_seconds), range(workers)
-        )
-        speed = float(np.mean(list(found)))
+    system, positions = serialize_system(molecule.system), molecule.positions
+    arguments = (system, positions, budget.speed_seconds)
+    with using(workers) as where:
+        pieces = [
+            where.submit(measure_dynamics, *arguments, name="measure speed")
+            for _ in range(where.count())
+        ]
+        speed = float(np.mean([piece.result() for piece in pieces]))
     draw, step = _measure_flow(molecule, flow or InternalFlowConfig(), budget.speed_seconds)
     return Costs(speed, draw, step, _measure_start())
 
@@ -149,11 +155,12 @@ def _measure_start() -> float:
     return time.monotonic() - began
 
 
-def _measure_dynamics(molecule: MolecularSystem, seconds: float) -> float:
+def measure_dynamics(system: str, positions: NDArray[np.float64], seconds: float) -> float:
+    """Return the ps/s of dynamics of a System, as XML, from `positions` [N, 3] / nm."""
     dynamics = Langevin(300.0, timestep=TIMESTEP)
-    platform = default_platform(len(molecule.positions))
-    context = dynamics.context(molecule.system, platform, seed=1)
-    context.setPositions(molecule.positions)
+    platform = default_platform(len(positions))
+    context = dynamics.context(deserialize_system(system, trusted=True), platform, seed=1)
+    context.setPositions(positions)
     openmm.LocalEnergyMinimizer.minimize(context, maxIterations=100)
     integrator = context.getIntegrator()
     began, steps = time.monotonic(), 0

@@ -28,7 +28,9 @@ from timewarp_openmm.simulation.explore import (
     find_basins,
     load_or_find_basins,
 )
+from timewarp_openmm.simulation.standing import Standing
 from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule
+from timewarp_openmm.simulation.walks import Walk
 from timewarp_openmm.stages import Conflict, Done, Missing
 from timewarp_openmm.trajectories.pairs import Trajectory
 from timewarp_openmm.trajectories.weights import LEAST_SHARE, BasinMap, frame_weights
@@ -73,14 +75,13 @@ def test_basins_are_apart_ordered_and_keep_the_stereochemistry(
 def test_flipped_conformations_are_dropped_and_counted(
     alanine: MolecularSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def walk(*_: object) -> list[tuple[float, float, np.ndarray]]:
-        mirror = alanine.positions * np.array([-1.0, 1.0, 1.0])
-        return [(0.5, 1.0, alanine.positions), (1.0, -50.0, mirror)]
-
-    monkeypatch.setattr(explore, "_walk", walk)
+    mirror = alanine.positions * np.array([-1.0, 1.0, 1.0])
+    walk = Walk([1.0, -50.0], [alanine.positions, mirror], Standing(2))
+    monkeypatch.setattr(explore, "run_walks", lambda *_: [walk])
     found = find_basins(alanine, ExploreSettings(walkers=1), seed=1)
     assert (len(found), found.dropped) == (1, 1)
-    monkeypatch.setattr(explore, "_walk", lambda *_: walk()[1:])
+    flipped = Walk([-50.0], [mirror], Standing(1))
+    monkeypatch.setattr(explore, "run_walks", lambda *_: [flipped])
     with pytest.raises(ValueError, match="all 1 conformations"):
         find_basins(alanine, ExploreSettings(walkers=1), seed=1)
 
