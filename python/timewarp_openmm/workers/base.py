@@ -57,6 +57,10 @@ class Workers(ABC):
     def count(self) -> int:
         """Return how many pieces can be run at once, which may change; at least one."""
 
+    def is_empty(self) -> bool:
+        """Tell whether there is nobody yet, so that pieces wait."""
+        return False
+
     @abstractmethod
     def submit(
         self, function: Callable[..., T], *arguments: Any, name: str, near: str = ""

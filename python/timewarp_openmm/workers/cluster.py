@@ -79,7 +79,6 @@ class ClusterWorkers(Workers):
         return max(1, self._threads())
 
     def is_empty(self) -> bool:
-        """Tell whether there is no worker yet."""
         return self._threads() == 0
 
     def _threads(self) -> int:
