@@ -49,9 +49,12 @@ class Workers(ABC):
     piece_seconds : float
         What a piece of a longer work should take, about: so much is lost with a worker, and so
         long it takes until work that was given up has ended.
+    elsewhere : bool
+        Whether they are on machines of their own, so that a long work is best done by one alone.
     """
 
     piece_seconds: float = 1.0
+    elsewhere: bool = False
 
     @abstractmethod
     def count(self) -> int:

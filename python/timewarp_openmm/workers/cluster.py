@@ -68,6 +68,7 @@ class ClusterWorkers(Workers):
 
     # System, model and positions go with each piece, through the network.
     piece_seconds = 10.0
+    elsewhere = True
 
     def __init__(self, client: Client, scheduler: str) -> None:
         self._client, self._scheduler = client, scheduler

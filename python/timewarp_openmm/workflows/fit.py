@@ -201,7 +201,7 @@ def _fit(
         with_hydrogen_bonds_constrained(molecule)
     check_start(molecule.topology, molecule.system, molecule.positions)
     build_flow(flow_config(settings), molecule_from_topology(molecule.topology, molecule.system))
-    identity = {**content_of(molecule), **settings.identity()}
+    identity = fit_identity(molecule, settings)
     make_way(work, identity, display, force)
     if isinstance(fit_standing(work, identity), Missing):
         # What is refused for want of time leaves no folder behind.
@@ -233,6 +233,11 @@ def flow_config(settings: FitSettings) -> FlowConfig:
         return flow
     shared = flow.model_dump(include=set(ShapeFlowConfig.model_fields), exclude={"coordinates"})
     return ChainedFlowConfig(**shared, later_parts=settings.later_parts)
+
+
+def fit_identity(molecule: MolecularSystem, settings: FitSettings) -> dict[str, object]:
+    """Return what a work folder is told by."""
+    return {**content_of(molecule), **settings.identity()}
 
 
 def make_way(work: Path, identity: dict[str, object], display: Display, force: bool) -> None:

@@ -52,7 +52,7 @@ def fits(monkeypatch) -> list[tuple[str, float]]:
     """Let a fit write a file and say what it was asked; VAL can be made to fail."""
     asked: list[tuple[str, float]] = []
 
-    def fit(molecule, out, settings, work, display, force, budget):
+    def fit(molecule, out, settings, work, display, force, budget, workers):
         asked.append((molecule.name, settings.minutes))
         names = {a.name for a in molecule.topology.atoms() if a.index in settings.moved}
         assert names.isdisjoint({"N", "H", "CA", "HA", "C", "O", "CB", "CH3"})
@@ -105,8 +105,8 @@ def test_an_interrupted_build_leaves_a_library_and_goes_on(tmp_path, fits, monke
             raise KeyboardInterrupt
         return quick(molecule, *rest)
 
-    def seen(molecule, out, settings, work, display, force, budget):
-        return interrupted(molecule, out, settings, work, display, force, budget)
+    def seen(molecule, out, settings, work, display, force, budget, workers):
+        return interrupted(molecule, out, settings, work, display, force, budget, workers)
 
     monkeypatch.setattr(library_module, "fit", seen)
     with pytest.raises(KeyboardInterrupt):
@@ -128,10 +128,10 @@ def test_a_model_that_has_changed_is_made_again(tmp_path, fits):
 def test_a_failed_fit_is_named_and_the_rest_made(tmp_path, fits, monkeypatch):
     quick = library_module.fit
 
-    def failing(molecule, out, settings, work, display, force, budget):
+    def failing(molecule, out, settings, work, display, force, budget, workers):
         if molecule.name == "SER":
             raise ValueError("2 minutes are too few")
-        return quick(molecule, out, settings, work, display, force, budget)
+        return quick(molecule, out, settings, work, display, force, budget, workers)
 
     monkeypatch.setattr(library_module, "fit", failing)
     display = Silent()
