@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from distributed import Client, Future, KilledWorker, wait
-
 from ..analysis.autocorrelation import SamplingQuality
+from ..workers.base import Piece, Workers
+from ..workers.jobs import Job, run_jobs
 from .files import ChainFiles
-from .pieces import ChainTask, run_piece
+from .pieces import ChainPiece, ChainTask, run_piece
 from .quality import Target, slowest
 
 #: Pieces that a chain is made of, where these are of a size between the two.
@@ -20,8 +19,6 @@ _FRAMES_OF_PIECE = (10, 1000)
 #: s between writes of a chain, and between looks at how chains agree.
 FLUSH_SECONDS = 30.0
 _LOOK_SECONDS = 5.0
-#: s after which is looked whether there are workers.
-_WAIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -43,14 +40,13 @@ class Progress:
 
 
 def run_chains(
-    client: Client,
+    workers: Workers,
     tasks: Sequence[ChainTask],
     files: Sequence[ChainFiles],
     frames: int,
     target: Target,
     report: Callable[[Progress], None] = lambda _: None,
     flush_seconds: float = FLUSH_SECONDS,
-    patience: float = math.inf,
 ) -> Progress:
     """Run every chain until it has so many frames, or all together are enough.
 
@@ -60,7 +56,7 @@ def run_chains(
 
     Parameters
     ----------
-    client : distributed.Client
+    workers : Workers
     tasks, files : sequences of ChainTask and of ChainFiles
         Of each chain. Files that hold frames already are gone on with.
     frames : int
@@ -71,16 +67,13 @@ def run_chains(
         Told every few seconds where chains stand.
     flush_seconds : float
         At most so much of each chain's work is lost if this process is killed.
-    patience : float
-        s that there may be no workers. A cluster's may come and go; those of this machine are
-        started again at once.
 
     Raises
     ------
-    RuntimeError
-        If a piece ends one worker after the other, or there are none for too long.
+    LostPieceError
+        If several workers end one after the other under the same piece.
     """
-    farm = _Farm(client, tasks, files, frames, target, report, flush_seconds, patience)
+    farm = _Farm(workers, tasks, files, frames, target, report, flush_seconds)
     try:
         farm.run()
     finally:
@@ -89,24 +82,57 @@ def run_chains(
     return farm.progress()
 
 
+class _ChainJob(Job):
+    """A chain that is run until it has `end` frames."""
+
+    def __init__(self, task: ChainTask, file: ChainFiles, piece: int, flush_seconds: float) -> None:
+        self.name = file.path.stem
+        self.end = 0
+        self._task, self._file = task, file
+        self._piece, self._flush_seconds = piece, flush_seconds
+        self._flushed = time.monotonic()
+
+    def is_done(self) -> bool:
+        return self._file.standing.frames >= self.end
+
+    def submit(self, workers: Workers) -> Piece[ChainPiece]:
+        done = self._file.standing.frames
+        # To the end of a piece, so that chains that were cut anywhere else meet the others again.
+        count = min(self.end, (done // self._piece + 1) * self._piece) - done
+        return workers.submit(
+            run_piece, self._task, self._file.standing, count, name=self.name, near=self.place
+        )
+
+    def take(self, result: ChainPiece) -> None:
+        self._file.add(result)
+        if time.monotonic() - self._flushed >= self._flush_seconds:
+            self._file.flush()
+            self._flushed = time.monotonic()
+
+    def rank(self) -> float:
+        # All together, so that it can be told whether they agree.
+        return self._file.standing.frames
+
+
 class _Farm:
     def __init__(
         self,
-        client: Client,
+        workers: Workers,
         tasks: Sequence[ChainTask],
         files: Sequence[ChainFiles],
         frames: int,
         target: Target,
         report: Callable[[Progress], None],
         flush_seconds: float,
-        patience: float,
     ) -> None:
-        self._client, self._tasks, self._files = client, tasks, files
+        self._workers, self._files = workers, files
         self._frames, self._target, self._report = frames, target, report
         least, most = _FRAMES_OF_PIECE
         self._piece = min(most, max(least, frames // _PIECES))
-        self._flush_seconds, self._patience = flush_seconds, patience
-        self._flushed = [time.monotonic()] * len(tasks)
+        self._jobs = [
+            _ChainJob(task, file, self._piece, flush_seconds)
+            for task, file in zip(tasks, files, strict=True)
+        ]
         self._looked = time.monotonic()
 
     def progress(self) -> Progress:
@@ -137,72 +163,9 @@ class _Farm:
 
     def _run_to(self, end: int) -> None:
         """Run every chain until it has `end` frames, in pieces."""
-        pending = {
-            future: number
-            for number in range(len(self._tasks))
-            if (future := self._submit(number, end)) is not None
-        }
-        while pending:
-            for future in self._finished(pending):
-                number = pending.pop(future)
-                self._take(number, future)
-                following = self._submit(number, end)
-                if following is not None:
-                    pending[following] = number
-                self._flush_if_due(number)
-            self._look_if_due()
-
-    def _finished(self, pending: Iterable[Future]) -> set[Future]:
-        """Wait until some pieces are done, and return them."""
-        alone = 0.0
-        while True:
-            began = time.monotonic()
-            try:
-                return set(wait(list(pending), _WAIT_SECONDS, "FIRST_COMPLETED").done)
-            except TimeoutError:
-                waited = time.monotonic() - began
-                alone = 0.0 if self._client.scheduler_info()["workers"] else alone + waited
-                if alone > self._patience:
-                    raise RuntimeError(
-                        f"there have been no workers for {alone:.0f} s; see why they ended (is "
-                        "there enough memory?), and go on with the same command"
-                    ) from None
-
-    def _take(self, number: int, future: Future) -> None:
-        file = self._files[number]
-        try:
-            file.add(future.result())
-        except KilledWorker as error:
-            raise RuntimeError(
-                f"several workers ended one after the other while they ran {file.path.name}; see "
-                "their logs: is there enough memory?"
-            ) from error
-
-    def _submit(self, number: int, end: int) -> Future | None:
-        task, file = self._tasks[number], self._files[number]
-        done = file.standing.frames
-        if done >= end:
-            return None
-        # To the end of a piece, so that chains that were cut anywhere else meet the others again.
-        count = min(end, (done // self._piece + 1) * self._piece) - done
-        return self._client.submit(
-            run_piece,
-            task,
-            file.standing,
-            count,
-            key=f"{task.key}-{done}",
-            priority=-done,
-            # Where its Context is, unless that worker is lost or has more to do than others.
-            workers=[file.worker] if file.worker else None,
-            allow_other_workers=bool(file.worker),
-            pure=False,
-        )
-
-    def _flush_if_due(self, number: int) -> None:
-        now = time.monotonic()
-        if now - self._flushed[number] >= self._flush_seconds:
-            self._files[number].flush()
-            self._flushed[number] = now
+        for job in self._jobs:
+            job.end = end
+        run_jobs(self._workers, self._jobs, self._look_if_due)
 
     def _look_if_due(self) -> None:
         now = time.monotonic()

@@ -84,11 +84,11 @@ class TrajectoryJob(Job):
         whole = frames >= self._task.protocol.frames
         return whole or (frames >= 2 and self._seconds >= self._max_seconds)
 
-    def submit(self, workers: Workers, near: str) -> Piece[TrajectoryPiece]:
+    def submit(self, workers: Workers) -> Piece[TrajectoryPiece]:
         left = self._max_seconds - self._seconds
         seconds = min(workers.piece_seconds, self._checkpoint_seconds, left)
         return workers.submit(
-            run_on, self._task, self._standing, seconds, name=self.name, near=near
+            run_on, self._task, self._standing, seconds, name=self.name, near=self.place
         )
 
     def take(self, result: TrajectoryPiece) -> None:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import openmm
@@ -143,10 +142,12 @@ class _WalkJob(Job):
         frames = self.walk.standing.frames
         return frames >= self._task.frames or (frames > 0 and time.monotonic() > self._until)
 
-    def submit(self, workers: Workers, near: str) -> Piece[Any]:
+    def submit(self, workers: Workers) -> Piece[Walk]:
         seconds = min(workers.piece_seconds, self._until - time.monotonic())
         standing = self.walk.standing
-        return workers.submit(walk_on, self._task, standing, seconds, name=self.name, near=near)
+        return workers.submit(
+            walk_on, self._task, standing, seconds, name=self.name, near=self.place
+        )
 
     def take(self, result: Walk) -> None:
         self.walk.energies += result.energies

@@ -20,16 +20,19 @@ class Job(ABC):
     ----------
     name : str
         What to call it in messages.
+    place : str
+        Where its last piece was run.
     """
 
     name: str
+    place: str = ""
 
     @abstractmethod
     def is_done(self) -> bool: ...
 
     @abstractmethod
-    def submit(self, workers: Workers, near: str) -> Piece[Any]:
-        """Have the next piece run."""
+    def submit(self, workers: Workers) -> Piece[Any]:
+        """Have the next piece run, best at its place."""
 
     @abstractmethod
     def take(self, result: Any) -> None:
@@ -57,17 +60,16 @@ def run_jobs(
     """
     waiting = [job for job in jobs if not job.is_done()]
     running: dict[Piece[Any], Job] = {}
-    places: dict[Job, str] = {}
     while waiting or running:
         while waiting and len(running) < workers.count():
             job = min(waiting, key=lambda job: job.rank())
             waiting.remove(job)
-            running[job.submit(workers, places.get(job, ""))] = job
+            running[job.submit(workers)] = job
         done = wait(running, _LOOK_SECONDS, FIRST_COMPLETED).done
         for piece in [piece for piece in running if piece in done]:
             job = running.pop(piece)
             job.take(piece.result())
-            places[job] = piece.where
+            job.place = piece.where
             if not job.is_done():
                 waiting.append(job)
         look()

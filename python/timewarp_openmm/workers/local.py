@@ -50,6 +50,14 @@ class _Slot:
 
     def run(self, order: _Order) -> Future[Any]:
         self.busy = True
+        try:
+            return self._submit(order)
+        except BrokenProcessPool:
+            # It was killed while it had nothing to do.
+            self.end()
+            return self._submit(order)
+
+    def _submit(self, order: _Order) -> Future[Any]:
         if self._pool is None:
             # loky's processes do not import the caller's script again, which may have no main
             # guard. One pool for each process, so that one that is killed takes no other with it.
