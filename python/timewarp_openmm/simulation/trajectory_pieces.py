@@ -109,6 +109,10 @@ def run_on(task: TrajectoryTask, standing: Standing, seconds: float) -> Trajecto
     live = _kept.take(task.key)
     if live is None or live.frames != standing.frames:
         live = _make(task, standing)
+    elif standing.checkpoint:
+        # All Contexts of a process draw from one generator on the Reference platform, so that this
+        # one's random numbers are no longer where it has left them.
+        live.context.loadCheckpoint(standing.checkpoint)
     positions: list[NDArray[np.float64]] = []
     beginning = None
     if live.frames == 0:

@@ -96,6 +96,10 @@ def walk_on(task: WalkTask, standing: Standing, seconds: float) -> Walk:
     live = _kept.take(task.key)
     if live is None or live.frames != standing.frames:
         live = _make(task, standing)
+    elif standing.checkpoint:
+        # All Contexts of a process draw from one generator on the Reference platform, so that this
+        # one's random numbers are no longer where it has left them.
+        live.hot.loadCheckpoint(standing.checkpoint)
     found = Walk([], [], standing)
     steps = task.dynamics.steps(task.interval)
     while live.frames < task.frames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -13,6 +14,7 @@ from uuid import uuid4
 import dask
 from distributed import Client, KilledWorker, get_worker
 from distributed import Future as ClusterFuture
+from distributed.client import ClosedClientError
 
 from .. import __version__
 from .base import LostPieceError, Piece, Workers
@@ -23,6 +25,8 @@ T = TypeVar("T")
 _PATIENCE = 30
 #: s for which the number of workers is taken to be what it was.
 _COUNTED = 2.0
+#: Held by the piece that a worker runs.
+_alone = threading.Lock()
 
 
 @contextmanager
@@ -77,14 +81,14 @@ class ClusterWorkers(Workers):
         self._count, self._counted = 0, -_COUNTED
 
     def count(self) -> int:
-        return max(1, self._threads())
+        return max(1, self._workers())
 
     def is_empty(self) -> bool:
-        return self._threads() == 0
+        return self._workers() == 0
 
-    def _threads(self) -> int:
+    def _workers(self) -> int:
         if time.monotonic() - self._counted >= _COUNTED:
-            self._count = sum(self._client.nthreads().values())
+            self._count = len(self._client.nthreads())
             self._counted = time.monotonic()
         return self._count
 
@@ -93,23 +97,28 @@ class ClusterWorkers(Workers):
     ) -> Piece[T]:
         piece: Piece[T] = Piece()
         piece.set_running_or_notify_cancel()
-        future = self._client.submit(
-            _run,
-            __version__,
-            function,
-            arguments,
-            key=f"{name}-{uuid4().hex}",
-            workers=[near] if near else None,
-            # Another one if that is lost, or has more to do than others.
-            allow_other_workers=bool(near),
-            pure=False,
-        )
+        try:
+            future = self._client.submit(
+                _run,
+                __version__,
+                function,
+                arguments,
+                key=f"{name}-{uuid4().hex}",
+                workers=[near] if near else None,
+                # Another one if that is lost, or has more to do than others.
+                allow_other_workers=bool(near),
+                pure=False,
+            )
+        except ClosedClientError as error:
+            raise self._gone() from error
         self._running.add(future)
         future.add_done_callback(lambda done: self._finish(piece, name, done))
         return piece
 
     def close(self) -> None:
-        self._client.cancel(list(self._running))
+        # A client has closed itself where the scheduler is gone.
+        if self._client.status == "running":
+            self._client.cancel(list(self._running))
 
     def _finish(self, piece: Piece[Any], name: str, done: ClusterFuture) -> None:
         self._running.discard(done)
@@ -118,24 +127,29 @@ class ClusterWorkers(Workers):
         except KilledWorker:
             piece.set_exception(LostPieceError(name))
         except CancelledError:
-            piece.set_exception(
-                RuntimeError(
-                    f"the dask scheduler at {self._scheduler} is gone; start it again, and go on "
-                    "with the same command"
-                )
-            )
+            piece.set_exception(self._gone())
         except BaseException as error:
             piece.set_exception(error)
         else:
             piece.where = where
             piece.set_result(result)
 
+    def _gone(self) -> ConnectionError:
+        return ConnectionError(
+            f"the dask scheduler at {self._scheduler} is gone; start it again, and go on with the "
+            "same command"
+        )
+
 
 def _run(version: str, function: Callable[..., T], arguments: tuple[Any, ...]) -> tuple[str, T]:
-    """Run a piece, and say where."""
+    """Run a piece, and say where: one at a time, however many threads the worker has.
+
+    OpenMM's Reference platform has one random number generator for all Contexts of a process.
+    """
     if version != __version__:
         raise RuntimeError(
             f"this worker has timewarp-openmm {__version__}, and the work comes from {version}; "
             "install the same release for workers and for the command"
         )
-    return str(get_worker().address), function(*arguments)
+    with _alone:
+        return str(get_worker().address), function(*arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from loky import ProcessPoolExecutor
+from loky import ProcessPoolExecutor, process_executor
 
 from .base import LostPieceError, Piece, Workers
 
@@ -62,7 +63,7 @@ class _Slot:
             # loky's processes do not import the caller's script again, which may have no main
             # guard. One pool for each process, so that one that is killed takes no other with it.
             self._pool = ProcessPoolExecutor(
-                1, initializer=_leave_with_parent, initargs=(os.getpid(),), env=ONE_THREAD
+                1, initializer=_begin_process, initargs=(os.getpid(),), env=ONE_THREAD
             )
         future: Future[Any] = self._pool.submit(order.function, *order.arguments)
         return future
@@ -143,6 +144,13 @@ class LocalWorkers(Workers):
             order.piece.set_exception(error)
         else:
             order.piece.set_result(done.result())
+
+
+def _begin_process(parent: int) -> None:
+    # What is kept from one piece to the next is bounded, and no leak for which loky should end this
+    # process; nor are libraries that a later piece is the first to need.
+    process_executor._MAX_MEMORY_LEAK_SIZE = math.inf
+    _leave_with_parent(parent)
 
 
 def _leave_with_parent(parent: int) -> None:

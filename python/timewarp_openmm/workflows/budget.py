@@ -10,18 +10,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import openmm
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from ..flows.base import FlowConfig
 from ..flows.internal.config import InternalFlowConfig
 from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
-from ..potentials.serialization import deserialize_system, serialize_system
+from ..potentials.serialization import serialize_system
 from ..simulation.explore import ExploreSettings
-from ..simulation.langevin import Langevin, default_platform
+from ..simulation.short_runs import measure_speed
 from ..simulation.systems import MolecularSystem
 from ..workers.base import Workers
 from ..workers.opening import using
@@ -138,10 +136,10 @@ def measure_costs(
 ) -> Costs:
     """Measure what the parts of a fit cost; of the flow as it is by default, or another."""
     system, positions = serialize_system(molecule.system), molecule.positions
-    arguments = (system, positions, budget.speed_seconds)
+    arguments = (system, positions, TIMESTEP, budget.speed_seconds)
     with using(workers) as where:
         pieces = [
-            where.submit(measure_dynamics, *arguments, name="measure speed")
+            where.submit(measure_speed, *arguments, name="measure speed")
             for _ in range(where.count())
         ]
         speed = float(np.mean([piece.result() for piece in pieces]))
@@ -153,21 +151,6 @@ def _measure_start() -> float:
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", "import numpy, openmm"], check=True)
     return time.monotonic() - began
-
-
-def measure_dynamics(system: str, positions: NDArray[np.float64], seconds: float) -> float:
-    """Return the ps/s of dynamics of a System, as XML, from `positions` [N, 3] / nm."""
-    dynamics = Langevin(300.0, timestep=TIMESTEP)
-    platform = default_platform(len(positions))
-    context = dynamics.context(deserialize_system(system, trusted=True), platform, seed=1)
-    context.setPositions(positions)
-    openmm.LocalEnergyMinimizer.minimize(context, maxIterations=100)
-    integrator = context.getIntegrator()
-    began, steps = time.monotonic(), 0
-    while time.monotonic() - began < seconds:
-        integrator.step(20)
-        steps += 20
-    return steps * TIMESTEP / (time.monotonic() - began)
 
 
 def _measure_flow(

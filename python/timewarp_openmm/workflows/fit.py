@@ -22,7 +22,7 @@ from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
 from ..molecule.matching import match_atoms
 from ..molecule.standard_residues import DOUBLE_BONDS
-from ..potentials.serialization import deserialize_system, serialize_system
+from ..potentials.serialization import serialize_system
 from ..seeds import shifted_seed
 from ..simulation.chains import ChainRuns, run_chains
 from ..simulation.explore import (
@@ -37,6 +37,7 @@ from ..simulation.identity import content_of
 from ..simulation.langevin import Langevin, default_platform
 from ..simulation.protocol import Protocol as SimulationProtocol
 from ..simulation.run import run_standing, simulate
+from ..simulation.short_runs import relaxed_start
 from ..simulation.start_checks import check_start
 from ..simulation.systems import MolecularSystem, with_hydrogen_bonds_constrained
 from ..stages import Conflict, Done, Missing, refuse
@@ -713,7 +714,7 @@ def validate(
     with using(workers) as where:
         pieces = [
             where.submit(
-                _relaxed,
+                relaxed_start,
                 xml,
                 start,
                 dynamics,
@@ -732,14 +733,3 @@ def validate(
     return Validation.of(
         run_chains(model, system, starts, budget.iterations, seed, own, max_seconds=left)
     )
-
-
-def _relaxed(
-    system: str,
-    positions: NDArray[np.float64],
-    dynamics: Langevin,
-    picoseconds: float,
-    seed: int,
-) -> NDArray[np.float64]:
-    own = deserialize_system(system, trusted=True)
-    return dynamics.relaxed(own, positions, picoseconds, "Reference", seed)
