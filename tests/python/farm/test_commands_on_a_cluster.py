@@ -33,7 +33,12 @@ from timewarp_openmm.simulation import trajectory_files
 from timewarp_openmm.simulation.explore import ExploreSettings, find_basins, read_basins
 from timewarp_openmm.simulation.protocol import Protocol, preset, with_settings
 from timewarp_openmm.simulation.run import simulate
-from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule, structure_file
+from timewarp_openmm.simulation.systems import (
+    MolecularSystem,
+    named_molecule,
+    structure_file,
+    with_potential,
+)
 from timewarp_openmm.simulation.trajectory_pieces import TrajectoryPiece
 from timewarp_openmm.workers.base import Workers
 from timewarp_openmm.workers.cluster import ClusterWorkers, open_cluster
@@ -205,6 +210,23 @@ def test_energies_are_the_same(
     for values, all_values, few in zip(there, expected, stored, strict=True):
         np.testing.assert_array_equal(values, all_values)
         np.testing.assert_array_equal(few, all_values[:50])
+
+
+def test_a_potential_is_found_there(
+    cluster: Workers, alanine: MolecularSystem, states: np.ndarray, tmp_path: Path
+) -> None:
+    """By its name: a module that workers have, too."""
+    on_target = with_potential(alanine, "potential_functions:altered")
+    found = evaluate_into(tmp_path / "there", on_target.system, states[:40], 310.0, cluster, 1e9)
+    here = evaluate_into(tmp_path / "here", on_target.system, states[:40], 310.0, 1, 1e9)
+    plain = ReducedEnergy(alanine.system, 310.0, "Reference").evaluate(states[:40])
+    for theirs, mine in zip(found, here, strict=True):
+        np.testing.assert_array_equal(theirs, mine)
+    assert not np.allclose(found[0], plain[0])
+    protocol = short_protocol(on_target, trajectories=2, length=0.2)
+    simulate(on_target, protocol, tmp_path / "run", workers=cluster)
+    simulate(on_target, protocol, tmp_path / "same", workers=1)
+    assert_same(tmp_path / "run", tmp_path / "same", 2)
 
 
 def test_speed_is_measured_where_work_is_done(
