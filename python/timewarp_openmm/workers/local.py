@@ -93,7 +93,7 @@ class LocalWorkers(Workers):
         piece.set_running_or_notify_cancel()
         with self._lock:
             if self._closed:
-                raise RuntimeError("these workers are closed")
+                raise _closed()
             self._waiting.append(_Order(piece, function, arguments, name, near))
             self._hand_out()
         return piece
@@ -101,9 +101,11 @@ class LocalWorkers(Workers):
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            self._waiting.clear()
+            given_up, self._waiting = self._waiting, []
             for slot in self._slots:
                 slot.end()
+        for order in given_up:
+            order.piece.set_exception(_closed())
 
     def __del__(self) -> None:
         self.close()
@@ -120,30 +122,43 @@ class LocalWorkers(Workers):
                     self._start(slot, order)
 
     def _start(self, slot: _Slot, order: _Order) -> None:
-        future = slot.run(order)
+        try:
+            future = slot.run(order)
+        except Exception as error:  # no process can be started
+            slot.busy = False
+            order.piece.set_exception(error)
+            return
         future.add_done_callback(lambda done: self._finish(slot, order, done))
 
     def _finish(self, slot: _Slot, order: _Order, done: Future[Any]) -> None:
-        error = None if done.cancelled() else done.exception()
+        error = _closed() if done.cancelled() else done.exception()
+        again = False
         with self._lock:
-            if self._closed:
-                return
             slot.busy = False
-            if lost := isinstance(error, BrokenProcessPool):
+            if self._closed:
+                error = error or _closed()
+            elif isinstance(error, BrokenProcessPool):
                 slot.end()
                 order.tries += 1
-                if order.tries < TRIES:
+                again = order.tries < TRIES
+                if again:
                     self._waiting.insert(0, order)
-            self._hand_out()
-        if lost:
-            if order.tries >= TRIES:
-                order.piece.set_exception(LostPieceError(order.name))
+                else:
+                    lost = LostPieceError(order.name)
+                    lost.__cause__, error = error, lost
+            if not self._closed:
+                self._hand_out()
+        if again:
             return
         order.piece.where = slot.name
         if error is not None:
             order.piece.set_exception(error)
         else:
             order.piece.set_result(done.result())
+
+
+def _closed() -> RuntimeError:
+    return RuntimeError("these workers are closed")
 
 
 def _begin_process(parent: int) -> None:

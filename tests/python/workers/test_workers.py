@@ -127,13 +127,17 @@ def test_a_piece_that_ends_every_worker_of_a_cluster_is_named() -> None:
 def test_workers_that_are_closed_take_nothing_more(tmp_path: Path) -> None:
     with LocalWorkers(1) as workers:
         process = workers.submit(who_is_there, name="a").result(60)
-        workers.submit(wait_for, tmp_path / "never", name="b")
+        running = workers.submit(wait_for, tmp_path / "never", name="b")
+        waiting = workers.submit(double, 1, name="c")
     deadline = time.monotonic() + 20
     while Path(f"/proc/{process}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not Path(f"/proc/{process}").exists()
+    # Who waits for them is told, in whatever words.
+    assert running.exception(20) is not None
+    assert "closed" in str(waiting.exception(20))
     with pytest.raises(RuntimeError, match="closed"):
-        workers.submit(double, 1, name="c")
+        workers.submit(double, 1, name="d")
 
 
 def test_workers_of_another_release(cluster: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
