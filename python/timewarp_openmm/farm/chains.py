@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..analysis.autocorrelation import SamplingQuality
+from ..simulation.checkpoints import Writes
 from ..workers.base import Piece, Workers
 from ..workers.jobs import Job, run_jobs
 from .files import ChainFiles
 from .pieces import ChainPiece, ChainTask, run_piece
 from .quality import Target, slowest
 
-#: Pieces that a chain is made of, where these are of a size between the two.
-_PIECES = 50
-_FRAMES_OF_PIECE = (10, 1000)
-#: s between writes of a chain, and between looks at how chains agree.
+#: Looks whether chains are enough, where they have frames enough for the least number between two.
+_LOOKS, _FRAMES_BETWEEN_LOOKS = 50, (10, 1000)
+#: s between writes of a chain, and between reports.
 FLUSH_SECONDS = 30.0
-_LOOK_SECONDS = 5.0
+_REPORT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def run_chains(
     """Run every chain until it has so many frames, or all together are enough.
 
     What is in the files does not depend on how many workers there are, or which of them are lost:
-    a chain is a function of its task, and chains stop together, at the end of a piece, after a look
-    at as many frames of each.
+    a chain is a function of its task, and chains stop together, after a look at as many frames of
+    each.
 
     Parameters
     ----------
@@ -66,7 +66,8 @@ def run_chains(
     report : callable
         Told every few seconds where chains stand.
     flush_seconds : float
-        At most so much of each chain's work is lost if this process is killed.
+        At most so much of each chain's work is lost if this process is killed, or more where
+        trajectories are so long that writing them would take much of the time.
 
     Raises
     ------
@@ -85,29 +86,25 @@ def run_chains(
 class _ChainJob(Job):
     """A chain that is run until it has `end` frames."""
 
-    def __init__(self, task: ChainTask, file: ChainFiles, piece: int, flush_seconds: float) -> None:
+    def __init__(self, task: ChainTask, file: ChainFiles, writes: Writes) -> None:
         self.name = file.path.stem
         self.end = 0
-        self._task, self._file = task, file
-        self._piece, self._flush_seconds = piece, flush_seconds
-        self._flushed = time.monotonic()
+        self._task, self._file, self._writes = task, file, writes
 
     def is_done(self) -> bool:
         return self._file.standing.frames >= self.end
 
     def submit(self, workers: Workers) -> Piece[ChainPiece]:
-        done = self._file.standing.frames
-        # To the end of a piece, so that chains that were cut anywhere else meet the others again.
-        count = min(self.end, (done // self._piece + 1) * self._piece) - done
+        standing, seconds = self._file.standing, workers.piece_seconds
+        frames = self.end - standing.frames
         return workers.submit(
-            run_piece, self._task, self._file.standing, count, name=self.name, near=self.place
+            run_piece, self._task, standing, frames, seconds, name=self.name, near=self.place
         )
 
     def take(self, result: ChainPiece) -> None:
         self._file.add(result)
-        if time.monotonic() - self._flushed >= self._flush_seconds:
-            self._file.flush()
-            self._flushed = time.monotonic()
+        if self._writes.is_due():
+            self._writes.write(self._file.flush)
 
     def rank(self) -> float:
         # All together, so that it can be told whether they agree.
@@ -127,13 +124,13 @@ class _Farm:
     ) -> None:
         self._workers, self._files = workers, files
         self._frames, self._target, self._report = frames, target, report
-        least, most = _FRAMES_OF_PIECE
-        self._piece = min(most, max(least, frames // _PIECES))
+        least, most = _FRAMES_BETWEEN_LOOKS
+        self._between_looks = min(most, max(least, frames // _LOOKS))
         self._jobs = [
-            _ChainJob(task, file, self._piece, flush_seconds)
+            _ChainJob(task, file, Writes(flush_seconds, len(files)))
             for task, file in zip(tasks, files, strict=True)
         ]
-        self._looked = time.monotonic()
+        self._reported = time.monotonic()
 
     def progress(self) -> Progress:
         proposed = sum(file.proposed for file in self._files)
@@ -159,16 +156,15 @@ class _Farm:
 
     def _next_end(self) -> int:
         done = min(file.standing.frames for file in self._files)
-        return min(self._frames, (done // self._piece + 1) * self._piece)
+        return min(self._frames, (done // self._between_looks + 1) * self._between_looks)
 
     def _run_to(self, end: int) -> None:
         """Run every chain until it has `end` frames, in pieces."""
         for job in self._jobs:
             job.end = end
-        run_jobs(self._workers, self._jobs, self._look_if_due)
+        run_jobs(self._workers, self._jobs, self._report_if_due)
 
-    def _look_if_due(self) -> None:
-        now = time.monotonic()
-        if now - self._looked >= _LOOK_SECONDS:
+    def _report_if_due(self) -> None:
+        if time.monotonic() - self._reported >= _REPORT_SECONDS:
             self._report(self.progress())
-            self._looked = time.monotonic()
+            self._reported = time.monotonic()

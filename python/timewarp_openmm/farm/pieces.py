@@ -6,6 +6,7 @@ its piece is run again, from the same place, by another.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,16 +80,22 @@ class _Live:
 _kept: Kept[_Live] = Kept(_MOST_LIVE)
 
 
-def run_piece(task: ChainTask, standing: Standing, frames: int) -> ChainPiece:
-    """Run a chain on for so many frames."""
+def run_piece(task: ChainTask, standing: Standing, frames: int, seconds: float) -> ChainPiece:
+    """Run a chain on for so many frames, or until so many seconds are over.
+
+    It makes one frame at least. Where it is cut makes no difference to its frames.
+    """
+    began = time.monotonic()
     chain = _kept.take(task.key)
     if chain is None or chain.frames != standing.frames:
         chain = _make(task, standing)
-    positions = []
-    for _ in range(frames):
+    positions: list[NDArray[np.float32]] = []
+    while len(positions) < frames:
         chain.integrator.step(task.interval)
         positions.append(get_positions(chain.context).astype(np.float32))
         chain.frames += 1
+        if time.monotonic() - began >= seconds:
+            break
     piece = ChainPiece(
         np.array(positions),
         Standing(chain.frames, chain.context.createCheckpoint()),

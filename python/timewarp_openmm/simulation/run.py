@@ -25,6 +25,7 @@ from ..trajectories.residue_labels import residue_labels
 from ..workers.base import Workers
 from ..workers.jobs import run_jobs
 from ..workers.opening import using
+from .checkpoints import Writes
 from .identity import content_of, structure_digest
 from .protocol import Protocol
 from .record import SYSTEM_FILE, RunRecord, check_files, read_run, write_run
@@ -67,7 +68,8 @@ def simulate(
     force : bool
         Replace the run that `folder` holds.
     checkpoint_seconds : float
-        At most so much work of each trajectory is lost when the run is killed.
+        At most so much work of each trajectory is lost when the run is killed, or more where
+        trajectories are so long that writing them would take much of the time.
     report : callable, optional
         Called every second or so with the number of frames recorded in all.
     starts : array [K, N, 3], optional
@@ -113,7 +115,15 @@ def simulate(
         topology = mdtraj.Topology.from_openmm(molecule.topology)
         labels = residue_labels(molecule.topology)
         jobs = [
-            TrajectoryJob(folder, task, topology, labels, checkpoint_seconds, max_seconds)
+            TrajectoryJob(
+                folder,
+                task,
+                topology,
+                labels,
+                Writes(checkpoint_seconds, min(where.count(), len(tasks))),
+                checkpoint_seconds,
+                max_seconds,
+            )
             for task in tasks
         ]
         _run(folder, run, jobs, where, report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..stored import RECORD, Count
 from ..trajectories.writer import TrajectoryWriter
 from ..workers.base import Piece, Workers
 from ..workers.jobs import Job
-from .checkpoints import CheckpointHeader, read_checkpoint, write_checkpoint
+from .checkpoints import CheckpointHeader, Writes, read_checkpoint, write_checkpoint
 from .record import TrajectoryRecord
 from .standing import Standing
 from .trajectory_pieces import Beginning, TrajectoryPiece, TrajectoryTask, run_on
@@ -49,8 +48,10 @@ class TrajectoryJob(Job):
     task : TrajectoryTask
     topology, labels : mdtraj.Topology, str
         Of the file (see `TrajectoryWriter`).
+    writes : Writes
+        When the files are written.
     checkpoint_seconds : float
-        Between writes of the files.
+        That a piece may take at most.
     max_seconds : float
         Of dynamics, after which the trajectory ends, with two frames at least.
     """
@@ -61,6 +62,7 @@ class TrajectoryJob(Job):
         task: TrajectoryTask,
         topology: mdtraj.Topology,
         labels: str,
+        writes: Writes,
         checkpoint_seconds: float,
         max_seconds: float,
     ) -> None:
@@ -70,10 +72,10 @@ class TrajectoryJob(Job):
         self._task = task
         self._checkpoint = self.path.with_suffix(".chk")
         self._writer = TrajectoryWriter(self.path, topology, labels)
-        self._checkpoint_seconds, self._max_seconds = checkpoint_seconds, max_seconds
+        self._writes, self._checkpoint_seconds = writes, checkpoint_seconds
+        self._max_seconds = max_seconds
         self._standing, self._beginning = Standing(), Beginning({}, 0)
         self._seconds, self._on_disk = 0.0, 0
-        self._flushed = time.monotonic()
         if self._checkpoint.exists():
             self._resume()
         else:
@@ -100,10 +102,9 @@ class TrajectoryJob(Job):
         self.frames = result.standing.frames
         if result.beginning is not None:
             self._beginning = result.beginning
-        due = time.monotonic() - self._flushed >= self._checkpoint_seconds
         # At once after the first piece: a start may have taken long.
-        if due or self._on_disk == 0 or self.is_done():
-            self.flush()
+        if self._on_disk == 0 or self._writes.is_due() or self.is_done():
+            self._writes.write(self.flush)
 
     def rank(self) -> float:
         # One after the other: what another worker takes over is made anew there.
@@ -121,7 +122,7 @@ class TrajectoryJob(Job):
             "digest": self._writer.digest(),
         }
         write_checkpoint(self._checkpoint, header, self._standing.checkpoint)
-        self._on_disk, self._flushed = self._standing.frames, time.monotonic()
+        self._on_disk = self._standing.frames
 
     def record(self) -> TrajectoryRecord:
         """Return the trajectory's entry in ``run.json``."""

@@ -53,7 +53,7 @@ class Workers(ABC):
         Whether they are on machines of their own, so that a long work is best done by one alone.
     """
 
-    piece_seconds: float = 1.0
+    piece_seconds: float = 3.0
     elsewhere: bool = False
 
     @abstractmethod
