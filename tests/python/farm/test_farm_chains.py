@@ -190,9 +190,7 @@ def test_a_piece_that_is_run_again_is_the_same(
         assert piece.proposed == 20 * INTERVAL
 
 
-def test_a_piece_ends_in_time(
-    subject: Subject, undisturbed: list[NDArray[np.float32]]
-) -> None:
+def test_a_piece_ends_in_time(subject: Subject, undisturbed: list[NDArray[np.float32]]) -> None:
     (task,) = subject.tasks("short", 1)
     standing, found = Standing(), []
     for _ in range(3):
