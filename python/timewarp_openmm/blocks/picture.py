@@ -69,7 +69,7 @@ def draw_blocks(
             color=_NEVER if index in never else "black",
         )  # fmt: skip
     # Room for the labels of residues at the edge.
-    axis.margins(0.08)
+    axis.margins(0.06, 0.15)
     axis.set(title=title, xlabel="nm", ylabel="nm", aspect="equal")
     return figure
 
