@@ -1,6 +1,6 @@
 """What running chains on several processes costs: `sample --chains` beside chains alone.
 
-    python benchmarks/farm_speed.py [--steps 40000] [--chains 8] [--workers 2] [--rounds 3]
+    python benchmarks/farm_speed.py [--steps 800000] [--chains 8] [--workers 2] [--rounds 3]
 
 In turns: a chain in each of as many processes as there are workers, without pieces; and the chains
 of a farm, which have as many iterations together. The farm's time is that of its iterations,
@@ -43,7 +43,7 @@ SEED = 1
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=40_000, help="of all chains together")
+    parser.add_argument("--steps", type=int, default=800_000, help="of all chains together")
     parser.add_argument("--chains", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)

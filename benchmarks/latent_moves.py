@@ -1,11 +1,14 @@
 """Effective samples of the slowest torsion with latent moves, beside independent draws alone.
 
-    python benchmarks/latent_moves.py [--work FOLDER] [--likelihood 300] [--regression 0]
-        [--seconds 10] [--repeats 4] [--mixtures "0:1" "0:0.5,0.9:0.25,0.99:0.25"] [--out F.json]
+    python benchmarks/latent_moves.py [--molecule fenofibrate] [--target POTENTIAL] [--work FOLDER]
+        [--likelihood 300] [--regression 0] [--seconds 10] [--repeats 4]
+        [--mixtures "0:1" "0:0.5,0.9:0.25,0.99:0.25"] [--out F.json]
 
 The molecule is fenofibrate, 25 heavy atoms and 46 in all, built from its SMILES string with the
 force field of tests/python/generic_force_field.py (MMFF94's bonded terms, Lennard-Jones, no
-charges). A short training leaves a flow whose independent draws are accepted rarely. A mixture is
+charges), or one that comes with the package. A short training leaves a flow whose independent draws
+are accepted rarely. With --target the chains, not the flow, are on that potential, whose energies
+are dear: there an energy costs more than what proposals cost. A mixture is
 given as rho:weight, rho:weight:share or rho:weight:share:torsions for each choice (`LatentChoice`),
 and "@L" behind it stands for subchains of L proposals that a surrogate of the same force field
 tests, so that latent steps are alternatives of which one is chosen.
@@ -41,6 +44,7 @@ from timewarp_openmm.analysis.torsions import Torsion, proper_torsions, true_tor
 from timewarp_openmm.energies import surrogate_energy
 from timewarp_openmm.latent import latent_choice
 from timewarp_openmm.molecule.torsions import measure_torsions
+from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule, with_potential
 
 NAME, SMILES = "fenofibrate", "CC(C)OC(=O)C(C)(C)Oc1ccc(cc1)C(=O)c1ccc(Cl)cc1"
 CHAINS = 4
@@ -62,6 +66,11 @@ MIXTURES = (
 
 Mixture = list[LatentChoice]
 INDEPENDENT: Mixture = [LatentChoice(0.0, 1.0)]
+
+
+def molecule_of(name: str) -> MolecularSystem:
+    """Return fenofibrate, or a molecule that comes with the package."""
+    return from_smiles(NAME, SMILES) if name == NAME else named_molecule(name)
 
 
 def mixture(text: str) -> tuple[Mixture, int]:
@@ -125,6 +134,7 @@ def run_chain(
 def repeat(
     measured: Measured,
     fit: ShortFit,
+    system: openmm.System,
     model: Path,
     starts: Sequence[NDArray[np.float64]],
     choices: tuple[Mixture, int],
@@ -134,7 +144,7 @@ def repeat(
     """Run the chains of one repeat of one mixture."""
     torsions = true_torsions(proper_torsions(fit.atoms))
     runs = [
-        run_chain(model, fit.molecule.system, start, choices, seed + i, torsions, seconds)
+        run_chain(model, system, start, choices, seed + i, torsions, seconds)
         for i, start in enumerate(starts)
     ]
     angles = stack_chains([found for found, _ in runs])
@@ -177,6 +187,8 @@ def summarize(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--molecule", default=NAME, help=f"{NAME}, or one of the package's")
+    parser.add_argument("--target", metavar="POTENTIAL", help="such as gfn2-xtb")
     parser.add_argument("--work", type=Path, help="folder of what is made; a temporary one if none")
     parser.add_argument("--likelihood", type=int, default=300, help="steps of training")
     parser.add_argument("--regression", type=int, default=0, help="steps of training")
@@ -187,14 +199,17 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
-        fit = ShortFit(from_smiles(NAME, SMILES), options.work or Path(temporary))
+        fit = ShortFit(molecule_of(options.molecule), options.work or Path(temporary))
+        asked = with_potential(fit.molecule, options.target) if options.target else fit.molecule
         model = fit.make(options.likelihood, options.regression)
         starts = fit.starts(CHAINS)
         found = {text: Measured() for text in options.mixtures}
         for number in range(options.repeats):
             for text, measured in found.items():
                 seed = 1 + 100 * number
-                repeat(measured, fit, model, starts, mixture(text), seed, options.seconds)
+                repeat(
+                    measured, fit, asked.system, model, starts, mixture(text), seed, options.seconds
+                )
                 print(
                     f"{number} {text}: {measured.acceptance[-1]:.1%}, "
                     f"{measured.iterations_per_second[-1]:.0f}/s, "

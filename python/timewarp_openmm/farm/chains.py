@@ -14,12 +14,15 @@ from .files import ChainFiles
 from .pieces import ChainTask, run_piece
 from .quality import Target, slowest
 
-#: Pieces that a chain is made of, where these are of a size between the two.
-_PIECES = 50
-_FRAMES_OF_PIECE = (10, 1000)
-#: s between writes of a chain, and between looks at how chains agree.
+#: s that a piece of a chain may take: what a worker that is killed loses.
+_PIECE_SECONDS = 3.0
+#: Looks whether chains are enough, where they have frames enough for the least number between two.
+_LOOKS, _FRAMES_BETWEEN_LOOKS = 50, (10, 1000)
+#: s between writes of a chain, and between reports.
 FLUSH_SECONDS = 30.0
-_LOOK_SECONDS = 5.0
+_REPORT_SECONDS = 5.0
+#: A write reads back all of a trajectory; it may take this share of the time.
+_FLUSH_SHARE = 0.04
 #: s after which is looked whether there are workers.
 _WAIT_SECONDS = 5.0
 
@@ -55,8 +58,8 @@ def run_chains(
     """Run every chain until it has so many frames, or all together are enough.
 
     What is in the files does not depend on how many workers there are, or which of them are lost:
-    a chain is a function of its task, and chains stop together, at the end of a piece, after a look
-    at as many frames of each.
+    a chain is a function of its task, and chains stop together, after a look at as many frames of
+    each.
 
     Parameters
     ----------
@@ -70,7 +73,8 @@ def run_chains(
     report : callable
         Told every few seconds where chains stand.
     flush_seconds : float
-        At most so much of each chain's work is lost if this process is killed.
+        At most so much of each chain's work is lost if this process is killed, or more where
+        trajectories are so long that writing them would take much of the time.
     patience : float
         s that there may be no workers. A cluster's may come and go; those of this machine are
         started again at once.
@@ -103,11 +107,11 @@ class _Farm:
     ) -> None:
         self._client, self._tasks, self._files = client, tasks, files
         self._frames, self._target, self._report = frames, target, report
-        least, most = _FRAMES_OF_PIECE
-        self._piece = min(most, max(least, frames // _PIECES))
+        least, most = _FRAMES_BETWEEN_LOOKS
+        self._between_looks = min(most, max(least, frames // _LOOKS))
         self._flush_seconds, self._patience = flush_seconds, patience
-        self._flushed = [time.monotonic()] * len(tasks)
-        self._looked = time.monotonic()
+        self._flush_due = [time.monotonic() + flush_seconds] * len(tasks)
+        self._reported = time.monotonic()
 
     def progress(self) -> Progress:
         proposed = sum(file.proposed for file in self._files)
@@ -133,7 +137,7 @@ class _Farm:
 
     def _next_end(self) -> int:
         done = min(file.standing.frames for file in self._files)
-        return min(self._frames, (done // self._piece + 1) * self._piece)
+        return min(self._frames, (done // self._between_looks + 1) * self._between_looks)
 
     def _run_to(self, end: int) -> None:
         """Run every chain until it has `end` frames, in pieces."""
@@ -150,7 +154,7 @@ class _Farm:
                 if following is not None:
                     pending[following] = number
                 self._flush_if_due(number)
-            self._look_if_due()
+            self._report_if_due()
 
     def _finished(self, pending: Iterable[Future]) -> set[Future]:
         """Wait until some pieces are done, and return them."""
@@ -183,13 +187,12 @@ class _Farm:
         done = file.standing.frames
         if done >= end:
             return None
-        # To the end of a piece, so that chains that were cut anywhere else meet the others again.
-        count = min(end, (done // self._piece + 1) * self._piece) - done
         return self._client.submit(
             run_piece,
             task,
             file.standing,
-            count,
+            end - done,
+            _PIECE_SECONDS,
             key=f"{task.key}-{done}",
             priority=-done,
             # Where its Context is, unless that worker is lost or has more to do than others.
@@ -199,13 +202,14 @@ class _Farm:
         )
 
     def _flush_if_due(self, number: int) -> None:
-        now = time.monotonic()
-        if now - self._flushed[number] >= self._flush_seconds:
+        began = time.monotonic()
+        if began >= self._flush_due[number]:
             self._files[number].flush()
-            self._flushed[number] = now
+            ended = time.monotonic()
+            pause = len(self._files) * (ended - began) / _FLUSH_SHARE
+            self._flush_due[number] = ended + max(self._flush_seconds, pause)
 
-    def _look_if_due(self) -> None:
-        now = time.monotonic()
-        if now - self._looked >= _LOOK_SECONDS:
+    def _report_if_due(self) -> None:
+        if time.monotonic() - self._reported >= _REPORT_SECONDS:
             self._report(self.progress())
-            self._looked = time.monotonic()
+            self._reported = time.monotonic()

@@ -6,6 +6,7 @@ its piece is run again, from the same place, by another.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -101,8 +102,10 @@ class _Live:
 _live: OrderedDict[str, _Live] = OrderedDict()
 
 
-def run_piece(task: ChainTask, standing: Standing, frames: int) -> Piece:
-    """Run a chain on for so many frames.
+def run_piece(task: ChainTask, standing: Standing, frames: int, seconds: float) -> Piece:
+    """Run a chain on for so many frames, or until so many seconds are over.
+
+    It makes one frame at least. Where it is cut makes no difference to its frames.
 
     Raises
     ------
@@ -115,12 +118,15 @@ def run_piece(task: ChainTask, standing: Standing, frames: int) -> Piece:
             f"{task.version}; install the same release for workers and for the command"
         )
     chain = _chain_at(task, standing)
-    positions = []
+    positions: list[NDArray[np.float32]] = []
+    began = time.monotonic()
     try:
-        for _ in range(frames):
+        while len(positions) < frames:
             chain.integrator.step(task.interval)
             positions.append(get_positions(chain.context).astype(np.float32))
             chain.frames += 1
+            if time.monotonic() - began >= seconds:
+                break
     except BaseException:
         # It stands somewhere between two frames.
         del _live[task.key]

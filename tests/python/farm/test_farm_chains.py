@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import signal
 import sys
@@ -36,6 +37,12 @@ from timewarp_openmm.trajectories.residue_labels import residue_labels
 PDB = Path(__file__).parents[3] / "python/timewarp_openmm/data/structures/alanine-dipeptide.pdb"
 INTERVAL = 2
 NO_TARGET = Target()
+
+
+@pytest.fixture(autouse=True)
+def short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some ten frames each, so that there are many."""
+    monkeypatch.setattr(farm_chains, "_PIECE_SECONDS", 0.02)
 
 
 @pytest.fixture(scope="module")
@@ -181,11 +188,24 @@ def test_a_piece_that_is_run_again_is_the_same(
 ) -> None:
     """As after a result that was lost on its way: the worker's own chain is ahead by then."""
     (task,) = subject.tasks("again-and-again", 1)
-    first = alone.submit(run_piece, task, Standing(), 10, pure=False).result()
+    first = alone.submit(run_piece, task, Standing(), 10, math.inf, pure=False).result()
     for _ in range(2):
-        piece = alone.submit(run_piece, task, first.standing, 10, pure=False).result()
+        piece = alone.submit(run_piece, task, first.standing, 10, math.inf, pure=False).result()
         np.testing.assert_array_equal(piece.positions, undisturbed[0][10:20])
         assert piece.proposed == 20 * INTERVAL
+
+
+def test_a_piece_ends_in_time(
+    alone: Client, subject: Subject, undisturbed: list[NDArray[np.float32]]
+) -> None:
+    (task,) = subject.tasks("short", 1)
+    standing, found = Standing(), []
+    for _ in range(3):
+        piece = alone.submit(run_piece, task, standing, 10, 0.0, pure=False).result()
+        assert len(piece.positions) == 1, "a frame, however little time there is"
+        found.append(piece.positions[0])
+        standing = piece.standing
+    np.testing.assert_array_equal(found, undisturbed[0][:3])
 
 
 def test_what_was_interrupted_goes_on(
@@ -199,7 +219,7 @@ def test_what_was_interrupted_goes_on(
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(farm_chains, "_LOOK_SECONDS", 0.0)
+        patch.setattr(farm_chains, "_REPORT_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             run_chains(
                 client, subject.tasks("stopped"), subject.files(tmp_path), 60, NO_TARGET, stop
@@ -268,7 +288,7 @@ def test_a_worker_of_another_release(alone: Client, subject: Subject, tmp_path: 
         run_chains(alone, old, subject.files(tmp_path), 10, NO_TARGET)
 
 
-def _die(task: ChainTask, standing: Standing, frames: int) -> Piece:
+def _die(task: ChainTask, standing: Standing, frames: int, seconds: float) -> Piece:
     time.sleep(0.1)
     os._exit(1)
 
