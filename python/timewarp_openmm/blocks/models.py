@@ -174,7 +174,7 @@ def _why_none(model: GivenModel, there: Cut, finder: PartFinder, topology: app.T
     everywhere = find_places(model, finder)
     if everywhere:
         some = place_blocks(model, everywhere[:_MOST_NAMED], finder, topology)
-        labels = [entry.residue for entry in (*some.blocks, *some.unserved)]
+        labels = [*(b.residue for b in some.blocks), *(u.residue for u in some.unserved)]
         more = ", ..." if len(everywhere) > _MOST_NAMED else ""
         return (
             f"{model.path} moves nothing of the residues that --residue names; it fits at "

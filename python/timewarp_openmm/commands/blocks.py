@@ -137,10 +137,10 @@ def blocks(options: BlocksOptions) -> None:
         raise ValueError(f"{out} is the name of the picture; name a file of blocks, such as a.yaml")
     for path in (out, picture):
         refuse_existing(path, options.force)
+    topology, positions = load_structure(options.structure)
     for name in ("longest", "end"):
         if options.peptides is None and getattr(options, name) is not None:
             raise ValueError(f"{option_name(name)} goes with --peptides")
-    topology, positions = load_structure(options.structure)
     structure = _Structure(topology, positions, PartFinder(topology).graph)
     proposed = _propose(options, structure)
     measured: list[Measured | None] = [None] * len(proposed.cut.blocks)

@@ -381,10 +381,11 @@ def _tell_of_blocks(run: _Run, out: Path) -> None:
         for i, name in enumerate(run.blocks)
         if run.integrator.getBlockStatistics(i).accepted == 0
     ]
-    typer.echo(
-        f"{statistics_file(out)}: {len(run.blocks)} blocks, in the order of "
-        f"{run.blocks[0]} to {run.blocks[-1]}"
+    first, *others = run.blocks
+    named = (
+        f"{len(run.blocks)} blocks, in the order of {first} to {others[-1]}" if others else first
     )
+    typer.echo(f"{statistics_file(out)}: {named}")
     if never:
         typer.echo(f"never moved by a proposal: {', '.join(never)}")
 
