@@ -42,7 +42,8 @@ def exposed_shares(
     Returns
     -------
     list of float or None
-        None where the structure has no other atoms, so that nothing could bury the part.
+        None where the structure has no other atoms, so that nothing could bury the part, and of
+        ions.
     """
     whole = mdtraj.Topology.from_openmm(topology)
     solute = _solute(topology)
@@ -50,7 +51,7 @@ def exposed_shares(
     shares: list[float | None] = []
     for own, around in parts:
         kept = sorted(own | around)
-        if not set(solute).difference(kept):
+        if not there.keys() - set(kept) or not own <= there.keys():
             shares.append(None)
             continue
         alone = dict(zip(kept, _surfaces(whole, positions, kept), strict=True))

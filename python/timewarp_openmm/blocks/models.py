@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -109,8 +110,12 @@ def place_blocks(
         try:
             particles = tuple(finder.in_order(metadata, place))
         except StereoisomerError as error:
-            label = span_label(residues[i] for i in place)
-            mirrored.append(Unserved(label, f"{model.path}: {error}", False))
+            owners = [residues[i] for i in place]
+            if model.kind == PART:
+                # Neighbours have fewer of its atoms than what it moves.
+                ((index, _),) = Counter(r.index for r in owners).most_common(1)
+                owners = [r for r in owners if r.index == index]
+            mirrored.append(Unserved(span_label(owners), f"{model.path}: {error}", False))
             continue
         except ValueError as error:
             raise ValueError(f"{model.path}: {error}") from error

@@ -49,6 +49,10 @@ def test_exposure_of_whole_molecules_is_what_others_leave() -> None:
     (share,) = exposed_shares(near.topology, near.positions, [(own, own)])
     assert share is not None
     assert 0.1 < share < 0.9
+    ion = far.topology.addResidue("NA", far.topology.addChain("C"))
+    far.topology.addAtom("NA", app.element.sodium, ion)
+    positions, last = np.concatenate([far.positions, [[9.0, 0.0, 0.0]]]), {len(far.positions)}
+    assert exposed_shares(far.topology, positions, [(last, last), (own, own)]) == [None, 1.0]
 
 
 def test_water_does_not_cover_anything() -> None:

@@ -97,6 +97,18 @@ def test_a_part_has_a_block_for_each_place(tmp_path: Path) -> None:
         find_given(models, structure.topology, structure.positions, [structure.residue(3)])
 
 
+def test_parts_of_another_stereoisomer_are_named_by_their_residue(tmp_path: Path) -> None:
+    write_valine(tmp_path / "valine.pt")
+    mirrored = Structure()
+    mirrored.positions[:, 0] *= -1
+    both = Structure().beside(mirrored)
+    list(both.topology.chains())[1].id = "B"
+    cut = found([tmp_path / "valine.pt"], both.topology, both.positions)
+    assert [block.residue for block in cut.blocks] == ["A:VAL2", "A:VAL4", "A:VAL6"]
+    assert [entry.residue for entry in cut.unserved] == ["B:VAL2", "B:VAL4", "B:VAL6"]
+    assert all("valine.pt: the structure is another" in entry.reason for entry in cut.unserved)
+
+
 def test_a_model_that_is_given_stands_in_for_the_librarys(tmp_path: Path) -> None:
     """For the same atoms; the library's other side chains stay."""
     library = write_library(tmp_path / "library")
