@@ -111,6 +111,8 @@ class _Proposed:
     Attributes
     ----------
     cut : Cut
+    atoms : list of str or None
+        Of each block, what tells it from others of its model in the same residues.
     sources : Sources
     temperature : float
         K.
@@ -119,6 +121,7 @@ class _Proposed:
     """
 
     cut: Cut
+    atoms: list[str | None]
     sources: Sources
     temperature: float
     molecule: MolecularSystem | None
@@ -164,6 +167,7 @@ def _propose(options: BlocksOptions, structure: _Structure) -> _Proposed:
         without_library,
     )
     from ..blocks.models import find_given
+    from ..blocks.planned import tell_apart
     from ..blocks.sidechains import Cut, find_sidechains
     from ..molecule.selection import select_residues
 
@@ -195,7 +199,7 @@ def _propose(options: BlocksOptions, structure: _Structure) -> _Proposed:
             wanted,
         )
     cut = joined(given, peptides, sides, topology)
-    return _Proposed(cut, sources, temperature, molecule)
+    return _Proposed(cut, tell_apart(cut.blocks, topology), sources, temperature, molecule)
 
 
 def _tell_alternate_locations(path: Path) -> None:
@@ -306,27 +310,26 @@ def _plan(
         temperature=proposed.temperature,
         force_field=_force_field(options, proposed.sources),
         models=[describe_model(Path(file), folder) for file in files],
-        blocks=_planned(blocks, structure, measured, folder),
+        blocks=_planned(proposed, structure, measured, folder),
         not_served=[NotServed(reason=r, residues=labels) for r, labels in reasons.items()],
     )
 
 
 def _planned(
-    blocks: Sequence[Block],
+    proposed: _Proposed,
     structure: _Structure,
     measured: Sequence[Measured | None],
     folder: Path,
 ) -> list[PlannedBlock]:
     from ..blocks.exposure import exposed_shares
     from ..blocks.plan import PlannedBlock, portable, proposed_weight
-    from ..blocks.planned import tell_apart
     from ..blocks.sidechains import block_torsions
     from ..library import SIDE_CHAIN
 
-    topology, graph = structure.topology, structure.graph
+    blocks, topology, graph = proposed.cut.blocks, structure.topology, structure.graph
     parts = _parts(blocks, topology, graph)
     shares = exposed_shares(topology, structure.positions, parts)
-    atoms, torsions = tell_apart(blocks, topology), block_torsions(blocks, topology, graph)
+    torsions = block_torsions(blocks, topology, graph)
     planned = []
     for i, (block, share, entry) in enumerate(zip(blocks, shares, measured, strict=True)):
         is_side_chain = block.kind == SIDE_CHAIN
@@ -338,7 +341,7 @@ def _planned(
                     "weight": proposed_weight(share),
                     "kind": block.kind,
                     "model": None if is_side_chain else portable(Path(block.model), folder),
-                    "atom": atoms[i],
+                    "atom": proposed.atoms[i],
                     "exposed": None if share is None else round(share, 2),
                     "acceptance": None if entry is None else round(entry.acceptance, 4),
                     "proposals": None if entry is None else entry.tried,
