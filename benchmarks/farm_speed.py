@@ -28,13 +28,13 @@ import openmm
 from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
 from timewarp_openmm.analysis.torsions import proper_torsions, true_torsions
 from timewarp_openmm.farm.chains import run_chains
-from timewarp_openmm.farm.cluster import open_cluster
 from timewarp_openmm.farm.files import ChainFiles, Layout
 from timewarp_openmm.farm.pieces import ChainTask
 from timewarp_openmm.farm.quality import Target
 from timewarp_openmm.molecule.graph import molecule_from_topology
 from timewarp_openmm.simulation.systems import MolecularSystem, load_molecule, structure_file
 from timewarp_openmm.trajectories.residue_labels import residue_labels
+from timewarp_openmm.workers.opening import open_workers
 
 FORCE_FIELD = ("amber99sbildn.xml", "amber99_obc.xml")
 INTERVAL = 10
@@ -124,12 +124,11 @@ def farm_speed(steps: int, chains: int, workers: int, number: int) -> tuple[floa
     with tempfile.TemporaryDirectory() as folder:
         files = [ChainFiles(Path(folder), chain, layout) for chain in range(chains)]
         began = time.perf_counter()
-        with open_cluster(None, workers) as client:
-            client.wait_for_workers(workers)
+        with open_workers(None, workers) as farm:
             # Libraries and Contexts; a frame of each chain.
-            run_chains(client, tasks, files, 1, Target())
+            run_chains(farm, tasks, files, 1, Target())
             started = time.perf_counter()
-            run_chains(client, tasks, files, frames, Target())
+            run_chains(farm, tasks, files, frames, Target())
             ended = time.perf_counter()
     return started - began, chains * (frames - 1) * INTERVAL / (ended - started)
 

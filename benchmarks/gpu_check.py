@@ -4,16 +4,24 @@
 
 It needs no network, only a C++ compiler and what is in the Python environment it runs in: openmm
 with its CUDA platform, torch (a CUDA build), pybind11, nlohmann-json, cmake, ninja, pytest,
-pytest-xdist and the package's dependencies. ``--platform OpenCL`` does the same with OpenCL, with
-or without a GPU.
+pytest-xdist, openmmtools, scipy, pymbar and the package's dependencies with the extra ``analysis``.
+``--platform OpenCL`` does the same with OpenCL, with or without a GPU.
+
+At the end three Systems are sampled beside LangevinMiddleIntegrator, in turns, for --minutes each:
+alanine dipeptide (effective samples), capped valine in water (changes of chi1) and T4 lysozyme
+(changes of rotamers). ``--measure-only --seconds 0.7 --memory-steps 10000`` takes less than ten
+minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -243,6 +251,57 @@ def measure(arguments: argparse.Namespace) -> Iterator[str]:
         yield bench.device_memory(graphs, arguments.memory_steps)
 
 
+def beside_dynamics(
+    platform: str, minutes: float, environment: dict[str, str], folder: Path
+) -> Iterator[str]:
+    """Sample three Systems beside LangevinMiddleIntegrator, and say what each makes a second."""
+    from timewarp_openmm import pretrained
+    from timewarp_openmm.library import open_library
+    from timewarp_openmm.simulation.systems import structure_file
+
+    def completed(title: str, command: list[object]) -> str | None:
+        row = run(title, [str(part) for part in command], environment)
+        return None if "passed" in row else row
+
+    yield f"| beside LangevinMiddle, {minutes:g} min each, on {platform} | |"
+    python, on = sys.executable, ("--platform", platform, "--minutes", minutes)
+    title, out = "alanine dipeptide", folder / "alanine"
+    command: list[object] = [python, "-m", "timewarp_openmm.cli", "benchmark", *on, "--out", out]
+    command += ["--model", pretrained("alanine-dipeptide"), "--chains", 2]
+    failed = completed(title, [*command, "--pdb", structure_file("alanine-dipeptide")])
+    yield failed or f"| {title} | the table below |"
+    tables = [] if failed else ["", *(out / "benchmark.md").read_text().splitlines()]
+    title, out = "capped valine in water", folder / "valine.json"
+    (entry,) = (e for e in open_library("amber14").entries if e.residue == "VAL")
+    shutil.copy(entry.model, folder / "valine-dipeptide-sidechain.pt")
+    command = [python, "benchmarks/moves.py", folder, *on, "--out", out, "--turn", 7]
+    failed = completed(title, [*command, "--parts", "transitions", "--molecules", "valine"])
+    yield failed or f"| {title} | {changes_of(out)} |"
+    title, out = "T4 lysozyme in OBC2", folder / "lysozyme.json"
+    command = [python, "benchmarks/protein_rotamers.py", "t4-lysozyme", *on, "--out", out]
+    failed = completed(title, command)
+    yield failed or f"| {title} | {rotamers_of(out)} |"
+    yield from tables
+
+
+def changes_of(path: Path) -> str:
+    """Return changes of chi1 by each method in a file of moves.py."""
+    rows = json.loads(path.read_text())["rows"]
+    return "; ".join(f"{r['method']}: {r['changes']} in {r['seconds']:.0f} s" for r in rows)
+
+
+def rotamers_of(path: Path) -> str:
+    """Return changes of exposed rotamers by both methods in a file of protein_rotamers.py."""
+    record = json.loads(path.read_text())
+    seconds, exposed = record["seconds"], record["exposed"]
+    error = "at least" if exposed["error"] is None else f"+- {exposed['error']:.2g},"
+    theirs, own = exposed["changes of dynamics"], exposed["changes of blocks"]
+    return (
+        f"{exposed['residues']} exposed residues; LangevinMiddle: {theirs} in {seconds[0]:.0f} s; "
+        f"with blocks: {own} in {seconds[1]:.0f} s; ratio {exposed['ratio']:.2g} ({error})"
+    )
+
+
 def main() -> None:
     """Do it all."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -253,6 +312,7 @@ def main() -> None:
     parser.add_argument("--memory-steps", type=int, default=MEMORY_STEPS)
     parser.add_argument("--out", type=Path, help="file for the table")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--minutes", type=float, default=1.5, help="of each System beside dynamics")
     arguments = parser.parse_args()
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
     lines: list[str] = []
@@ -272,6 +332,10 @@ def main() -> None:
     sys.path.insert(0, str(ROOT / "python"))
     for line in measure(arguments):
         report(line)
+    with tempfile.TemporaryDirectory() as folder:
+        found = beside_dynamics(arguments.platform, arguments.minutes, environment, Path(folder))
+        for line in found:
+            report(line)
     if any("FAILED" in line for line in lines):
         raise SystemExit("something above has failed")
 

@@ -1,10 +1,11 @@
 """Rotamer changes of a protein's side chains per second: a library's blocks against dynamics.
 
-    python benchmarks/protein_rotamers.py PROTEIN.pdb [--library DIR] [--minutes 10]
+    python benchmarks/protein_rotamers.py PROTEIN.pdb|t4-lysozyme [--library DIR] [--minutes 10]
         [--solvent implicit|water] [--blocks-per-try 8] [--tries 25] [--buried 0.1] [--threads 2]
         [--platform CPU] [--out F.json]
 
-PROTEIN.pdb needs no hydrogens; what is not protein is left out. The force field is the library's
+PROTEIN.pdb needs no hydrogens; what is not protein is left out. ``t4-lysozyme`` is the mutant L99A
+with the coordinates of openmmtools' test system. The force field is the library's
 (amber14 and OBC2 with a cut-off of 1.5 nm, or TIP3P with PME and a cut-off of 0.9 nm), with HBonds,
 hydrogens of 3 dalton, steps of 4 fs, 300 K. Two simulations take turns of some 20 seconds from one
 relaxed structure: LangevinMiddleIntegrator, and the same dynamics with a block for each side chain
@@ -48,14 +49,25 @@ TURN = 20.0  # s
 SUBCHAIN = 64
 RELAXATION = 1000  # time steps
 WATER = "amber14/tip3p.xml"
+LYSOZYME = "t4-lysozyme"
+
+
+def structure_of(path: Path) -> tuple[app.Topology, Any]:
+    """Return topology and positions of a file, or of T4 lysozyme."""
+    if str(path) == LYSOZYME:
+        from openmmtools.testsystems import LysozymeImplicit
+
+        made = LysozymeImplicit()
+        return made.topology, made.positions
+    structure = app.PDBFile(str(path))
+    return structure.topology, structure.positions
 
 
 def build(
     path: Path, library: Library, solvent: str
 ) -> tuple[app.Topology, openmm.System, NDArray[np.float64]]:
     """Return topology, System and positions / nm of the protein in its solvent."""
-    structure = app.PDBFile(str(path))
-    modeller = app.Modeller(structure.topology, structure.positions)
+    modeller = app.Modeller(*structure_of(path))
     modeller.delete([r for r in modeller.topology.residues() if not is_protein(r)])
     protein = [name for name in library.force_field if not name.startswith("implicit")]
     files = [*protein, WATER] if solvent == "water" else list(library.force_field)
@@ -215,7 +227,7 @@ def ratio(
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("structure", type=Path)
+    parser.add_argument("structure", type=Path, help=f"a PDB file, or {LYSOZYME}")
     parser.add_argument("--library")
     parser.add_argument("--minutes", type=float, default=10.0, help="of both together")
     parser.add_argument("--solvent", choices=("implicit", "water"), default="implicit")

@@ -1,11 +1,11 @@
-"""Workers of a SLURM cluster for `timewarp-openmm sample --chains K --scheduler ADDRESS`.
+"""Workers of a SLURM cluster for `timewarp-openmm COMMAND --scheduler ADDRESS`.
 
     python examples/slurm_workers.py --jobs 32 --walltime 12:00:00 --partition long
 
 Run it where jobs can be submitted, in an environment with timewarp-openmm[farm] and dask-jobqueue
 that compute nodes see, too. It starts a scheduler, submits one job for each worker, prints the
 scheduler's address, and stays: Ctrl-C ends scheduler and jobs. Jobs that end before that, by their
-time limit say, lose the piece of the chain that they run, which another worker runs again.
+time limit say, lose the piece of work that they run, which another worker runs again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
         walltime=arguments.walltime,
         interface=arguments.interface,
         python=sys.executable,
-        # A chain is one thread's work.
+        # A piece is one thread's work.
         job_script_prologue=[
             f"export PATH={environment / 'bin'}:$PATH",
             "export OMP_NUM_THREADS=1 OPENMM_CPU_THREADS=1",

@@ -18,7 +18,7 @@ _REMEDIES = {
     "OpenCL": "pip install intel-opencl-rt intel-cmplr-lib-rt",
     "CUDA": 'pip install "timewarp-openmm[cuda13]" (or [cuda12]), on a machine with a GPU',
 }
-EXTRAS = ("analysis", "ligands", "potentials", "ani")
+EXTRAS = ("analysis", "ligands", "potentials", "ani", "farm")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import openmm
@@ -14,8 +15,11 @@ from openmm import app, unit
 
 from ..simulation.gbsa import with_builtin_gbsa
 from ..simulation.langevin import Langevin
-from ..simulation.systems import MolecularSystem
+from ..simulation.systems import MolecularSystem, make_platform
 from ..units import NANOMETER
+
+if TYPE_CHECKING:
+    from ..integrator import TimewarpMCMCIntegrator
 
 #: 1/ps, where no reference says otherwise.
 FRICTION = 1.0
@@ -100,20 +104,16 @@ class TimewarpSampler(Sampler):
 
     def __init__(
         self,
-        model: str,
-        molecule: MolecularSystem,
+        integrator: TimewarpMCMCIntegrator,
+        system: openmm.System,
         start: NDArray[np.float64],
         platform: openmm.Platform,
         seed: int,
     ) -> None:
         super().__init__()
-        from ..integrator import TimewarpMCMCIntegrator
-
-        self._integrator = TimewarpMCMCIntegrator(
-            model, topology=molecule.topology, positions=molecule.positions
-        )
+        self._integrator = integrator
         self._integrator.setRandomNumberSeed(seed)
-        self._context = openmm.Context(molecule.system, self._integrator, platform)
+        self._context = openmm.Context(system, self._integrator, platform)
         self._context.setPositions(start)
         self._integrator.step(WARM_UP)
         self._before = self._evaluated()
@@ -234,15 +234,50 @@ REFERENCE_METHOD = "MD 1 fs"
 Maker = Callable[[NDArray[np.float64], int], Sampler]
 
 
+@dataclass(frozen=True)
+class TimewarpMaker:
+    """Makes chains of an integrator, whose XML holds its model."""
+
+    integrator: str
+    molecule: MolecularSystem
+    platform: str
+
+    def __call__(self, start: NDArray[np.float64], seed: int) -> Sampler:
+        # Loads the compiled plugin.
+        from ..integrator import TimewarpMCMCIntegrator
+
+        integrator = TimewarpMCMCIntegrator.cast(openmm.XmlSerializer.deserialize(self.integrator))
+        platform, _ = make_platform(self.platform)
+        return TimewarpSampler(integrator, self.molecule.system, start, platform, seed)
+
+
+@dataclass(frozen=True)
+class DynamicsMaker:
+    """Makes molecular dynamics of the molecule's System, with a time step / ps, or exchange."""
+
+    molecule: MolecularSystem
+    platform: str
+    thermostat: Thermostat
+    timestep: float
+    replica_exchange: bool = False
+
+    def __call__(self, start: NDArray[np.float64], seed: int) -> Sampler:
+        platform, _ = make_platform(self.platform)
+        dynamics = Dynamics(self.molecule.system, platform, self.thermostat, self.timestep)
+        if self.replica_exchange:
+            return ReplicaExchange(self.molecule.topology, dynamics, start, seed)
+        return MolecularDynamics(dynamics, start, seed)
+
+
 def make_methods(
     model: str,
     molecule: MolecularSystem,
     from_force_field: bool,
-    platform: openmm.Platform,
+    platform: str,
     thermostat: Thermostat,
     replica_exchange: bool,
 ) -> dict[str, Maker]:
-    """Return how to make a chain of each method, by name.
+    """Return how to make a chain of each method, by name; by whom, on whatever machine.
 
     Parameters
     ----------
@@ -251,24 +286,33 @@ def make_methods(
         too; otherwise there is MD at 1 fs only.
     """
 
-    def dynamics(system: openmm.System, timestep: float) -> Dynamics:
-        return Dynamics(system, platform, thermostat, timestep)
-
-    def plain(system: openmm.System, timestep: float) -> Maker:
-        return lambda start, seed: MolecularDynamics(dynamics(system, timestep), start, seed)
+    def plain(of: MolecularSystem, timestep: float) -> DynamicsMaker:
+        return DynamicsMaker(of, platform, thermostat, timestep)
 
     methods: dict[str, Maker] = {
-        "Timewarp": lambda start, seed: TimewarpSampler(model, molecule, start, platform, seed),
-        REFERENCE_METHOD: plain(molecule.system, 0.001),
+        "Timewarp": TimewarpMaker(
+            _integrator(model, molecule, thermostat.temperature), molecule, platform
+        ),
+        REFERENCE_METHOD: plain(molecule, 0.001),
     }
-    exchanged = dynamics(molecule.system, 0.001)
+    exchanged = plain(molecule, 0.001)
     if from_force_field:
-        constrained = constrained_system(molecule, heavy_hydrogens=False)
-        exchanged = dynamics(constrained, 0.002)
+        constrained = replace(molecule, system=constrained_system(molecule, False))
+        heavy = replace(molecule, system=constrained_system(molecule, True))
+        exchanged = plain(constrained, 0.002)
         methods["MD 2 fs, HBonds"] = plain(constrained, 0.002)
-        methods["MD 4 fs, HBonds, HMR"] = plain(constrained_system(molecule, True), 0.004)
+        methods["MD 4 fs, HBonds, HMR"] = plain(heavy, 0.004)
     if replica_exchange:
-        methods["replica exchange"] = lambda start, seed: ReplicaExchange(
-            molecule.topology, exchanged, start, seed
-        )
+        methods["replica exchange"] = replace(exchanged, replica_exchange=True)
     return methods
+
+
+def _integrator(model: str, molecule: MolecularSystem, temperature: float) -> str:
+    """Return the integrator as XML, with its model within and its atoms found."""
+    from ..integrator import TimewarpMCMCIntegrator
+
+    integrator = TimewarpMCMCIntegrator(
+        model, topology=molecule.topology, temperature=temperature, positions=molecule.positions
+    )
+    integrator.setEmbedModel(True)
+    return str(openmm.XmlSerializer.serialize(integrator))

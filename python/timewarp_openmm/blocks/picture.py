@@ -72,7 +72,7 @@ def draw_blocks(
     flat = _projected(shown)
     places = dict(zip([*alphas, *others], flat, strict=True))
     width, height = np.ptp(flat, axis=0) if len(flat) else (1.0, 1.0)
-    shape = min(max(height / max(width, 1e-9), 0.4), 1.2)
+    shape = min(max(height / max(width, 1e-9), 0.25), 1.2)
     figure = Figure(figsize=(10.0, 1.2 + 8.0 * shape), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
@@ -89,6 +89,8 @@ def draw_blocks(
             places[index], xytext=(4, 4), textcoords="offset points", fontsize=7,
             color=_NEVER if index in never else "black",
         )  # fmt: skip
+    # Room for the labels of residues at the edge.
+    axis.margins(0.06, 0.15)
     axis.set(title=title, xlabel="nm", ylabel="nm", aspect="equal")
     return figure
 

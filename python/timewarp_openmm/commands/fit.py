@@ -9,12 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 import typer
 from pydantic import Field
 
-from ..bounds import ACCEPTANCE_TARGET, FIT_MINUTES, Seed, Temperature, Workers
-from .options import ARGUMENT, Options, OutputPath, validated
+from ..bounds import ACCEPTANCE_TARGET, FIT_MINUTES, Seed, Temperature
+from .options import (
+    ARGUMENT,
+    Options,
+    OutputPath,
+    SchedulerOption,
+    WorkersOption,
+    chosen_workers,
+    scheduler_field,
+    validated,
+    workers_field,
+)
 from .progress import print_progress
 
 if TYPE_CHECKING:
     from ..simulation.systems import MolecularSystem
+    from ..workers.base import Workers
     from ..workflows.settings import FitSettings
 
 
@@ -59,7 +70,8 @@ class FitOptions(Options):
         0.9, description="Acceptance at which refining stops."
     )
     seed: Seed = Field(1, description="Seed of the whole fit.")
-    workers: Workers | None = Field(None, description="CPUs to use; default: all that it may.")
+    workers: WorkersOption = workers_field()
+    scheduler: SchedulerOption = scheduler_field()
     work: OutputPath | None = Field(
         None, description="Folder of the stages' files; default: <out>.work."
     )
@@ -71,7 +83,11 @@ def fit(options: FitOptions) -> None:
 
     The same command goes on with an interrupted fit; with more minutes, with a finished one.
     """
-    from ..machine import usable_cpus
+    with chosen_workers("fit", options.workers, options.scheduler) as workers:
+        _fit(options, workers)
+
+
+def _fit(options: FitOptions, workers: Workers) -> None:
     from ..molecule.selection import select_atoms
     from ..simulation.systems import load_molecule
     from ..workflows.fit import fit as run_fit
@@ -91,16 +107,24 @@ def fit(options: FitOptions) -> None:
         options.temperature,
         options.target_acceptance,
         options.seed,
-        options.workers or usable_cpus(),
+        workers.count(),
         select(options.moved),
         None if options.constraints == "none" else options.constraints,
         () if options.last is None else (select_atoms(molecule.topology, options.last),),
     )
     if options.target is not None:
-        _fit_target(options, options.target, molecule, settings)
+        _fit_target(options, options.target, molecule, settings, workers)
         return
     with FitDisplay(options.minutes) as display:
-        result = run_fit(molecule, options.out, settings, options.work, display, options.force)
+        result = run_fit(
+            molecule,
+            options.out,
+            settings,
+            options.work,
+            display,
+            options.force,
+            workers=workers,
+        )
     where = " with bonds to hydrogen constrained" if settings.constraints else ""
     typer.echo(
         f"{options.out}: acceptance{where} {result.acceptance:.1%} +- {result.error:.1%} in "
@@ -109,7 +133,11 @@ def fit(options: FitOptions) -> None:
 
 
 def _fit_target(
-    options: FitOptions, target: str, molecule: MolecularSystem, settings: FitSettings
+    options: FitOptions,
+    target: str,
+    molecule: MolecularSystem,
+    settings: FitSettings,
+    workers: Workers,
 ) -> None:
     from ..potentials.registry import find_potential
     from ..potentials.surrogates import surrogate_file
@@ -128,6 +156,7 @@ def _fit_target(
             display,
             options.work,
             options.force,
+            workers=workers,
         )
     typer.echo(
         f"{options.out}: on {target}, acceptance {found.proposals.acceptance:.1%} +- "

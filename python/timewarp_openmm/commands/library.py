@@ -8,10 +8,19 @@ from typing import Annotated, Literal
 import typer
 from pydantic import Field
 
-from ..bounds import FIT_MINUTES, Seed, Temperature, Workers
+from ..bounds import FIT_MINUTES, Seed, Temperature
 from ..library import BUNDLED_FORCE_FIELD
 from .fit import FitDisplay
-from .options import ARGUMENT, Options, OutputPath
+from .options import (
+    ARGUMENT,
+    Options,
+    OutputPath,
+    SchedulerOption,
+    WorkersOption,
+    chosen_workers,
+    scheduler_field,
+    workers_field,
+)
 
 
 class BuildOptions(Options):
@@ -36,7 +45,8 @@ class BuildOptions(Options):
     name: str | None = Field(None, description="Of the library; default: that of its folder.")
     temperature: Temperature = Field(300.0, description="Of the samples.")
     seed: Seed = Field(1, description="Seed of all fits.")
-    workers: Workers | None = Field(None, description="CPUs to use; default: all that it may.")
+    workers: WorkersOption = workers_field()
+    scheduler: SchedulerOption = scheduler_field()
     force: bool = Field(False, description="Replace a library of other settings.")
 
 
@@ -47,7 +57,6 @@ def build(options: BuildOptions) -> None:
     one.
     """
     from ..library import RESIDUE, SIDE_CHAIN
-    from ..machine import usable_cpus
     from ..workflows.library import LibrarySettings, build_library
 
     settings = LibrarySettings(
@@ -58,10 +67,12 @@ def build(options: BuildOptions) -> None:
         minutes=options.minutes,
         temperature=options.temperature,
         seed=options.seed,
-        workers=options.workers or usable_cpus(),
     )
-    with BuildDisplay(options.minutes) as display:
-        content = build_library(options.out, settings, display, options.force)
+    with (
+        chosen_workers("library build", options.workers, options.scheduler) as workers,
+        BuildDisplay(options.minutes) as display,
+    ):
+        content = build_library(options.out, settings, display, options.force, workers=workers)
     for entry in content["entries"]:
         typer.echo(
             f"{entry['residue']}: acceptance {entry['acceptance']:.1%} +- {entry['error']:.1%} "

@@ -17,16 +17,21 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import typer
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from ..bounds import Bounds
+from ..bounds import WORKERS, Bounds
 from ..files import check_output_path, check_utf8
+from . import require_farm
+
+if TYPE_CHECKING:
+    from ..workers.base import Workers
 
 #: Marks a field that is given by its place instead of its name.
 ARGUMENT = "argument"
@@ -56,6 +61,67 @@ def _checked_output(path: Path) -> Path:
 
 #: A file or a folder that the command writes.
 OutputPath = Annotated[Path, AfterValidator(_checked_output)]
+
+_WORKERS_TEXT = "Processes of one thread each; default: the CPUs it may use."
+_SCHEDULER_TEXT = (
+    "Address of a dask scheduler, or its file, whose workers are used instead of processes of this "
+    "machine."
+)
+
+
+def _with(option: str, text: str) -> str:
+    return f"With {option}, {text[0].lower()}{text[1:]}" if option else text
+
+
+def workers_field(option: str = "") -> Any:
+    """Return the field of ``--workers``, which may go with another option only."""
+    return Field(None, description=_with(option, _WORKERS_TEXT))
+
+
+def scheduler_field(option: str = "") -> Any:
+    """Return the field of ``--scheduler``, which may go with another option only."""
+    return Field(None, description=_with(option, _SCHEDULER_TEXT))
+
+
+#: Types of these two fields.
+WorkersOption = Annotated[int, WORKERS] | None
+SchedulerOption = str | None
+
+
+@contextmanager
+def chosen_workers(
+    command: str, workers: int | None, scheduler: str | None, most: int | None = None
+) -> Iterator[Workers]:
+    """Open the workers that ``--workers`` and ``--scheduler`` ask for.
+
+    Parameters
+    ----------
+    most : int, optional
+        Processes of this machine that there is work for.
+
+    Raises
+    ------
+    ValueError
+        If both are given, or dask is needed and not installed.
+    ConnectionError
+        If no scheduler answers.
+    """
+    from ..machine import usable_cpus
+    from ..workers.opening import open_workers
+
+    if scheduler is not None:
+        require_farm(f"{command} --scheduler")
+        if workers is not None:
+            raise ValueError(
+                "--workers are processes of this machine, and --scheduler has workers of its own; "
+                "leave out one of the two"
+            )
+    count = workers or usable_cpus()
+    with open_workers(scheduler, count if most is None else min(most, count)) as opened:
+        if opened.is_empty():
+            typer.echo(f"{scheduler} has no workers yet, which are waited for", err=True)
+        yield opened
+
 
 T = TypeVar("T", bound=Options)
 

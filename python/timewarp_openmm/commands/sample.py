@@ -25,11 +25,18 @@ from ..bounds import (
     STEPS,
     SUBCHAIN,
     TIMESTEP,
-    WORKERS,
     Seed,
     Temperature,
 )
-from .options import Options, OutputPath, option_name
+from .options import (
+    Options,
+    OutputPath,
+    SchedulerOption,
+    WorkersOption,
+    option_name,
+    scheduler_field,
+    workers_field,
+)
 
 if TYPE_CHECKING:
     import openmm
@@ -77,13 +84,8 @@ class SampleOptions(Options):
         description="Run so many chains with --model, from different basins, in processes of this "
         "machine or on a cluster; the same call goes on with interrupted ones.",
     )
-    workers: Annotated[int, WORKERS] | None = Field(
-        None, description="Processes for --chains; default: all cores."
-    )
-    scheduler: str | None = Field(
-        None,
-        description="With --chains, address of a dask scheduler, whose workers are used instead.",
-    )
+    workers: WorkersOption = workers_field("--chains")
+    scheduler: SchedulerOption = scheduler_field("--chains")
     until_rhat: Annotated[float, RHAT] | None = Field(
         None,
         description="With --chains, end all of them once R-hat of the slowest torsion is no more; "

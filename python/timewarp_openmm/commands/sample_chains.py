@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from uuid import uuid4
 
 import typer
 
@@ -26,10 +24,9 @@ if TYPE_CHECKING:
     from ..farm.record import FarmRecord
     from ..integrator import TimewarpMCMCIntegrator
     from ..simulation.systems import MolecularSystem
+    from ..workers.base import Workers
     from .sample import SampleOptions
 
-#: s without a process, after which those of this machine are given up.
-_PATIENCE = 120.0
 _Ended = Literal["interrupted", "all steps", "target reached"]
 
 
@@ -55,10 +52,9 @@ class _Subject:
 
 def sample_chains(options: SampleOptions, model: Path) -> None:
     """Run the chains and write a folder with a trajectory of each and ``chains.json``."""
-    from . import require_analysis, require_farm
+    from . import require_analysis
 
     require_analysis("sample --chains")
-    require_farm("sample --chains")
     from ..farm.record import LOCK_FILE, find_record, remove_chains
     from ..files import exclusive_lock
 
@@ -146,10 +142,9 @@ def _run(
     options: SampleOptions, subject: _Subject, identity: dict[str, Any], there: FarmRecord | None
 ) -> None:
     from ..farm.chains import Progress, run_chains
-    from ..farm.cluster import open_cluster
     from ..farm.files import ChainFiles
     from ..farm.quality import Target
-    from ..machine import usable_cpus
+    from .options import chosen_workers
     from .progress import counting
 
     count, frames = _count(options), _frames(options)
@@ -158,20 +153,18 @@ def _run(
     if there is None:
         # Before there is anything to go on with, it is said what it will be of.
         _record(options, subject, identity, [], "interrupted", Progress(0, 0.0, None), began)
-    tasks, layout = _make_tasks(options, subject)
-    files = [ChainFiles(options.out, number, layout) for number in range(count)]
-    with (
-        open_cluster(options.scheduler, min(count, options.workers or usable_cpus())) as client,
-        counting("sampling", float(frames * count * options.interval), "iterations") as show,
-    ):
+    with chosen_workers("sample", options.workers, options.scheduler, count) as workers:
+        tasks, layout = _make_tasks(options, subject, workers)
+        files = [ChainFiles(options.out, number, layout) for number in range(count)]
+        iterations = float(frames * count * options.interval)
+        with counting("sampling", iterations, "iterations") as show:
 
-        def report(progress: Progress) -> None:
+            def report(progress: Progress) -> None:
+                show(progress.frames * options.interval, _note(progress, subject.torsions))
+                _record(options, subject, identity, files, "interrupted", progress, began)
+
+            progress = run_chains(workers, tasks, files, frames, target, report)
             show(progress.frames * options.interval, _note(progress, subject.torsions))
-            _record(options, subject, identity, files, "interrupted", progress, began)
-
-        patience = _PATIENCE if options.scheduler is None else math.inf
-        progress = run_chains(client, tasks, files, frames, target, report, patience=patience)
-        show(progress.frames * options.interval, _note(progress, subject.torsions))
     quality = progress.slowest[1] if progress.slowest else None
     ended: _Ended = "target reached" if target.is_met(quality) else "all steps"
     _record(options, subject, identity, files, ended, progress, began)
@@ -183,25 +176,26 @@ def _count(options: SampleOptions) -> int:
     return options.chains
 
 
-def _make_tasks(options: SampleOptions, subject: _Subject) -> tuple[list[ChainTask], Layout]:
+def _make_tasks(
+    options: SampleOptions, subject: _Subject, workers: Workers
+) -> tuple[list[ChainTask], Layout]:
     import mdtraj
     import openmm
 
     from ..farm.files import Layout
     from ..farm.pieces import ChainTask
     from ..potentials.serialization import serialize_system
+    from ..simulation.standing import new_key
     from ..trajectories.residue_labels import residue_labels
 
     molecule = subject.molecule
     integrator = _make_integrator(options, subject)
     system = serialize_system(molecule.system)
     tasks = []
-    for number, start in enumerate(_starts(options, subject)):
+    for number, start in enumerate(_starts(options, subject, workers)):
         integrator.setRandomNumberSeed(_seed_of(subject, number))
         xml = openmm.XmlSerializer.serialize(integrator)
-        # Workers of a scheduler may hold chains of several commands, of one seed but other starts.
-        key = uuid4().hex
-        tasks.append(ChainTask(key, system, xml, start, subject.platform, options.interval))
+        tasks.append(ChainTask(new_key(), system, xml, start, subject.platform, options.interval))
     layout = Layout(
         mdtraj.Topology.from_openmm(molecule.topology),
         residue_labels(molecule.topology),
@@ -235,7 +229,7 @@ def _make_integrator(options: SampleOptions, subject: _Subject) -> TimewarpMCMCI
     return integrator
 
 
-def _starts(options: SampleOptions, subject: _Subject) -> NDArray[np.float64]:
+def _starts(options: SampleOptions, subject: _Subject, workers: Workers) -> NDArray[np.float64]:
     """Return where the chains begin [C, N, 3] / nm, in different basins; found once."""
     import numpy as np
 
@@ -261,6 +255,7 @@ def _starts(options: SampleOptions, subject: _Subject) -> NDArray[np.float64]:
             subject.kelvin,
             subject.surrogate,
             lambda done, note: show(round(100 * done, 1), note),
+            workers,
         )
     starts = np.asarray(found, dtype=float)
     write_arrays(path, {"positions": starts})

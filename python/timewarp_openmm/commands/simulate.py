@@ -20,14 +20,22 @@ from ..bounds import (
     Minutes,
     Seed,
     Temperature,
-    Workers,
 )
-from .options import Options, OutputPath
+from .options import (
+    Options,
+    OutputPath,
+    SchedulerOption,
+    WorkersOption,
+    chosen_workers,
+    scheduler_field,
+    workers_field,
+)
 
 if TYPE_CHECKING:
     from ..simulation.explore import Basins
     from ..simulation.protocol import Protocol
     from ..simulation.systems import MolecularSystem
+    from ..workers.base import Workers
 
 
 class SimulateOptions(Options):
@@ -70,9 +78,8 @@ class SimulateOptions(Options):
     )
     platform: str | None = Field(None, description="OpenMM platform.")
     seed: Seed | None = Field(None, description="Seed of the whole run.")
-    workers: Workers | None = Field(
-        None, description="Processes of one thread each; default: the CPUs it may use."
-    )
+    workers: WorkersOption = workers_field()
+    scheduler: SchedulerOption = scheduler_field()
     force: bool = Field(False, description="Replace the run that is there.")
 
     def protocol_settings(self) -> dict[str, Any]:
@@ -97,6 +104,11 @@ def simulate(options: SimulateOptions) -> None:
 
     A greater --length makes the trajectories of a finished run longer.
     """
+    with chosen_workers("simulate", options.workers, options.scheduler) as workers:
+        _simulate(options, workers)
+
+
+def _simulate(options: SimulateOptions, workers: Workers) -> None:
     from ..simulation.protocol import with_settings
     from ..simulation.run import simulate as run_simulation
     from .progress import counting
@@ -105,7 +117,7 @@ def simulate(options: SimulateOptions) -> None:
     protocol = with_settings(protocol, **options.protocol_settings())
     positions = None
     if options.explore:
-        basins = _explore(molecule, protocol, options)
+        basins = _explore(molecule, protocol, options, workers)
         positions = basins.positions
         trajectories = options.trajectories or 4 * len(basins)
         protocol = with_settings(protocol, starts="explored", trajectories=trajectories)
@@ -115,7 +127,7 @@ def simulate(options: SimulateOptions) -> None:
             molecule,
             protocol,
             options.out,
-            options.workers,
+            workers,
             options.force,
             report=report,
             starts=positions,
@@ -127,8 +139,9 @@ def simulate(options: SimulateOptions) -> None:
     )
 
 
-def _explore(molecule: MolecularSystem, protocol: Protocol, options: SimulateOptions) -> Basins:
-    from ..machine import usable_cpus
+def _explore(
+    molecule: MolecularSystem, protocol: Protocol, options: SimulateOptions, workers: Workers
+) -> Basins:
     from ..simulation.explore import ExploreSettings, describe_found, load_or_find_basins
     from .progress import counting
 
@@ -141,7 +154,6 @@ def _explore(molecule: MolecularSystem, protocol: Protocol, options: SimulateOpt
         max_basins=options.max_basins,
         conformers=options.explore_conformers,
     )
-    workers = options.workers or usable_cpus()
     with counting(f"exploring {protocol.molecule}", 100.0, "%") as show:
 
         def report(done: float, note: str) -> None:

@@ -15,6 +15,8 @@ from ..potentials.serialization import serialize_system
 from ..stages import compare, refuse
 from ..stored import read_arrays, write_arrays
 from ..units import thermal_energy
+from ..workers.base import Workers
+from ..workers.opening import using
 from .workers import EnergyWorkers
 
 #: Conformations of one file, of each worker.
@@ -28,7 +30,7 @@ def evaluate_into(
     system: openmm.System,
     positions: NDArray[np.float64],
     temperature: float,
-    workers: int,
+    workers: int | Workers,
     max_seconds: float,
     least: int = 0,
     report: Callable[[float, str], None] = lambda *_: None,
@@ -42,6 +44,8 @@ def evaluate_into(
     positions : array [F, N, 3], nm
     temperature : float
         K.
+    workers : int or Workers
+        Who computes them, or so many processes of this machine.
     max_seconds : float
         No more is begun after it, once so many as `least` are there.
 
@@ -61,24 +65,24 @@ def evaluate_into(
     }
     energies: list[NDArray[np.float64]] = []
     gradients: list[NDArray[np.float64]] = []
-    pool: EnergyWorkers | None = None
     done = 0
-    while done < len(positions):
-        path = folder / f"energies-{len(energies):05d}.npz"
-        if path.exists():
-            found = _read(path, identity)
-        elif done >= least and time.monotonic() - began >= max_seconds:
-            break
-        else:
-            pool = pool or EnergyWorkers(system, temperature, "Reference", workers)
-            chunk = positions[done : done + _CHUNK * workers]
-            found = pool.begin(chunk, forces=True).result()
-            values = dict(zip(("energies", "gradients"), found, strict=True))
-            write_arrays(path, {"identity": np.array(json.dumps(identity)), **values})
-        energies.append(found[0])
-        gradients.append(found[1])
-        done += len(found[0])
-        report(done / len(positions), f"{done} energies")
+    with using(workers) as where:
+        elsewhere = EnergyWorkers(system, temperature, "Reference", where)
+        while done < len(positions):
+            path = folder / f"energies-{len(energies):05d}.npz"
+            if path.exists():
+                found = _read(path, identity)
+            elif done >= least and time.monotonic() - began >= max_seconds:
+                break
+            else:
+                chunk = positions[done : done + _CHUNK * where.count()]
+                found = elsewhere.begin(chunk, forces=True).result()
+                values = dict(zip(("energies", "gradients"), found, strict=True))
+                write_arrays(path, {"identity": np.array(json.dumps(identity)), **values})
+            energies.append(found[0])
+            gradients.append(found[1])
+            done += len(found[0])
+            report(done / len(positions), f"{done} energies")
     if not energies:
         return np.zeros(0), np.zeros((0, *positions.shape[1:]))
     return np.concatenate(energies), np.concatenate(gradients)

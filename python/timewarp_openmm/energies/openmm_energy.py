@@ -9,6 +9,8 @@ import openmm
 import torch
 from numpy.typing import NDArray
 
+from ..workers.base import Workers
+from ..workers.local import LocalWorkers
 from .reduced import ReducedEnergy
 from .workers import EnergyWorkers, PendingEnergies
 
@@ -22,16 +24,17 @@ class OpenMMEnergy:
     temperature : float
         K.
     platform : str
-    workers : int
-        Processes that large batches are shared among; with 1 they are computed in this one.
+    workers : int or Workers
+        Who large batches are shared among, or so many processes of this machine; a single one
+        computes only what is begun while this process goes on.
     """
 
     def __init__(
-        self, system: openmm.System, temperature: float, platform: str, workers: int = 1
+        self, system: openmm.System, temperature: float, platform: str, workers: int | Workers = 1
     ) -> None:
-        self._arguments = (system, temperature, platform, workers)
+        self._workers = LocalWorkers(workers) if isinstance(workers, int) else workers
+        self._elsewhere = EnergyWorkers(system, temperature, platform, self._workers)
         self._here = ReducedEnergy(system, temperature, platform)
-        self._pool: EnergyWorkers | None = None
 
     def __call__(self, positions: torch.Tensor) -> torch.Tensor:
         """Return U/kT, float64 [B], of positions [B, N, 3] in nm; its gradient are the forces.
@@ -47,22 +50,16 @@ class OpenMMEnergy:
         return torch.from_numpy(values).to(positions.device)
 
     def begin(self, positions: torch.Tensor) -> PendingEnergies:
-        """Have U/kT computed by other processes, without a gradient."""
-        return self._workers().begin(_to_numpy(positions))
+        """Have U/kT computed by the workers, without a gradient."""
+        return self._elsewhere.begin(_to_numpy(positions))
 
     def evaluate(
         self, positions: NDArray[np.float64], forces: bool = True
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return U/kT [B] and its gradient [B, N, 3] in 1/nm, zero unless `forces`."""
-        *_, workers = self._arguments
-        if workers == 1 or len(positions) < _WORTH_SHARING:
+        if len(positions) < _WORTH_SHARING or self._workers.count() == 1:
             return self._here.evaluate(positions, forces)
-        return self._workers().begin(positions, forces).result()
-
-    def _workers(self) -> EnergyWorkers:
-        if self._pool is None:
-            self._pool = EnergyWorkers(*self._arguments)
-        return self._pool
+        return self._elsewhere.begin(positions, forces).result()
 
 
 #: States; starting the processes and sending few states costs more than it saves.

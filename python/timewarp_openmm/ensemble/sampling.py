@@ -21,6 +21,7 @@ from ..potentials.force import spec_of
 from ..simulation.chains import BURN_IN, Acceptance, run_chains
 from ..simulation.langevin import get_positions
 from ..simulation.systems import MolecularSystem, make_platform
+from ..workers.base import Workers
 
 if TYPE_CHECKING:
     import openmm
@@ -121,6 +122,7 @@ def find_chain_starts(
     temperature: float,
     surrogate: tuple[Path, int] | None,
     report: Callable[[float, str], None] = lambda *_: None,
+    workers: int | Workers = 1,
 ) -> Sequence[NDArray[np.floating]]:
     """Return where chains begin, far from each other: in basins that hot dynamics find, or, for a
     potential of which these would take hours, in states of a short chain.
@@ -129,6 +131,8 @@ def find_chain_starts(
     ----------
     report : callable
         Called with the part that is done, in [0, 1], and a note.
+    workers : int or Workers
+        Who runs the hot dynamics, or so many processes of this machine.
     """
     if any(spec_of(force) is not None for force in molecule.system.getForces()):
         return _pilot_starts(
@@ -142,6 +146,7 @@ def find_chain_starts(
         make_platform(platform)[0],
         seed,
         report,
+        workers,
     )
     return list(starts)
 

@@ -1,1 +1,1 @@
-"""Chains on many processes and machines, by dask.distributed."""
+"""Several chains of one molecule, run piece by piece, with their files."""

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from distributed import Client, Future, KilledWorker, wait
-
 from ..analysis.autocorrelation import SamplingQuality
+from ..simulation.checkpoints import Writes
+from ..workers.base import Piece, Workers
+from ..workers.jobs import Job, run_jobs
 from .files import ChainFiles
-from .pieces import ChainTask, run_piece
+from .pieces import ChainPiece, ChainTask, run_piece
 from .quality import Target, slowest
 
-#: s that a piece of a chain may take: what a worker that is killed loses.
-_PIECE_SECONDS = 3.0
 #: Looks whether chains are enough, where they have frames enough for the least number between two.
 _LOOKS, _FRAMES_BETWEEN_LOOKS = 50, (10, 1000)
 #: s between writes of a chain, and between reports.
 FLUSH_SECONDS = 30.0
 _REPORT_SECONDS = 5.0
-#: A write reads back all of a trajectory; it may take this share of the time.
-_FLUSH_SHARE = 0.04
-#: s after which is looked whether there are workers.
-_WAIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -46,14 +40,13 @@ class Progress:
 
 
 def run_chains(
-    client: Client,
+    workers: Workers,
     tasks: Sequence[ChainTask],
     files: Sequence[ChainFiles],
     frames: int,
     target: Target,
     report: Callable[[Progress], None] = lambda _: None,
     flush_seconds: float = FLUSH_SECONDS,
-    patience: float = math.inf,
 ) -> Progress:
     """Run every chain until it has so many frames, or all together are enough.
 
@@ -63,7 +56,7 @@ def run_chains(
 
     Parameters
     ----------
-    client : distributed.Client
+    workers : Workers
     tasks, files : sequences of ChainTask and of ChainFiles
         Of each chain. Files that hold frames already are gone on with.
     frames : int
@@ -75,16 +68,13 @@ def run_chains(
     flush_seconds : float
         At most so much of each chain's work is lost if this process is killed, or more where
         trajectories are so long that writing them would take much of the time.
-    patience : float
-        s that there may be no workers. A cluster's may come and go; those of this machine are
-        started again at once.
 
     Raises
     ------
-    RuntimeError
-        If a piece ends one worker after the other, or there are none for too long.
+    LostPieceError
+        If several workers end one after the other under the same piece.
     """
-    farm = _Farm(client, tasks, files, frames, target, report, flush_seconds, patience)
+    farm = _Farm(workers, tasks, files, frames, target, report, flush_seconds)
     try:
         farm.run()
     finally:
@@ -93,24 +83,53 @@ def run_chains(
     return farm.progress()
 
 
+class _ChainJob(Job):
+    """A chain that is run until it has `end` frames."""
+
+    def __init__(self, task: ChainTask, file: ChainFiles, writes: Writes) -> None:
+        self.name = file.path.stem
+        self.end = 0
+        self._task, self._file, self._writes = task, file, writes
+
+    def is_done(self) -> bool:
+        return self._file.standing.frames >= self.end
+
+    def submit(self, workers: Workers) -> Piece[ChainPiece]:
+        standing, seconds = self._file.standing, workers.piece_seconds
+        frames = self.end - standing.frames
+        return workers.submit(
+            run_piece, self._task, standing, frames, seconds, name=self.name, near=self.place
+        )
+
+    def take(self, result: ChainPiece) -> None:
+        self._file.add(result)
+        if self._writes.is_due():
+            self._writes.write(self._file.flush)
+
+    def rank(self) -> float:
+        # All together, so that it can be told whether they agree.
+        return self._file.standing.frames
+
+
 class _Farm:
     def __init__(
         self,
-        client: Client,
+        workers: Workers,
         tasks: Sequence[ChainTask],
         files: Sequence[ChainFiles],
         frames: int,
         target: Target,
         report: Callable[[Progress], None],
         flush_seconds: float,
-        patience: float,
     ) -> None:
-        self._client, self._tasks, self._files = client, tasks, files
+        self._workers, self._files = workers, files
         self._frames, self._target, self._report = frames, target, report
         least, most = _FRAMES_BETWEEN_LOOKS
         self._between_looks = min(most, max(least, frames // _LOOKS))
-        self._flush_seconds, self._patience = flush_seconds, patience
-        self._flush_due = [time.monotonic() + flush_seconds] * len(tasks)
+        self._jobs = [
+            _ChainJob(task, file, Writes(flush_seconds, len(files)))
+            for task, file in zip(tasks, files, strict=True)
+        ]
         self._reported = time.monotonic()
 
     def progress(self) -> Progress:
@@ -141,73 +160,9 @@ class _Farm:
 
     def _run_to(self, end: int) -> None:
         """Run every chain until it has `end` frames, in pieces."""
-        pending = {
-            future: number
-            for number in range(len(self._tasks))
-            if (future := self._submit(number, end)) is not None
-        }
-        while pending:
-            for future in self._finished(pending):
-                number = pending.pop(future)
-                self._take(number, future)
-                following = self._submit(number, end)
-                if following is not None:
-                    pending[following] = number
-                self._flush_if_due(number)
-            self._report_if_due()
-
-    def _finished(self, pending: Iterable[Future]) -> set[Future]:
-        """Wait until some pieces are done, and return them."""
-        alone = 0.0
-        while True:
-            began = time.monotonic()
-            try:
-                return set(wait(list(pending), _WAIT_SECONDS, "FIRST_COMPLETED").done)
-            except TimeoutError:
-                waited = time.monotonic() - began
-                alone = 0.0 if self._client.scheduler_info()["workers"] else alone + waited
-                if alone > self._patience:
-                    raise RuntimeError(
-                        f"there have been no workers for {alone:.0f} s; see why they ended (is "
-                        "there enough memory?), and go on with the same command"
-                    ) from None
-
-    def _take(self, number: int, future: Future) -> None:
-        file = self._files[number]
-        try:
-            file.add(future.result())
-        except KilledWorker as error:
-            raise RuntimeError(
-                f"several workers ended one after the other while they ran {file.path.name}; see "
-                "their logs: is there enough memory?"
-            ) from error
-
-    def _submit(self, number: int, end: int) -> Future | None:
-        task, file = self._tasks[number], self._files[number]
-        done = file.standing.frames
-        if done >= end:
-            return None
-        return self._client.submit(
-            run_piece,
-            task,
-            file.standing,
-            end - done,
-            _PIECE_SECONDS,
-            key=f"{task.key}-{done}",
-            priority=-done,
-            # Where its Context is, unless that worker is lost or has more to do than others.
-            workers=[file.worker] if file.worker else None,
-            allow_other_workers=bool(file.worker),
-            pure=False,
-        )
-
-    def _flush_if_due(self, number: int) -> None:
-        began = time.monotonic()
-        if began >= self._flush_due[number]:
-            self._files[number].flush()
-            ended = time.monotonic()
-            pause = len(self._files) * (ended - began) / _FLUSH_SHARE
-            self._flush_due[number] = ended + max(self._flush_seconds, pause)
+        for job in self._jobs:
+            job.end = end
+        run_jobs(self._workers, self._jobs, self._report_if_due)
 
     def _report_if_due(self) -> None:
         if time.monotonic() - self._reported >= _REPORT_SECONDS:

@@ -13,10 +13,11 @@ from pydantic import with_config
 
 from ..molecule.torsions import TorsionAtoms, measure_torsions
 from ..simulation.checkpoints import CheckpointHeader, read_checkpoint, write_checkpoint
+from ..simulation.standing import Standing
 from ..stored import RECORD, Count
 from ..trajectories.reading import read_whole
 from ..trajectories.writer import TrajectoryWriter
-from .pieces import Piece, Standing
+from .pieces import ChainPiece
 
 REMEDY = "remove the folder of the chains, or start again with --force"
 
@@ -65,15 +66,12 @@ class ChainFiles:
     proposed, accepted, non_finite : int
     angles : float array [F, T], rad
         The torsions in each frame so far.
-    worker : str
-        Who ran the last piece.
     """
 
     def __init__(self, folder: Path, number: int, layout: Layout) -> None:
         self.path = folder / f"chain-{number:03d}.h5"
         self.standing = Standing()
         self.proposed = self.accepted = self.non_finite = 0
-        self.worker = ""
         self._checkpoint = self.path.with_suffix(".chk")
         self._layout = layout
         self._writer = TrajectoryWriter(self.path, layout.topology, layout.labels)
@@ -90,7 +88,7 @@ class ChainFiles:
             self._angles = [np.concatenate(self._angles)]
         return self._angles[0]
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: ChainPiece) -> None:
         """Take the frames of the next piece; they are on disk after `flush`."""
         first = piece.standing.frames - len(piece.positions)
         if first != self.standing.frames:
@@ -98,7 +96,7 @@ class ChainFiles:
         for number, frame in enumerate(piece.positions, first + 1):
             self._writer.append(frame, number * self._layout.frame_time)
         self._angles.append(measure_torsions(piece.positions, list(self._layout.torsions)))
-        self.standing, self.worker = piece.standing, piece.worker
+        self.standing = piece.standing
         self.proposed, self.accepted = piece.proposed, piece.accepted
         self.non_finite = piece.non_finite
 

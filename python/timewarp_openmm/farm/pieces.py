@@ -7,19 +7,18 @@ its piece is run again, from the same place, by another.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 import openmm
-from distributed import get_worker
 from numpy.typing import NDArray
 
-from .. import __version__
 from ..integrator import TimewarpMCMCIntegrator
 from ..potentials.serialization import deserialize_system
 from ..simulation.langevin import get_positions
+from ..simulation.standing import Standing
 from ..simulation.systems import make_platform
+from ..workers.base import Kept
 
 #: Chains whose Contexts a worker keeps.
 _MOST_LIVE = 32
@@ -39,8 +38,6 @@ class ChainTask:
     platform : str
     interval : int
         Iterations between frames.
-    version : str
-        Of this package, which workers must have.
     """
 
     key: str
@@ -49,26 +46,10 @@ class ChainTask:
     start: NDArray[np.float64]
     platform: str
     interval: int
-    version: str = __version__
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a chain stands after so many frames.
-
-    Attributes
-    ----------
-    frames : int
-    checkpoint : bytes
-        OpenMM's; empty before the first step.
-    """
-
-    frames: int = 0
-    checkpoint: bytes = b""
-
-
-@dataclass(frozen=True)
-class Piece:
+class ChainPiece:
     """What a worker sends back.
 
     Attributes
@@ -78,8 +59,6 @@ class Piece:
         After the last frame.
     proposed, accepted, non_finite : int
         By the chain since it began.
-    worker : str
-        The address of who ran it.
     """
 
     positions: NDArray[np.float32]
@@ -87,7 +66,6 @@ class Piece:
     proposed: int
     accepted: int
     non_finite: int
-    worker: str
 
 
 @dataclass
@@ -99,57 +77,34 @@ class _Live:
     frames: int
 
 
-_live: OrderedDict[str, _Live] = OrderedDict()
+_kept: Kept[_Live] = Kept(_MOST_LIVE)
 
 
-def run_piece(task: ChainTask, standing: Standing, frames: int, seconds: float) -> Piece:
+def run_piece(task: ChainTask, standing: Standing, frames: int, seconds: float) -> ChainPiece:
     """Run a chain on for so many frames, or until so many seconds are over.
 
     It makes one frame at least. Where it is cut makes no difference to its frames.
-
-    Raises
-    ------
-    RuntimeError
-        If the worker has another release of this package.
     """
-    if task.version != __version__:
-        raise RuntimeError(
-            f"this worker has timewarp-openmm {__version__}, and the chain comes from "
-            f"{task.version}; install the same release for workers and for the command"
-        )
-    chain = _chain_at(task, standing)
-    positions: list[NDArray[np.float32]] = []
     began = time.monotonic()
-    try:
-        while len(positions) < frames:
-            chain.integrator.step(task.interval)
-            positions.append(get_positions(chain.context).astype(np.float32))
-            chain.frames += 1
-            if time.monotonic() - began >= seconds:
-                break
-    except BaseException:
-        # It stands somewhere between two frames.
-        del _live[task.key]
-        raise
-    return Piece(
+    chain = _kept.take(task.key)
+    if chain is None or chain.frames != standing.frames:
+        chain = _make(task, standing)
+    positions: list[NDArray[np.float32]] = []
+    while len(positions) < frames:
+        chain.integrator.step(task.interval)
+        positions.append(get_positions(chain.context).astype(np.float32))
+        chain.frames += 1
+        if time.monotonic() - began >= seconds:
+            break
+    piece = ChainPiece(
         np.array(positions),
         Standing(chain.frames, chain.context.createCheckpoint()),
         chain.integrator.getNumProposed(),
         chain.integrator.getNumAccepted(),
         chain.integrator.getNumNonFinite(),
-        str(get_worker().address),
     )
-
-
-def _chain_at(task: ChainTask, standing: Standing) -> _Live:
-    """Return the chain as it stands: the one of this process, or one made anew."""
-    chain = _live.pop(task.key, None)
-    if chain is None or chain.frames != standing.frames:
-        chain = _make(task, standing)
-    _live[task.key] = chain
-    while len(_live) > _MOST_LIVE:
-        _live.popitem(last=False)
-    return chain
+    _kept.put(task.key, chain)
+    return piece
 
 
 def _make(task: ChainTask, standing: Standing) -> _Live:

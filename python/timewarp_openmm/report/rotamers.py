@@ -247,7 +247,7 @@ def _draw_changes(
     counted: Mapping[str, Sequence[Occupation]],
     frames: Mapping[str, int],
 ) -> Figure:
-    figure, (axis,) = make_axes(1, 1, (max(6.0, 0.25 * len(side_chains)), 3.6))
+    figure, (axis,) = make_axes(1, 1, (max(6.0, 0.25 * len(side_chains)), 3.8))
     width = 0.8 / len(counted)
     for k, (label, entries) in enumerate(counted.items()):
         x = np.arange(len(side_chains)) + (k - (len(counted) - 1) / 2) * width
@@ -255,8 +255,9 @@ def _draw_changes(
         axis.bar(x, rates, width, color=COLOURS[label], label=_NAMES[label])
     axis.set(xticks=range(len(side_chains)), ylabel="changes in 1000 frames")
     axis.set_yscale("symlog", linthresh=1.0)
-    axis.set_xticklabels([s.residue for s in side_chains], rotation=90, fontsize=6)
-    axis.legend(fontsize=7)
+    axis.set_xticklabels([s.residue for s in side_chains], rotation=90, fontsize=8)
+    # Above the bars, of which any may be the highest.
+    axis.legend(fontsize=8, ncols=len(counted), loc="lower right", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 

@@ -6,7 +6,8 @@ One line of JSON, sealed by a checksum, and then the bytes that OpenMM has made.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +29,36 @@ class CheckpointHeader(TypedDict):
 
 
 T = TypeVar("T", bound=CheckpointHeader)
+
+#: A write reads back all of a trajectory; all of them together may take this share of the time.
+_WRITING_SHARE = 0.04
+
+
+class Writes:
+    """When a file that grows is written again.
+
+    Parameters
+    ----------
+    seconds : float
+        Between two writes, or more where these would take much of the time.
+    files : int
+        That one process writes.
+    """
+
+    def __init__(self, seconds: float, files: int) -> None:
+        self._seconds, self._files = seconds, files
+        self._due = time.monotonic() + seconds
+
+    def is_due(self) -> bool:
+        return time.monotonic() >= self._due
+
+    def write(self, flush: Callable[[], None]) -> None:
+        """Write, and see how long it takes."""
+        began = time.monotonic()
+        flush()
+        ended = time.monotonic()
+        pause = self._files * (ended - began) / _WRITING_SHARE
+        self._due = ended + max(self._seconds, pause)
 
 
 def write_checkpoint(path: Path, header: Mapping[str, Any], content: bytes) -> None:

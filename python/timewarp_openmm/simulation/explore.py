@@ -8,9 +8,8 @@ start from one conformation of each cluster.
 from __future__ import annotations
 
 import json
-import time
+import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -35,16 +34,19 @@ from ..molecule.mirror_images import mirror_images
 from ..molecule.rotatable_torsions import rotatable_torsions
 from ..molecule.stereochemistry import Stereochemistry
 from ..molecule.torsions import measure_torsions
-from ..potentials.serialization import deserialize_system, serialize_system
+from ..potentials.serialization import serialize_system
 from ..seeds import spawned_seed
 from ..stages import Conflict, Done, Missing, Standing, compare, refuse
 from ..stored import DamagedFileError, conform, read_arrays, write_arrays
-from ..units import KILOJOULE_PER_MOLE, thermal_energy
+from ..units import thermal_energy
+from ..workers.base import Workers
 from .embedding import embedded_conformers
 from .identity import content_of
-from .langevin import Langevin, default_platform, get_positions
+from .langevin import Langevin, default_platform
+from .standing import new_key
 from .start_checks import check_start
 from .systems import MolecularSystem, make_platform
+from .walks import WalkTask, minimised, run_walks
 
 BASINS_FILE = "basins.npz"
 _SCHEMA = {
@@ -60,9 +62,6 @@ _SCHEMA = {
 _REMEDY = "remove it, so that the molecule is explored again"
 #: 1/ps; hot walkers only have to get about.
 HOT_FRICTION = 2.0
-#: kJ/mol/nm and iterations: enough to tell basins apart, not to find minima exactly.
-MINIMISE_TOLERANCE = 10.0
-MINIMISE_ITERATIONS = 300
 
 
 @dataclass(frozen=True)
@@ -192,7 +191,7 @@ def find_basins(
     molecule: MolecularSystem,
     settings: ExploreSettings,
     seed: int,
-    workers: int = 1,
+    workers: int | Workers = 1,
     report: Callable[[float, str], None] | None = None,
 ) -> Basins:
     """Look for the basins of a molecule.
@@ -203,8 +202,8 @@ def find_basins(
         Its positions set the chirality and the cis/trans bonds to be kept.
     settings : ExploreSettings
     seed : int
-    workers : int
-        Threads (OpenMM computes outside of Python's lock).
+    workers : int or Workers
+        Who runs the walkers, or so many processes of this machine.
     report : callable, optional
         Called with the part that is done, in [0, 1], and a note.
 
@@ -217,34 +216,14 @@ def find_basins(
     check_start(molecule.topology, molecule.system, molecule.positions)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
     torsions = rotatable_torsions(atoms)
-    began = time.monotonic()
     frames: list[NDArray[np.float64]] = []
     energies: list[float] = []
-    xml = serialize_system(molecule.system)
-    done = [0.0] * settings.walkers
-
-    def walk(walker: int) -> list[tuple[float, NDArray[np.float64]]]:
-        found = []
-        for part, energy, positions in _walk(xml, molecule.positions, settings, walker, seed):
-            done[walker] = part
-            found.append((energy, positions))
-            minutes = (time.monotonic() - began) / 60
-            if settings.max_minutes is not None and minutes > settings.max_minutes:
-                break
-        done[walker] = 1.0
-        return found
-
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = {pool.submit(walk, walker) for walker in range(settings.walkers)}
-        walks = set(waiting)
-        while waiting:
-            _, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-            if report is not None:
-                report(sum(done) / len(done), "hot walkers")
-        for walk_result in walks:
-            for energy, positions in walk_result.result():
-                energies.append(energy)
-                frames.append(positions)
+    show = report or (lambda *_: None)
+    minutes = math.inf if settings.max_minutes is None else settings.max_minutes
+    tasks = [_walk_task(molecule, settings, walker, seed) for walker in range(settings.walkers)]
+    for walk in run_walks(tasks, workers, 60 * minutes, lambda part: show(part, "hot walkers")):
+        energies.extend(walk.energies)
+        frames.extend(walk.positions)
     walked = len(frames)
     for energy, positions in _embed(molecule, atoms, settings, seed):
         energies.append(energy)
@@ -270,6 +249,21 @@ def find_basins(
     )
 
 
+def _walk_task(
+    molecule: MolecularSystem, settings: ExploreSettings, walker: int, seed: int
+) -> WalkTask:
+    temperature = settings.temperatures[walker % len(settings.temperatures)]
+    return WalkTask(
+        serialize_system(molecule.system),
+        molecule.positions,
+        Langevin(temperature, HOT_FRICTION, settings.timestep),
+        settings.interval,
+        round(settings.length / settings.interval) + 1,
+        spawned_seed(seed, walker),
+        new_key(),
+    )
+
+
 def _embed(
     molecule: MolecularSystem, atoms: Molecule, settings: ExploreSettings, seed: int
 ) -> Iterator[tuple[float, NDArray[np.float64]]]:
@@ -282,33 +276,7 @@ def _embed(
     context = openmm.Context(molecule.system, integrator, *make_platform(platform))
     for start in embedded_conformers(atoms, molecule.positions, settings.conformers, own_seed):
         context.setPositions(start)
-        yield _minimised(context)
-
-
-def _minimised(context: openmm.Context) -> tuple[float, NDArray[np.float64]]:
-    openmm.LocalEnergyMinimizer.minimize(context, MINIMISE_TOLERANCE, MINIMISE_ITERATIONS)
-    energy = context.getState(energy=True).getPotentialEnergy()
-    return energy.value_in_unit(KILOJOULE_PER_MOLE), get_positions(context)
-
-
-def _walk(
-    xml: str, positions: NDArray[np.float64], settings: ExploreSettings, walker: int, seed: int
-) -> Iterator[tuple[float, float, NDArray[np.float64]]]:
-    """Yield the part done, and energy / (kJ/mol) and positions of each minimised frame."""
-    temperature = settings.temperatures[walker % len(settings.temperatures)]
-    walker_seed = spawned_seed(seed, walker)
-    dynamics = Langevin(temperature, HOT_FRICTION, settings.timestep)
-    system = deserialize_system(xml, trusted=True)
-    platform = default_platform(len(positions))
-    hot = dynamics.context(system, platform, walker_seed)
-    cold = openmm.Context(system, openmm.VerletIntegrator(0.001), *make_platform(platform))
-    dynamics.start(hot, positions, walker_seed, minimise=True)
-    count = round(settings.length / settings.interval)
-    for frame in range(count + 1):
-        if frame > 0:
-            hot.getIntegrator().step(dynamics.steps(settings.interval))
-        cold.setPositions(get_positions(hot))
-        yield frame / count, *_minimised(cold)
+        yield minimised(context)
 
 
 def _cluster(
@@ -396,7 +364,7 @@ def load_or_find_basins(
     molecule: MolecularSystem,
     settings: ExploreSettings,
     seed: int,
-    workers: int = 1,
+    workers: int | Workers = 1,
     report: Callable[[float, str], None] | None = None,
     force: bool = False,
 ) -> Basins:

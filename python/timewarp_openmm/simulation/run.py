@@ -1,98 +1,50 @@
-"""Molecular dynamics trajectories for training: seeded, resumable, one process each."""
+"""Molecular dynamics trajectories for training: seeded, resumable, wherever there are workers."""
 
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import dataclass
 from hashlib import sha256
-from multiprocessing.sharedctypes import SynchronizedArray
-from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
 
 import mdtraj
 import numpy as np
 import openmm
 from numpy.typing import NDArray
-from pydantic import PositiveInt, with_config
 
 from .. import __version__
 from ..bounds import WORKERS
-from ..files import exclusive_lock, refuse_existing, sha256_of, write_bytes_atomically
+from ..files import exclusive_lock, refuse_existing, write_bytes_atomically
 from ..machine import usable_cpus
-from ..molecule.graph import Molecule, molecule_from_topology
-from ..molecule.torsions import backbone_torsions, torsion
-from ..potentials.serialization import deserialize_system, serialize_system
+from ..molecule.graph import molecule_from_topology
+from ..potentials.serialization import serialize_system
 from ..seeds import spawned_seed
 from ..stages import Conflict, Done, Missing, Partial, Standing, compare, refuse
-from ..stored import RECORD, Count
 from ..trajectories.residue_labels import residue_labels
-from ..trajectories.writer import TrajectoryWriter
-from .checkpoints import CheckpointHeader, read_checkpoint, write_checkpoint
+from ..workers.base import Workers
+from ..workers.jobs import run_jobs
+from ..workers.opening import using
+from .checkpoints import Writes
 from .identity import content_of, structure_digest
-from .langevin import get_positions
 from .protocol import Protocol
-from .record import (
-    SYSTEM_FILE,
-    RunRecord,
-    TrajectoryRecord,
-    check_files,
-    read_run,
-    write_run,
-)
+from .record import SYSTEM_FILE, RunRecord, check_files, read_run, write_run
+from .standing import new_key
 from .start_checks import check_start
-from .starts import equilibrated_start
 from .systems import MolecularSystem, make_platform
+from .trajectory_files import TrajectoryJob, trajectory_path
+from .trajectory_pieces import TrajectoryTask
 
 LOCK_FILE = ".lock"
-#: nm; no molecule diffuses so far, and float32 still holds it. NaN is not less than this either.
-FARTHEST = 1e6
 #: Seconds between checkpoints.
 CHECKPOINT_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class TrajectoryTask:
-    """All that a worker process needs for one trajectory."""
-
-    folder: Path
-    index: int
-    protocol: Protocol
-    system_xml: str
-    topology: mdtraj.Topology
-    residue_labels: str
-    molecule: Molecule
-    reference: NDArray[np.float64]
-    start: NDArray[np.float64]
-    checkpoint_seconds: float
-    max_seconds: float
-
-    @property
-    def path(self) -> Path:
-        return trajectory_path(self.folder, self.index)
-
-    @property
-    def seed(self) -> int:
-        """The trajectory's own seed."""
-        return spawned_seed(self.protocol.seed, self.index)
-
-
-def trajectory_path(folder: Path, index: int) -> Path:
-    """Return where trajectory `index` of a run lies."""
-    return folder / f"trajectory-{index:03d}.h5"
 
 
 def simulate(
     molecule: MolecularSystem,
     protocol: Protocol,
     folder: str | Path,
-    workers: int | None = None,
+    workers: int | Workers | None = None,
     force: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     report: Callable[[int], None] | None = None,
@@ -110,12 +62,14 @@ def simulate(
     protocol : Protocol
     folder : path
         Gets ``trajectory-NNN.h5`` (MDTraj HDF5, nm and ps), ``system.xml`` and ``run.json``.
-    workers : int, optional
-        Processes, each with one thread; by default as many as this process may use CPUs.
+    workers : int or Workers, optional
+        Who runs the trajectories, or so many processes of one thread each; by default as many as
+        this process may use CPUs.
     force : bool
         Replace the run that `folder` holds.
     checkpoint_seconds : float
-        At most so much work of each trajectory is lost when the run is killed.
+        At most so much work of each trajectory is lost when the run is killed, or more where
+        trajectories are so long that writing them would take much of the time.
     report : callable, optional
         Called every second or so with the number of frames recorded in all.
     starts : array [K, N, 3], optional
@@ -138,7 +92,7 @@ def simulate(
         If nothing can start from the positions, the simulation blows up or no start can be found.
     """
     make_platform(protocol.platform)
-    if workers is not None:
+    if isinstance(workers, int):
         WORKERS.check("workers", workers)
     if starts is None:
         starts = molecule.positions[None]
@@ -146,35 +100,68 @@ def simulate(
         check_start(molecule.topology, molecule.system, start)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(folder / LOCK_FILE):
+    with (
+        exclusive_lock(folder / LOCK_FILE),
+        using(usable_cpus() if workers is None else workers) as where,
+    ):
         run = _open_run(folder, molecule, protocol, starts, force)
-        count = workers or usable_cpus()
-        max_seconds = 60 * max_minutes * count / protocol.trajectories
-        tasks = _make_tasks(folder, molecule, protocol, starts, checkpoint_seconds, max_seconds)
-        began = time.monotonic()
-        earlier = run["wall_seconds"]
-
-        def record(result: TrajectoryRecord) -> None:
-            run["trajectories"] = sorted(
-                [*run["trajectories"], result], key=lambda entry: entry["file"]
-            )
-            run["dropped_starts"] += result["dropped_starts"]
-            run["wall_seconds"] = round(earlier + time.monotonic() - began, 1)
-            run["complete"] = len(run["trajectories"]) == protocol.trajectories
-            write_run(folder, run)
-
         done = {entry["file"] for entry in run["trajectories"]}
-        pending = [task for task in tasks if task.path.name not in done]
-        count = min(count, len(pending))
-        finished = protocol.frames * len(done)
-        if count <= 1:
-            _run_here(pending, record, report, finished)
-        else:
-            _run_in_processes(pending, count, record, report, finished)
-        # Checkpoints stay: with them the trajectories can be made longer.
-        for leftover in folder.glob("trajectory-*.lock"):
-            leftover.unlink()
+        tasks = [
+            task
+            for task in _make_tasks(molecule, protocol, starts)
+            if trajectory_path(folder, task.index).name not in done
+        ]
+        max_seconds = 60 * max_minutes * where.count() / protocol.trajectories
+        topology = mdtraj.Topology.from_openmm(molecule.topology)
+        labels = residue_labels(molecule.topology)
+        jobs = [
+            TrajectoryJob(
+                folder,
+                task,
+                topology,
+                labels,
+                Writes(checkpoint_seconds, min(where.count(), len(tasks))),
+                checkpoint_seconds,
+                max_seconds,
+            )
+            for task in tasks
+        ]
+        _run(folder, run, jobs, where, report)
     return run
+
+
+def _run(
+    folder: Path,
+    run: RunRecord,
+    jobs: list[TrajectoryJob],
+    workers: Workers,
+    report: Callable[[int], None] | None,
+) -> None:
+    """Run trajectories to their ends, and record each."""
+    began, earlier = time.monotonic(), run["wall_seconds"]
+    before = sum(entry["frames"] for entry in run["trajectories"])
+    unrecorded = list(jobs)
+
+    def look() -> None:
+        for job in [job for job in unrecorded if job.is_done()]:
+            unrecorded.remove(job)
+            entry = job.record()
+            run["trajectories"] = sorted([*run["trajectories"], entry], key=lambda e: e["file"])
+            run["dropped_starts"] += entry["dropped_starts"]
+            run["wall_seconds"] = round(earlier + time.monotonic() - began, 1)
+            run["complete"] = len(run["trajectories"]) == run["protocol"]["trajectories"]
+            write_run(folder, run)
+        if report is not None:
+            report(before + sum(job.frames for job in jobs))
+
+    try:
+        # What was finished when the last call was interrupted is only recorded.
+        look()
+        run_jobs(workers, jobs, look)
+    finally:
+        # Checkpoints stay: with them the trajectories can be made longer.
+        for job in jobs:
+            job.flush()
 
 
 def run_standing(
@@ -282,223 +269,20 @@ def _new_run(
 
 
 def _make_tasks(
-    folder: Path,
-    molecule: MolecularSystem,
-    protocol: Protocol,
-    starts: NDArray[np.float64],
-    checkpoint_seconds: float,
-    max_seconds: float,
+    molecule: MolecularSystem, protocol: Protocol, starts: NDArray[np.float64]
 ) -> list[TrajectoryTask]:
-    system_xml = serialize_system(molecule.system)
-    topology = mdtraj.Topology.from_openmm(molecule.topology)
-    labels = residue_labels(molecule.topology)
+    system = serialize_system(molecule.system)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
     return [
         TrajectoryTask(
-            folder,
+            new_key(),
             index,
+            spawned_seed(protocol.seed, index),
             protocol,
-            system_xml,
-            topology,
-            labels,
+            system,
             atoms,
             molecule.positions,
             starts[index % len(starts)],
-            checkpoint_seconds,
-            max_seconds,
         )
         for index in range(protocol.trajectories)
     ]
-
-
-def _run_here(
-    tasks: list[TrajectoryTask],
-    record: Callable[[TrajectoryRecord], None],
-    report: Callable[[int], None] | None,
-    finished: int,
-) -> None:
-    for task in tasks:
-        before = finished
-
-        def progress(frames: int, before: int = before) -> None:
-            if report is not None:
-                report(before + frames)
-
-        record(run_trajectory(task, progress))
-        finished += task.protocol.frames
-
-
-def _run_in_processes(
-    tasks: list[TrajectoryTask],
-    workers: int,
-    record: Callable[[TrajectoryRecord], None],
-    report: Callable[[int], None] | None,
-    finished: int,
-) -> None:
-    # Fresh interpreters: a forked copy of a process that has used OpenMM's threads may hang.
-    context = multiprocessing.get_context("spawn")
-    frames = context.Array("q", max(task.index for task in tasks) + 1)
-    stop = context.Event()
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start_worker, initargs=(frames, stop)
-    ) as pool:
-        try:
-            waiting = {pool.submit(_run_in_worker, task) for task in tasks}
-            while waiting:
-                done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
-                for future in done:
-                    record(future.result())
-                if report is not None:
-                    report(finished + sum(frames[:]))
-        except BaseException:
-            # The others leave at their next frame; their last checkpoints stay.
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-_worker_frames: SynchronizedArray[int] | None = None
-_worker_stop: Event | None = None
-
-
-def _start_worker(frames: SynchronizedArray[int], stop: Event) -> None:
-    global _worker_frames, _worker_stop
-    _worker_frames, _worker_stop = frames, stop
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    """End this process when the one that started it has gone, for instance by kill -9.
-
-    Whatever it writes, it writes so that being killed itself does no harm.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _run_in_worker(task: TrajectoryTask) -> TrajectoryRecord:
-    frames, stop = _worker_frames, _worker_stop
-    assert frames is not None
-    assert stop is not None
-
-    def progress(count: int) -> None:
-        frames[task.index] = count
-        if stop.is_set():
-            raise SystemExit(f"{task.path.name} was stopped")
-
-    return run_trajectory(task, progress)
-
-
-def run_trajectory(task: TrajectoryTask, progress: Callable[[int], None]) -> TrajectoryRecord:
-    """Run, or finish, one trajectory.
-
-    Returns
-    -------
-    entry : TrajectoryRecord
-        The trajectory's entry in ``run.json``.
-
-    Raises
-    ------
-    ValueError
-        If positions stop being finite.
-    """
-    protocol = task.protocol
-    system = deserialize_system(task.system_xml, trusted=True)
-    context = protocol.dynamics.context(system, protocol.platform, task.seed)
-    writer = TrajectoryWriter(task.path, task.topology, task.residue_labels)
-    checkpoint = task.path.with_suffix(".chk")
-    with exclusive_lock(task.path.with_suffix(".lock")):
-        if checkpoint.exists():
-            state = _load_checkpoint(checkpoint, context)
-            writer.resume(state["frames"], state["digest"])
-        else:
-            task.path.unlink(missing_ok=True)
-            state = _start(task, context)
-            writer.append(get_positions(context), 0.0)
-            writer.flush()
-            _save_checkpoint(checkpoint, context, state, writer)
-        _record_frames(task, context, writer, state, progress)
-    return {
-        "file": task.path.name,
-        "sha256": sha256_of(task.path),
-        "frames": state["frames"],
-        "seed": task.seed,
-        "start": state["start"],
-        "dropped_starts": state["dropped_starts"],
-    }
-
-
-def _start(task: TrajectoryTask, context: openmm.Context) -> dict[str, Any]:
-    dropped = equilibrated_start(
-        context, task.molecule, task.reference, task.protocol, task.index, task.seed, task.start
-    )
-    positions = get_positions(context)
-    torsions = {
-        name: round(float(np.degrees(torsion(positions, atoms))), 1)
-        for name, atoms in backbone_torsions(task.molecule).items()
-    }
-    return {"frames": 1, "dropped_starts": dropped, "start": torsions}
-
-
-def _record_frames(
-    task: TrajectoryTask,
-    context: openmm.Context,
-    writer: TrajectoryWriter,
-    state: dict[str, Any],
-    progress: Callable[[int], None],
-) -> None:
-    protocol = task.protocol
-    checkpoint = task.path.with_suffix(".chk")
-    began = last = time.monotonic()
-    while not _is_finished(task, state["frames"], time.monotonic() - began):
-        context.getIntegrator().step(protocol.steps_per_frame)
-        positions = get_positions(context)
-        now = state["frames"] * protocol.interval
-        if not (np.abs(positions) < FARTHEST).all():
-            raise ValueError(
-                f"the simulation blew up: positions of {task.path.name} are out of bounds at "
-                f"{now:g} ps; use a shorter time step or a better starting structure"
-            )
-        writer.append(positions, now)
-        state["frames"] += 1
-        progress(state["frames"])
-        if time.monotonic() - last >= task.checkpoint_seconds:
-            writer.flush()
-            _save_checkpoint(checkpoint, context, state, writer)
-            last = time.monotonic()
-    writer.flush()
-    _save_checkpoint(checkpoint, context, state, writer)
-
-
-def _is_finished(task: TrajectoryTask, frames: int, seconds: float) -> bool:
-    return frames >= task.protocol.frames or (frames >= 2 and seconds >= task.max_seconds)
-
-
-@with_config(RECORD)
-class _Checkpoint(CheckpointHeader):
-    """Where a trajectory stands, and what it goes on from.
-
-    ``digest`` is that of the frames (`TrajectoryWriter.digest`).
-    """
-
-    frames: PositiveInt
-    dropped_starts: Count
-    start: dict[str, float]
-    digest: str
-
-
-def _save_checkpoint(
-    path: Path, context: openmm.Context, state: dict[str, Any], writer: TrajectoryWriter
-) -> None:
-    state["digest"] = writer.digest()
-    write_checkpoint(path, state, context.createCheckpoint())
-
-
-def _load_checkpoint(path: Path, context: openmm.Context) -> dict[str, Any]:
-    remedy = "remove the folder of the run, or start again with --force"
-    header, content = read_checkpoint(path, _Checkpoint, remedy)
-    context.loadCheckpoint(content)
-    names = ("frames", "dropped_starts", "start", "digest")
-    return {name: value for name, value in header.items() if name in names}

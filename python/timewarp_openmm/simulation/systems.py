@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -19,7 +20,7 @@ from ..molecule.selection import is_water
 from ..molecule.structure_files import load_structure
 from ..potentials.function import Function
 from ..potentials.registry import find_potential, is_potential, short_name
-from ..potentials.serialization import deserialize_system
+from ..potentials.serialization import deserialize_system, serialize_system
 from ..potentials.system import create_system, total_charge
 from ..units import DALTON, NANOMETER
 from .gbsa import with_builtin_gbsa
@@ -51,6 +52,26 @@ class MolecularSystem:
     system: openmm.System
     positions: NDArray[np.float64]
     force_field: tuple[str, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        system = serialize_system(self.system)
+        return _restored, (self.name, self.topology, system, self.positions, self.force_field)
+
+
+def _restored(
+    name: str,
+    topology: app.Topology,
+    system: str,
+    positions: NDArray[np.float64],
+    force_field: tuple[str, ...],
+) -> MolecularSystem:
+    # A pickle runs what it holds in any case.
+    own = deserialize_system(system, trusted=True)
+    return MolecularSystem(name, topology, own, positions, force_field)
+
+
+# There is one object of each element, by which OpenMM tells them.
+copyreg.pickle(app.Element, lambda element: (app.Element.getBySymbol, (element.symbol,)))
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from ..losses.prefetch import Prefetch
 from ..losses.step import Step
 from ..stages import Conflict, Done, Missing, Partial, Standing, refuse
 from ..stored import DamagedFileError, conform
+from ..workers.base import Workers
 from .batches import BatchSource
 from .checkpoints import (
     BEST_FILE,
@@ -89,6 +90,7 @@ def train(
     minutes: float | None = None,
     report: Callable[[float, Progress], None] | None = None,
     initial: Mapping[str, torch.Tensor] | None = None,
+    workers: Workers | None = None,
 ) -> Progress:
     """Fit a flow into the folder `out`, or go on with a run that was interrupted there.
 
@@ -105,6 +107,8 @@ def train(
         Called after each step with the part of the run that is done, in [0, 1], and its progress.
     initial : mapping of str to Tensor, optional
         Weights to start from, of a flow of the same configuration (`TrainedFlow.weights`).
+    workers : Workers, optional
+        Who computes energies, instead of the configuration's `energy_workers`.
 
     Returns
     -------
@@ -123,7 +127,7 @@ def train(
     data = prepare_data(config)
     out.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(out / LOCK_FILE):
-        trainer = _Trainer(config, data, out, initial)
+        trainer = _Trainer(config, data, out, initial, workers)
         trainer.resume(force)
         trainer.run(report)
         plot_curves(out)
@@ -167,6 +171,7 @@ class _Trainer:
         data: TrainingData,
         out: Path,
         initial: Mapping[str, torch.Tensor] | None,
+        workers: Workers | None,
     ) -> None:
         # Fabric announces its devices; the progress bar is the place for news.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -196,7 +201,7 @@ class _Trainer:
         self._energy: BatchEnergy | None = None
         self._terms = config.loss.used()
         if config.acceptance_draws or any(term.needs_energy for term in self._terms):
-            self._energy = make_energy(config, data.provenance, config.energy_workers)
+            self._energy = make_energy(config, data.provenance, workers or config.energy_workers)
         self._prefetch = Prefetch()
         self._starts = self._acceptance_starts()
         self._train_pairs = test_pairs(data.train, config).to(self._fabric.device)

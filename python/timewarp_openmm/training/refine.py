@@ -30,6 +30,7 @@ from ..trajectories.pairs import (
     split_by_trajectory,
 )
 from ..trajectories.weights import BasinMap, frame_weights, save_weights
+from ..workers.base import Workers
 from .checkpoints import BEST_FILE, CHECKPOINT_REMEDY, LOCK_FILE, TrainedFlow, load_trained
 from .config import DataConfig, TrainingConfig, parse_config
 from .energy import make_energy
@@ -122,6 +123,7 @@ def refine(
     settings: RefineSettings,
     report: Report | None = None,
     data: DataConfig | None = None,
+    workers: Workers | None = None,
 ) -> RefineResult:
     """Refine the flow of a training run into the folder `out`.
 
@@ -138,7 +140,10 @@ def refine(
     report : callable, optional
         Called with the part that is done, in [0, 1], the round and the round's progress.
     data : DataConfig, optional
-        Instead of those that the run was trained with: to refine it for another energy.
+        Instead of those that the run was trained with: to refine it for another energy, or where
+        they lie elsewhere now.
+    workers : Workers, optional
+        Who computes energies, instead of those of the settings.
 
     Raises
     ------
@@ -160,7 +165,7 @@ def refine(
             raise refuse(out, "another refinement", standing.differences)
         record = read_record(out) or RefineRecord(identity)
         if not isinstance(standing, Done):
-            record = _Rounds(run, first, out, settings, record, report).run()
+            record = _Rounds(run, first, out, settings, record, report, workers).run()
     return RefineResult(record.measurements, record.best_round, time.monotonic() - began)
 
 
@@ -214,14 +219,16 @@ class _Rounds:
         settings: RefineSettings,
         record: RefineRecord,
         report: Report | None,
+        workers: Workers | None,
     ) -> None:
         self._first, self._first_file = first, run / BEST_FILE
         self._out, self._settings, self._record, self._report = out, settings, record, report
+        self._workers = workers
         self._deadline = time.monotonic() + 60 * settings.minutes
         # Seconds of a measurement, and of what a training takes beside its steps; the first
         # measurement, which starts processes and draws as a training does, stands in for that.
         self._measuring, self._overhead = 0.0, math.nan
-        self._workshop = _Workshop(first, settings, record.populations)
+        self._workshop = _Workshop(first, settings, record.populations, workers)
 
     def run(self) -> RefineRecord:
         while not self._record.is_finished(self._settings.rounds, self._settings.target):
@@ -282,7 +289,7 @@ class _Rounds:
                 self._report((number - 1 + done) / self._settings.rounds, number, progress)
 
         began = time.monotonic()
-        progress = train(config, folder, report=show, initial=source.weights)
+        progress = train(config, folder, report=show, initial=source.weights, workers=self._workers)
         self._overhead = time.monotonic() - began - (progress.seconds - earlier)
 
     def _minutes(self, number: int) -> float:
@@ -317,6 +324,7 @@ class _Workshop:
         first: TrainedFlow,
         settings: RefineSettings,
         populations: tuple[tuple[float, ...], ...],
+        workers: Workers | None,
     ) -> None:
         self._settings = settings
         self._config = first.config
@@ -337,8 +345,8 @@ class _Workshop:
             else self._basins.populations(simulated, np.ones(len(simulated)))
         )
         self._starts = self._choose_starts(np.concatenate([t.positions for t in test_part]))
-        workers = settings.workers or first.config.energy_workers
-        self._energy = make_energy(first.config, first.provenance, workers)
+        count = settings.workers or first.config.energy_workers
+        self._energy = make_energy(first.config, first.provenance, workers or count)
 
     def _find_basins(self, first: TrainedFlow) -> BasinMap:
         path = first.config.data.folder / BASINS_FILE
@@ -417,7 +425,7 @@ class _Workshop:
         settings = self._settings
         loss = losses(likelihood=settings.likelihood, regression=settings.regression)
         changes: dict[str, Any] = {
-            "data": source.config.data.model_copy(
+            "data": self._config.data.model_copy(
                 update={
                     "frame_weights": folder / WEIGHTS_FILE,
                     "independent": None if self._moves_part else folder / DRAWS_FILE,

@@ -7,11 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import openmm
 import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -19,9 +17,12 @@ from ..flows.base import FlowConfig
 from ..flows.internal.config import InternalFlowConfig
 from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
+from ..potentials.serialization import serialize_system
 from ..simulation.explore import ExploreSettings
-from ..simulation.langevin import Langevin, default_platform
+from ..simulation.short_runs import measure_speed
 from ..simulation.systems import MolecularSystem
+from ..workers.base import Workers
+from ..workers.opening import using
 
 #: Energy evaluations that minimising a frame of a hot walker takes, about.
 MINIMISE_EVALUATIONS = 350
@@ -129,16 +130,19 @@ class Costs:
 
 def measure_costs(
     molecule: MolecularSystem,
-    workers: int,
+    workers: int | Workers,
     budget: FitBudget,
     flow: FlowConfig | None = None,
 ) -> Costs:
     """Measure what the parts of a fit cost; of the flow as it is by default, or another."""
-    with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(
-            lambda _: _measure_dynamics(molecule, budget.speed_seconds), range(workers)
-        )
-        speed = float(np.mean(list(found)))
+    system, positions = serialize_system(molecule.system), molecule.positions
+    arguments = (system, positions, TIMESTEP, budget.speed_seconds)
+    with using(workers) as where:
+        pieces = [
+            where.submit(measure_speed, *arguments, name="measure speed")
+            for _ in range(where.count())
+        ]
+        speed = float(np.mean([piece.result() for piece in pieces]))
     draw, step = _measure_flow(molecule, flow or InternalFlowConfig(), budget.speed_seconds)
     return Costs(speed, draw, step, _measure_start())
 
@@ -147,20 +151,6 @@ def _measure_start() -> float:
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", "import numpy, openmm"], check=True)
     return time.monotonic() - began
-
-
-def _measure_dynamics(molecule: MolecularSystem, seconds: float) -> float:
-    dynamics = Langevin(300.0, timestep=TIMESTEP)
-    platform = default_platform(len(molecule.positions))
-    context = dynamics.context(molecule.system, platform, seed=1)
-    context.setPositions(molecule.positions)
-    openmm.LocalEnergyMinimizer.minimize(context, maxIterations=100)
-    integrator = context.getIntegrator()
-    began, steps = time.monotonic(), 0
-    while time.monotonic() - began < seconds:
-        integrator.step(20)
-        steps += 20
-    return steps * TIMESTEP / (time.monotonic() - began)
 
 
 def _measure_flow(

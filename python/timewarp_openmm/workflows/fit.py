@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
 from ..molecule.matching import match_atoms
 from ..molecule.standard_residues import DOUBLE_BONDS
+from ..potentials.serialization import serialize_system
 from ..seeds import shifted_seed
 from ..simulation.chains import ChainRuns, run_chains
 from ..simulation.explore import (
@@ -37,6 +37,7 @@ from ..simulation.identity import content_of
 from ..simulation.langevin import Langevin, default_platform
 from ..simulation.protocol import Protocol as SimulationProtocol
 from ..simulation.run import run_standing, simulate
+from ..simulation.short_runs import relaxed_start
 from ..simulation.start_checks import check_start
 from ..simulation.systems import MolecularSystem, with_hydrogen_bonds_constrained
 from ..stages import Conflict, Done, Missing, refuse
@@ -48,6 +49,8 @@ from ..training.refine import RefineSettings, describe, refine, refine_standing
 from ..training.refine_record import Measurement
 from ..trajectories.pairs import load_trajectories
 from ..trajectories.weights import BasinMap, frame_weights, save_weights
+from ..workers.base import Workers
+from ..workers.opening import using
 from .budget import (
     TIMESTEP,
     Costs,
@@ -136,6 +139,7 @@ def fit(
     display: Display | None = None,
     force: bool = False,
     budget: FitBudget | None = None,
+    workers: Workers | None = None,
 ) -> Validation:
     """Make a model for one molecule, from its structure and force field alone.
 
@@ -155,6 +159,9 @@ def fit(
     force : bool
         Replace the model that is there. A work folder of another fit is renamed, not removed.
     budget : FitBudget, optional
+    workers : Workers, optional
+        Who explores, simulates and computes energies, instead of so many processes of this machine
+        as the settings say. Training is done by this process.
 
     Raises
     ------
@@ -165,12 +172,28 @@ def fit(
         If nothing can start from the structure, the molecule has no internal coordinates, the time
         is too short, a stage fails or the model accepts next to nothing; the message says why.
     """
-    budget, display = budget or FitBudget(), display or _Silent()
+    with using(settings.workers if workers is None else workers) as where:
+        settings = replace(settings, workers=where.count())
+        display = display or _Silent()
+        return _fit(
+            molecule, Path(out), settings, work, display, force, budget or FitBudget(), where
+        )
+
+
+def _fit(
+    molecule: MolecularSystem,
+    out: Path,
+    settings: FitSettings,
+    work: str | Path | None,
+    display: Display,
+    force: bool,
+    budget: FitBudget,
+    workers: Workers,
+) -> Validation:
     if settings.minutes < budget.least_minutes:
         raise ValueError(
             f"a fit needs at least {budget.least_minutes:g} minute, got {settings.minutes:g}"
         )
-    out = Path(out)
     refuse_existing(out, force)
     work = Path(work) if work is not None else out.with_name(f"{out.stem}.work")
     # Refused before time is spent: impossible starts; several molecules, straight angles, water;
@@ -179,19 +202,19 @@ def fit(
         with_hydrogen_bonds_constrained(molecule)
     check_start(molecule.topology, molecule.system, molecule.positions)
     build_flow(flow_config(settings), molecule_from_topology(molecule.topology, molecule.system))
-    identity = {**content_of(molecule), **settings.identity()}
+    identity = fit_identity(molecule, settings)
     make_way(work, identity, display, force)
     if isinstance(fit_standing(work, identity), Missing):
         # What is refused for want of time leaves no folder behind.
-        costs = _measure_costs(molecule, settings, budget, display)
+        costs = _measure_costs(molecule, settings, budget, display, workers)
         _check_time(settings, 0.0, least_times(budget, costs, settings.workers).total, molecule)
     else:
         costs = None
     work.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(work / LOCK_FILE):
         record = FitRecord(work, identity)
-        _open_pass(record, molecule, settings, budget, display, costs)
-        return _Fit(molecule, out, settings, budget, record, work, display).run()
+        _open_pass(record, molecule, settings, budget, display, costs, workers)
+        return _Fit(molecule, out, settings, budget, record, work, display, workers).run()
 
 
 def weights_folder(work: Path, number: int) -> Path:
@@ -213,6 +236,11 @@ def flow_config(settings: FitSettings) -> FlowConfig:
     return ChainedFlowConfig(**shared, later_parts=settings.later_parts)
 
 
+def fit_identity(molecule: MolecularSystem, settings: FitSettings) -> dict[str, object]:
+    """Return what a work folder is told by."""
+    return {**content_of(molecule), **settings.identity()}
+
+
 def make_way(work: Path, identity: dict[str, object], display: Display, force: bool) -> None:
     """Refuse a work folder of another fit, or rename it if `force`."""
     standing = fit_standing(work, identity)
@@ -227,11 +255,15 @@ def make_way(work: Path, identity: dict[str, object], display: Display, force: b
 
 
 def _measure_costs(
-    molecule: MolecularSystem, settings: FitSettings, budget: FitBudget, display: Display
+    molecule: MolecularSystem,
+    settings: FitSettings,
+    budget: FitBudget,
+    display: Display,
+    workers: Workers,
 ) -> Costs:
     display.stage("measure speed")
     with one_torch_thread():
-        return measure_costs(molecule, settings.workers, budget, flow_config(settings))
+        return measure_costs(molecule, workers, budget, flow_config(settings))
 
 
 def _check_time(
@@ -258,12 +290,13 @@ def _open_pass(
     budget: FitBudget,
     display: Display,
     costs: Costs | None,
+    workers: Workers,
 ) -> None:
     """Go on with the current pass, or begin another one where there is more time."""
     before = record.minutes(record.number)
     if record.is_finished and settings.minutes > before:
         if costs is None:
-            costs = _measure_costs(molecule, settings, budget, display)
+            costs = _measure_costs(molecule, settings, budget, display, workers)
             least = least_times(budget, costs, settings.workers).of_a_later_pass()
             _check_time(settings, 60 * record.elapsed_minutes(), least.total, molecule)
         record.begin_pass(settings.minutes)
@@ -282,8 +315,9 @@ class _Fit:
         record: FitRecord,
         work: Path,
         display: Display,
+        workers: Workers,
     ) -> None:
-        self._molecule = molecule
+        self._molecule, self._workers = molecule, workers
         self._atoms = molecule_from_topology(molecule.topology, molecule.system)
         self._out, self._settings, self._budget, self._work = out, settings, budget, work
         self._record, self._display = record, display
@@ -348,7 +382,7 @@ class _Fit:
             self._molecule,
             settings,
             seed,
-            self._settings.workers,
+            self._workers,
             self._display.update,
         )
 
@@ -423,7 +457,7 @@ class _Fit:
             self._molecule,
             protocol,
             self._data,
-            self._settings.workers,
+            self._workers,
             report=report,
             starts=basins.positions,
             max_minutes=seconds / 60,
@@ -481,7 +515,8 @@ class _Fit:
             self._require_time("train")
             # An interrupted training counts what it has taken before.
             most = (self._record.seconds.get("train", 0.0) + self._available("train")) / 60
-            train(config, run, minutes=min(minutes, most), report=report)
+            most = min(minutes, most)
+            train(config, run, minutes=most, report=report, workers=self._workers)
 
     def _training_config(self, minutes: float) -> TrainingConfig:
         names = [t.name for t in load_trajectories(self._data).trajectories]
@@ -529,9 +564,11 @@ class _Fit:
             self._display.update(done, f"round {number}, {_note(progress)}")
 
         folders = self._refine_folder(number - 1), self._refine_folder(number)
-        if refine_standing(*folders, settings) != Done():
+        # A work folder may have been made elsewhere.
+        data = load_trained(folders[0]).config.data.model_copy(update={"folder": self._data})
+        if refine_standing(*folders, settings, data) != Done():
             self._require_time("refine")
-        return refine(*folders, settings, report).measurements
+        return refine(*folders, settings, report, data, self._workers).measurements
 
     def _choose_refining(self, seconds: float) -> dict[str, int]:
         budget, costs = self._budget, self._costs
@@ -583,6 +620,7 @@ class _Fit:
             budget,
             seed,
             self._left() - budget.export_starts * self._costs.seconds_to_start / 2,
+            self._workers,
         )
 
     def _explain_failure(
@@ -653,6 +691,7 @@ def validate(
     budget: FitBudget,
     seed: int,
     max_seconds: float = math.inf,
+    workers: int | Workers = 1,
 ) -> Validation:
     """Measure acceptance with the integrator, in chains from different basins.
 
@@ -662,6 +701,8 @@ def validate(
         Each chain first relaxes from its own by a little dynamics.
     max_seconds : float
         After which the chains end, if they have not yet made the budget's iterations.
+    workers : int or Workers
+        Who relaxes the starts; the chains, whose speed is told, run in this process.
     """
     began = time.monotonic()
     dynamics = Langevin(settings.temperature, timestep=TIMESTEP)
@@ -669,17 +710,21 @@ def validate(
     if settings.constraints is not None:
         system = with_hydrogen_bonds_constrained(molecule)
 
-    def relax(chain: int) -> NDArray[np.float64]:
-        return dynamics.relaxed(
-            system,
-            minima[chain],
-            budget.relaxation,
-            "Reference",
-            shifted_seed(seed, chain),
-        )
-
-    with ThreadPoolExecutor(settings.workers) as pool:
-        starts = list(pool.map(relax, range(len(minima))))
+    xml = serialize_system(system)
+    with using(workers) as where:
+        pieces = [
+            where.submit(
+                relaxed_start,
+                xml,
+                start,
+                dynamics,
+                budget.relaxation,
+                shifted_seed(seed, chain),
+                name=f"start {chain}",
+            )
+            for chain, start in enumerate(minima)
+        ]
+        starts = [piece.result() for piece in pieces]
     # The model of a part knows some of the atoms only, and may fit elsewhere in the molecule, too.
     own: Sequence[int] = ()
     if settings.moved is not None:

@@ -52,6 +52,8 @@ from ..training.loop import Progress
 from ..training.refine import RefineSettings, describe, refine
 from ..training.refine_record import Measurement
 from ..trajectories.pairs import load_trajectories
+from ..workers.base import Workers
+from ..workers.opening import using
 from .budget import FitBudget, describe_minutes
 from .card import write_target_card
 from .fit import LOCK_FILE, Display, Validation, fit, make_way, one_torch_thread
@@ -98,6 +100,7 @@ def fit_target(
     force: bool = False,
     budget: TargetBudget | None = None,
     force_field_budget: FitBudget | None = None,
+    workers: Workers | None = None,
 ) -> TargetValidation:
     """Make a model of a molecule for a potential.
 
@@ -115,6 +118,8 @@ def fit_target(
         Of a whole molecule without constraints.
     force : bool
         Replace the files that are there.
+    workers : Workers, optional
+        As for `fit`; they need the potential, too.
 
     Raises
     ------
@@ -142,7 +147,11 @@ def fit_target(
     }
     make_way(work, identity, display, force)
     work.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(work / LOCK_FILE):
+    with (
+        using(settings.workers if workers is None else workers) as where,
+        exclusive_lock(work / LOCK_FILE),
+    ):
+        settings = replace(settings, workers=where.count())
         record = FitRecord(work, identity)
         if record.number == 0 or (
             record.is_finished and settings.minutes > record.minutes(record.number)
@@ -150,7 +159,7 @@ def fit_target(
             record.begin_pass(settings.minutes)
         elif not record.is_finished:
             record.extend_pass(settings.minutes)
-        job = _TargetFit(molecule, on_target, potential, out, settings, budget, record, work)
+        job = _TargetFit(molecule, on_target, potential, out, settings, budget, record, work, where)
         return job.run(display, force_field_budget)
 
 
@@ -165,10 +174,11 @@ class _TargetFit:
         budget: TargetBudget,
         record: FitRecord,
         work: Path,
+        workers: Workers,
     ) -> None:
         self._molecule, self._on_target, self._potential = molecule, on_target, potential
         self._out, self._settings, self._budget = out, settings, budget
-        self._record, self._work = record, work
+        self._record, self._work, self._workers = record, work, workers
         self._atoms = molecule_from_topology(molecule.topology, molecule.system)
         self._measured: list[Measurement] = []
 
@@ -237,7 +247,15 @@ class _TargetFit:
         )
         folder, display = self._force_field_work, self._display
         try:
-            fit(self._molecule, model, settings, folder, display, budget=budget)
+            fit(
+                self._molecule,
+                model,
+                settings,
+                folder,
+                display,
+                budget=budget,
+                workers=self._workers,
+            )
         except ValueError as error:
             raise ValueError(
                 f"the flow for the force field, which has {self._budget.force_field_share:.0%} of "
@@ -294,7 +312,7 @@ class _TargetFit:
                 self._on_target,
                 protocol,
                 self._data,
-                self._settings.workers,
+                self._workers,
                 report=lambda frames: self._display.update(frames / total, f"{len(starts)} basins"),
                 starts=starts,
                 max_minutes=1.5 * seconds / 60,
@@ -356,7 +374,7 @@ class _TargetFit:
             self._on_target.system,
             positions,
             self._settings.temperature,
-            self._settings.workers,
+            self._workers,
             seconds,
             least,
             # Reading what there is need not be shown.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,10 +20,14 @@ from ..files import exclusive_lock, sha256_of, write_bytes_atomically
 from ..library import FORMAT, LIBRARY_FILE, SIDE_CHAIN, EntryContent, LibraryContent, read_content
 from ..simulation.backbone_spread import backbone_free_energy, with_spread_backbone
 from ..simulation.capped_peptides import capped_peptide
+from ..simulation.systems import MolecularSystem
 from ..stages import compare, refuse
 from ..stored import read_arrays, write_arrays
+from ..workers.base import Workers
+from ..workers.opening import using
 from .budget import FitBudget
-from .fit import LOCK_FILE, Display, Validation, fit
+from .distant_fit import FitTask, fit_anywhere, pack
+from .fit import LOCK_FILE, Display, Validation, fit, fit_identity, make_way
 from .library_kinds import KINDS, WEIGHT_BITS
 from .settings import FitSettings
 
@@ -108,6 +114,7 @@ def build_library(
     display: LibraryDisplay,
     force: bool = False,
     budget: FitBudget | None = None,
+    workers: Workers | None = None,
 ) -> LibraryContent:
     """Make a model of each residue, or of its side chain, and the file that lists them.
 
@@ -123,6 +130,9 @@ def build_library(
         Replace a library of other settings.
     budget : FitBudget, optional
         By default that of the kind.
+    workers : Workers, optional
+        Instead of so many processes of this machine as the settings say. Those of a cluster make a
+        model each, all of it; those of this machine work on one model after the other together.
 
     Returns
     -------
@@ -144,13 +154,27 @@ def build_library(
     capped_peptide([settings.chosen()[0]], settings.force_field)
     out.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(work / LOCK_FILE):
+    with (
+        using(settings.workers if workers is None else workers) as where,
+        exclusive_lock(work / LOCK_FILE),
+    ):
         # Another process may have gone on with it meanwhile.
         content = _open(out, settings, force)
-        for number, name in enumerate(settings.chosen()):
-            display.residue(name, number, len(settings.chosen()))
+
+        def enter(name: str, found: Validation | str) -> None:
+            _enter(out, work, content, name, settings, display, found)
+
+        names = settings.chosen()
+        if where.elsewhere:
+            missing = [name for name in names if not _is_done(out, content, name, settings)]
+            fits = [_asked(out, work, name, settings, budget) for name in missing]
+            _fit_elsewhere(fits, display, where, enter)
+            return content
+        for number, name in enumerate(names):
+            display.residue(name, number, len(names))
             if not _is_done(out, content, name, settings):
-                _add(out, work, content, name, settings, display, budget)
+                asked = _asked(out, work, name, settings, budget)
+                enter(name, _fit_here(asked, display, where))
     return content
 
 
@@ -216,16 +240,21 @@ def _backbone(path: Path, settings: LibrarySettings) -> NDArray[np.float64]:
     return free_energy
 
 
-def _add(
-    out: Path,
-    work: Path,
-    content: LibraryContent,
-    name: str,
-    settings: LibrarySettings,
-    display: LibraryDisplay,
-    budget: FitBudget | None,
-) -> None:
-    """Make the model of one residue and write the list with it, or with why there is none."""
+@dataclass(frozen=True)
+class _Asked:
+    """The fit of one residue, and where its files go."""
+
+    name: str
+    molecule: MolecularSystem
+    settings: FitSettings
+    budget: FitBudget
+    model: Path
+    work: Path
+
+
+def _asked(
+    out: Path, work: Path, name: str, settings: LibrarySettings, budget: FitBudget | None
+) -> _Asked:
     kind = KINDS[settings.kind]
     molecule = capped_peptide([name], settings.force_field)
     if kind.spreads_backbone:
@@ -241,22 +270,73 @@ def _add(
         flow=kind.flow,
         weight_bits=WEIGHT_BITS,
     )
-    path = out / f"{name}.pt"
-    model = path if kind.write is None else work / f"{name}.pt"
-    others = [entry for entry in content["entries"] if entry["residue"] != name]
+    model = (out if kind.write is None else work) / f"{name}.pt"
+    return _Asked(name, molecule, asked, budget or kind.budget, model, work / name)
+
+
+def _fit_here(asked: _Asked, display: LibraryDisplay, workers: Workers) -> Validation | str:
+    """Return what a fit has found, or why it has failed."""
     try:
-        found = fit(
-            molecule, model, asked, work / name, display, force=True, budget=budget or kind.budget
+        return fit(
+            asked.molecule,
+            asked.model,
+            asked.settings,
+            asked.work,
+            display,
+            force=True,
+            budget=asked.budget,
+            workers=workers,
         )
     except ValueError as error:
-        display.tell(f"{name}: {error}")
+        return str(error)
+
+
+def _fit_elsewhere(
+    fits: Sequence[_Asked],
+    display: LibraryDisplay,
+    workers: Workers,
+    enter: Callable[[str, Validation | str], None],
+) -> None:
+    """Have each fit done by one worker, and enter it as soon as it is finished."""
+    pieces = {}
+    for asked in fits:
+        own = replace(asked.settings, workers=1)
+        # What is of another fit is kept here, and not sent.
+        identity = fit_identity(asked.molecule, own)
+        make_way(asked.work, identity, display, force=True)
+        task = FitTask(asked.molecule, own, asked.budget, pack(asked.work))
+        pieces[workers.submit(fit_anywhere, task, name=f"the fit of {asked.name}")] = asked
+    for number, piece in enumerate(as_completed(pieces)):
+        outcome = piece.result()
+        asked = next(asked for own, asked in pieces.items() if own is piece)
+        display.residue(asked.name, number, len(fits))
+        for message in outcome.told:
+            display.tell(f"{asked.name}: {message}")
+        outcome.write(asked.model, asked.work)
+        enter(asked.name, outcome.found)
+
+
+def _enter(
+    out: Path,
+    work: Path,
+    content: LibraryContent,
+    name: str,
+    settings: LibrarySettings,
+    display: LibraryDisplay,
+    found: Validation | str,
+) -> None:
+    """Write the list with the model of one residue, or with why there is none."""
+    kind, path = KINDS[settings.kind], out / f"{name}.pt"
+    others = [entry for entry in content["entries"] if entry["residue"] != name]
+    if isinstance(found, str):
+        display.tell(f"{name}: {found}")
         if len(others) < len(content["entries"]):
             return
-        content["not_moved"][name] = f"its fit failed: {error}"
+        content["not_moved"][name] = f"its fit failed: {found}"
     else:
         if kind.write is not None:
             kind.write(work / name, path)
-            card = model.with_suffix(".md").read_bytes()
+            card = (work / f"{name}.md").read_bytes()
             write_bytes_atomically(path.with_suffix(".md"), card)
         entries = [*others, _entry(name, kind.name, path, found)]
         content["entries"] = sorted(entries, key=lambda entry: entry["residue"])

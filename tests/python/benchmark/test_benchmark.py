@@ -175,12 +175,11 @@ def test_bad_reference_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_method_runs_in_turns_and_is_written(tmp_path: Path) -> None:
-    platform = openmm.Platform.getPlatformByName("Reference")
     methods = make_methods(
         pretrained("alanine-dipeptide"),
         ALANINE,
         True,
-        platform,
+        "Reference",
         Thermostat(310.0),
         replica_exchange=True,
     )

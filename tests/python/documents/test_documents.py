@@ -8,29 +8,24 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
 from libraries import PEPTIDE
+from pages import DOCS, DOCUMENTS, ROOT, TUTORIALS, blocks, commands
 from report_helpers import PDB, md_frames, write
 
 import timewarp_openmm
 from timewarp_openmm.cli import app, repeat_option
 
-ROOT = Path(__file__).parents[3]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def blocks(document: Path, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", document.read_text(), flags=re.DOTALL)
-
-
 PYTHON = [
     (document.name, number)
     for document in DOCUMENTS
-    # Those of README.md and contract.md have tests of their own.
-    if document.name not in ("README.md", "contract.md")
+    # These have tests of their own, and tutorials are run from top to bottom.
+    if document.name not in ("README.md", "contract.md") and document not in TUTORIALS
     for number in range(len(blocks(document, "python")))
 ]
 
@@ -41,7 +36,7 @@ def test_python_runs(name: str, number: int, tmp_path: Path) -> None:
     if name == "sidechains.md":
         shutil.copy(PEPTIDE, tmp_path / "protein.pdb")
     write(md_frames()[:100], tmp_path / "out.dcd")
-    script = blocks(ROOT / "docs" / name, "python")[number]
+    script = blocks(DOCS / name, "python")[number]
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
     )
@@ -49,10 +44,10 @@ def test_python_runs(name: str, number: int, tmp_path: Path) -> None:
 
 
 COMMANDS = [
-    line.split("#")[0].strip()
+    line
     for document in DOCUMENTS
     for block in blocks(document, "bash")
-    for line in block.replace("\\\n", " ").splitlines()
+    for line in commands(block)
     if line.startswith(("timewarp-openmm ", "python "))
 ]
 
@@ -73,7 +68,7 @@ def test_commands_have_these_options(command: str) -> None:
     parsed.make_context(arguments[0], repeat_option(arguments[1:], "--force-field"))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
         if not target.startswith("http"):
@@ -83,7 +78,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A copy of what the site is made of, so that it is built elsewhere than in the repository."""
-    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copytree(DOCS, tmp_path / "docs")
     shutil.copy(ROOT / "zensical.toml", tmp_path)
     (tmp_path / "python").symlink_to(ROOT / "python")
     return tmp_path
@@ -98,8 +93,9 @@ def build_site(folder: Path) -> subprocess.CompletedProcess[str]:
 def test_site_builds(site: Path) -> None:
     done = build_site(site)
     assert done.returncode == 0, done.stdout + done.stderr
-    for document in (ROOT / "docs").glob("*.md"):
-        assert (site / "build" / "docs" / f"{document.stem}.html").exists()
+    for document in DOCS.rglob("*.md"):
+        made = document.relative_to(DOCS).with_suffix(".html")
+        assert (site / "build" / "docs" / made).exists()
     reference = (site / "build" / "docs" / "api.html").read_text()
     for name in ("addBlock", "setLatentCorrelation", "context_atoms"):
         assert name in reference, "docstrings are not read"
@@ -112,13 +108,34 @@ def test_a_link_to_nothing_stops_the_site(site: Path, text: str) -> None:
     assert build_site(site).returncode != 0
 
 
+def pages_of(navigation: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the pages of a navigation and of its sections."""
+    for entry in navigation:
+        for item in entry.values():
+            if isinstance(item, str):
+                yield item
+            else:
+                yield from pages_of(item)
+
+
 def test_every_page_is_in_the_navigation() -> None:
     settings = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
-    pages = [page for entry in settings["nav"] for page in entry.values()]
-    assert sorted(pages) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+    there = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+    assert sorted(pages_of(settings["nav"])) == there
+
+
+def test_pictures_are_shown_and_small() -> None:
+    shown = {
+        (page.parent / target).resolve()
+        for page in DOCUMENTS
+        for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text())
+    }
+    for picture in DOCS.rglob("*.png"):
+        assert picture in shown, f"no page shows {picture.name}"
+        assert picture.stat().st_size < 300_000, f"{picture.name} is too large"
 
 
 def test_the_reference_has_every_public_name() -> None:
-    text = (ROOT / "docs" / "api.md").read_text()
+    text = (DOCS / "api.md").read_text()
     listed = re.findall(r"^::: timewarp_openmm\.(\w+)$", text, re.MULTILINE)
     assert sorted(listed) == sorted(timewarp_openmm.__all__)

@@ -26,6 +26,21 @@ def run_script(number: int, folder: Path) -> str:
     return done.stdout
 
 
+def test_a_newcomer_reads_in_this_order() -> None:
+    """packaging/wheel_smoke.py finds the first script by its title, too."""
+    titles = re.findall(r"^## (.*)$", README.read_text(), re.MULTILINE)
+    assert titles == [
+        "Install",
+        "Fifteen lines",
+        "A molecule of your own",
+        "A protein of your own, a solvent of your own",
+        "Is it right, and is it faster?",
+        "Limits",
+        "Flows, moves and where they come from",
+        "Licence",
+    ]
+
+
 def test_one_molecule(tmp_path: Path) -> None:
     assert "accepted at 310" in run_script(0, tmp_path)
     assert (tmp_path / "out.dcd").stat().st_size > 1000 * 22 * 12

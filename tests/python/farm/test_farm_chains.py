@@ -6,33 +6,31 @@ import dataclasses
 import math
 import os
 import signal
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import cloudpickle
-import dask
 import mdtraj
 import numpy as np
 import openmm
 import pytest
-from distributed import Client, LocalCluster
 from numpy.typing import NDArray
 
 from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
 from timewarp_openmm.analysis.torsions import proper_torsions, true_torsions
 from timewarp_openmm.farm import chains as farm_chains
 from timewarp_openmm.farm.chains import Progress, run_chains
-from timewarp_openmm.farm.cluster import open_cluster
 from timewarp_openmm.farm.files import ChainFiles, Layout
-from timewarp_openmm.farm.pieces import ChainTask, Piece, Standing, run_piece
+from timewarp_openmm.farm.pieces import ChainPiece, ChainTask, run_piece
 from timewarp_openmm.farm.quality import Target, slowest
 from timewarp_openmm.molecule.graph import molecule_from_topology
+from timewarp_openmm.simulation.standing import Standing
 from timewarp_openmm.simulation.systems import load_molecule
 from timewarp_openmm.stored import DamagedFileError
 from timewarp_openmm.trajectories.residue_labels import residue_labels
+from timewarp_openmm.workers.base import Workers
+from timewarp_openmm.workers.here import Here
+from timewarp_openmm.workers.local import LocalWorkers
 
 PDB = Path(__file__).parents[3] / "python/timewarp_openmm/data/structures/alanine-dipeptide.pdb"
 INTERVAL = 2
@@ -42,26 +40,20 @@ NO_TARGET = Target()
 @pytest.fixture(autouse=True)
 def short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some ten frames each, so that there are many."""
-    monkeypatch.setattr(farm_chains, "_PIECE_SECONDS", 0.02)
+    monkeypatch.setattr(Workers, "piece_seconds", 0.02)
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
+def two() -> Iterator[Workers]:
     """Two processes."""
-    with open_cluster(None, 2) as client:
-        yield client
+    with LocalWorkers(2) as workers:
+        yield workers
 
 
 @pytest.fixture(scope="module")
-def alone() -> Iterator[Client]:
-    """One thread of this process."""
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+def alone() -> Workers:
+    """This process."""
+    return Here()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +106,7 @@ def frames_of(folder: Path, count: int = 2) -> list[NDArray[np.float32]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    subject: Subject, alone: Client, tmp_path_factory: pytest.TempPathFactory
+    subject: Subject, alone: Workers, tmp_path_factory: pytest.TempPathFactory
 ) -> list[NDArray[np.float32]]:
     """The frames of two chains, run by one worker without interruption."""
     folder = tmp_path_factory.mktemp("undisturbed")
@@ -126,9 +118,9 @@ def undisturbed(
 
 
 def test_the_number_of_workers_does_not_matter(
-    client: Client, subject: Subject, undisturbed: list[NDArray[np.float32]], tmp_path: Path
+    two: Workers, subject: Subject, undisturbed: list[NDArray[np.float32]], tmp_path: Path
 ) -> None:
-    progress = run_chains(client, subject.tasks("two"), subject.files(tmp_path), 60, NO_TARGET)
+    progress = run_chains(two, subject.tasks("two"), subject.files(tmp_path), 60, NO_TARGET)
     np.testing.assert_array_equal(frames_of(tmp_path), undisturbed)
     assert progress.frames == 120
     assert 0.5 < progress.acceptance < 1
@@ -155,53 +147,54 @@ def test_chains_are_those_of_the_integrator(
 
 
 def test_a_killed_worker_loses_its_piece_only(
-    client: Client, subject: Subject, undisturbed: list[NDArray[np.float32]], tmp_path: Path
+    two: Workers, subject: Subject, undisturbed: list[NDArray[np.float32]], tmp_path: Path
 ) -> None:
-    victim, pid = next(iter(client.run(os.getpid).items()))
+    victim = two.submit(os.getpid, name="who is there")
+    pid = victim.result()
     killed = threading.Event()
 
     def kill() -> None:
         os.kill(pid, signal.SIGKILL)
         killed.set()
 
-    files = subject.files(tmp_path)
     timer: list[threading.Timer] = []
-    add = ChainFiles.add
+    places: set[str] = set()
+    take = farm_chains._ChainJob.take
 
-    def add_and_kill(self: ChainFiles, piece: Piece) -> None:
-        add(self, piece)
+    def take_and_kill(self: farm_chains._ChainJob, piece: ChainPiece) -> None:
+        take(self, piece)
         # In the middle of the next piece of this very worker.
-        if not timer and piece.worker == victim:
+        if self.end > 10 and not timer and self.place == victim.where:
             timer.append(threading.Timer(0.02, kill))
             timer[0].start()
+        places.add(self.place)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ChainFiles, "add", add_and_kill)
-        run_chains(client, subject.tasks("killed"), files, 60, NO_TARGET)
+        patch.setattr(farm_chains._ChainJob, "take", take_and_kill)
+        run_chains(two, subject.tasks("killed"), subject.files(tmp_path), 60, NO_TARGET)
     timer[0].join()
     assert killed.is_set()
+    assert len(places - {""}) == 2
     np.testing.assert_array_equal(frames_of(tmp_path), undisturbed)
 
 
 def test_a_piece_that_is_run_again_is_the_same(
-    alone: Client, subject: Subject, undisturbed: list[NDArray[np.float32]]
+    subject: Subject, undisturbed: list[NDArray[np.float32]]
 ) -> None:
     """As after a result that was lost on its way: the worker's own chain is ahead by then."""
     (task,) = subject.tasks("again-and-again", 1)
-    first = alone.submit(run_piece, task, Standing(), 10, math.inf, pure=False).result()
+    first = run_piece(task, Standing(), 10, math.inf)
     for _ in range(2):
-        piece = alone.submit(run_piece, task, first.standing, 10, math.inf, pure=False).result()
+        piece = run_piece(task, first.standing, 10, math.inf)
         np.testing.assert_array_equal(piece.positions, undisturbed[0][10:20])
         assert piece.proposed == 20 * INTERVAL
 
 
-def test_a_piece_ends_in_time(
-    alone: Client, subject: Subject, undisturbed: list[NDArray[np.float32]]
-) -> None:
+def test_a_piece_ends_in_time(subject: Subject, undisturbed: list[NDArray[np.float32]]) -> None:
     (task,) = subject.tasks("short", 1)
     standing, found = Standing(), []
     for _ in range(3):
-        piece = alone.submit(run_piece, task, standing, 10, 0.0, pure=False).result()
+        piece = run_piece(task, standing, 10, 0.0)
         assert len(piece.positions) == 1, "a frame, however little time there is"
         found.append(piece.positions[0])
         standing = piece.standing
@@ -209,7 +202,7 @@ def test_a_piece_ends_in_time(
 
 
 def test_what_was_interrupted_goes_on(
-    client: Client, subject: Subject, undisturbed: list[NDArray[np.float32]], tmp_path: Path
+    two: Workers, subject: Subject, undisturbed: list[NDArray[np.float32]], tmp_path: Path
 ) -> None:
     """By this process's end, after some frames of each chain, on disk or not."""
     seen: list[int] = []
@@ -221,17 +214,15 @@ def test_what_was_interrupted_goes_on(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(farm_chains, "_REPORT_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
-            run_chains(
-                client, subject.tasks("stopped"), subject.files(tmp_path), 60, NO_TARGET, stop
-            )
+            run_chains(two, subject.tasks("stopped"), subject.files(tmp_path), 60, NO_TARGET, stop)
     files = subject.files(tmp_path)
     assert 0 < sum(file.standing.frames for file in files) < 120
-    run_chains(client, subject.tasks("again"), files, 60, NO_TARGET)
+    run_chains(two, subject.tasks("again"), files, 60, NO_TARGET)
     np.testing.assert_array_equal(frames_of(tmp_path), undisturbed)
 
 
 def test_longer_chains_begin_as_shorter_ones(
-    alone: Client, subject: Subject, undisturbed: list[NDArray[np.float32]], tmp_path: Path
+    alone: Workers, subject: Subject, undisturbed: list[NDArray[np.float32]], tmp_path: Path
 ) -> None:
     for frames in (17, 60):
         run_chains(alone, subject.tasks("longer"), subject.files(tmp_path), frames, NO_TARGET)
@@ -241,10 +232,10 @@ def test_longer_chains_begin_as_shorter_ones(
 
 @pytest.mark.parametrize("target", [Target(rhat=1.2), Target(ess=30.0), Target(1.2, 30.0)])
 def test_chains_end_once_they_are_enough(
-    client: Client, alone: Client, subject: Subject, target: Target, tmp_path: Path
+    two: Workers, alone: Workers, subject: Subject, target: Target, tmp_path: Path
 ) -> None:
     lengths = {}
-    for name, workers in (("two", client), ("one", alone)):
+    for name, workers in (("two", two), ("one", alone)):
         folder = tmp_path / name
         progress = run_chains(
             workers, subject.tasks(f"{name}-{target}"), subject.files(folder), 500, target
@@ -267,7 +258,7 @@ def test_no_target_is_never_met_by_what_is_not_known() -> None:
     assert slowest([np.zeros((3, 1))] * 2) is None
 
 
-def test_damage_is_named(alone: Client, subject: Subject, tmp_path: Path) -> None:
+def test_damage_is_named(alone: Workers, subject: Subject, tmp_path: Path) -> None:
     run_chains(alone, subject.tasks("damaged"), subject.files(tmp_path), 10, NO_TARGET)
     path = tmp_path / "chain-001.chk"
     path.write_bytes(path.read_bytes()[:-1])
@@ -277,54 +268,6 @@ def test_damage_is_named(alone: Client, subject: Subject, tmp_path: Path) -> Non
 
 def test_pieces_that_do_not_fit_are_refused(subject: Subject, tmp_path: Path) -> None:
     (file,) = subject.files(tmp_path, 1)
-    late = Piece(np.zeros((5, 22, 3), np.float32), Standing(15, b"x"), 5, 5, 0, "")
+    late = ChainPiece(np.zeros((5, 22, 3), np.float32), Standing(15, b"x"), 5, 5, 0)
     with pytest.raises(ValueError, match="begins at frame 10, not 0"):
         file.add(late)
-
-
-def test_a_worker_of_another_release(alone: Client, subject: Subject, tmp_path: Path) -> None:
-    old = [dataclasses.replace(task, version="0.0.1") for task in subject.tasks("old")]
-    with pytest.raises(RuntimeError, match=r"this worker has .*0\.0\.1.*same release"):
-        run_chains(alone, old, subject.files(tmp_path), 10, NO_TARGET)
-
-
-def _die(task: ChainTask, standing: Standing, frames: int, seconds: float) -> Piece:
-    time.sleep(0.1)
-    os._exit(1)
-
-
-def test_a_piece_that_ends_every_worker(
-    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The workers have no such module.
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setattr(farm_chains, "run_piece", _die)
-    with (
-        # The first one is enough.
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        open_cluster(None, 1) as client,
-        pytest.raises(RuntimeError, match="ended one after the other while they ran chain-000"),
-    ):
-        run_chains(client, subject.tasks("deadly", 1), subject.files(tmp_path, 1), 10, NO_TARGET)
-
-
-def test_workers_that_do_not_come_back(
-    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(farm_chains, "_WAIT_SECONDS", 0.2)
-    tasks, files = subject.tasks("lonely", 1), subject.files(tmp_path, 1)
-    with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-        pytest.raises(RuntimeError, match=r"no workers for .* s; .*the same command"),
-    ):
-        run_chains(client, tasks, files, 10, NO_TARGET, patience=0.5)
-
-
-def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("timewarp_openmm.farm.cluster._PATIENCE", 1)
-    with (
-        pytest.raises(ConnectionError, match=r"no dask scheduler answers at tcp://127.0.0.1:9"),
-        open_cluster("tcp://127.0.0.1:9", 1),
-    ):
-        pass

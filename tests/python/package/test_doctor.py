@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from command_line import run
@@ -80,3 +82,10 @@ def test_extras_that_are_missing(doctor: Doctor, monkeypatch: pytest.MonkeyPatch
     mark, text = found["extra analysis"]
     assert mark == "--"
     assert text == 'without nothing-of-the-kind; pip install "timewarp-openmm[analysis]"'
+
+
+def test_every_extra_is_looked_at() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    # Those of a platform are told by the platform, and dev is for developers.
+    others = {"cuda12", "cuda13", "dev"}
+    assert set(diagnosis.EXTRAS) == set(project["optional-dependencies"]) - others

@@ -158,6 +158,9 @@ def named(*parts: str) -> tuple[str, ...]:
 
 COMPILED = find_build().__name__.removeprefix(f"{PACKAGE}.")
 SAMPLING_COMMAND = named("cli", "commands.sample")
+PIECES_OF_DYNAMICS = named(
+    "simulation.walks", "simulation.trajectory_pieces", "simulation.short_runs"
+)
 
 
 @pytest.mark.parametrize(
@@ -175,8 +178,12 @@ SAMPLING_COMMAND = named("cli", "commands.sample")
             every_module_of("analysis", "report"),
             ("lightning", "torch", *named("training", COMPILED)),
         ),
+        (
+            [*named("workers.opening", "workers.jobs", "energies.workers"), *PIECES_OF_DYNAMICS],
+            ("distributed", "torch", "mdtraj", "rdkit", *named(COMPILED)),
+        ),
     ],
-    ids=["help and sampling", "sampling without analysis", "analysis"],
+    ids=["help and sampling", "sampling without analysis", "analysis", "workers of this machine"],
 )
 def test_heavy_libraries_are_left_alone(
     imported: Sequence[str], forbidden: tuple[str, ...]

@@ -22,13 +22,16 @@ from timewarp_openmm.simulation.embedding import embedded_conformers
 from timewarp_openmm.simulation.explore import (
     Basins,
     ExploreSettings,
+    _walk_task,
     basin_populations,
     basins_standing,
     describe_found,
     find_basins,
     load_or_find_basins,
 )
+from timewarp_openmm.simulation.standing import Standing
 from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule
+from timewarp_openmm.simulation.walks import Walk, walk_on
 from timewarp_openmm.stages import Conflict, Done, Missing
 from timewarp_openmm.trajectories.pairs import Trajectory
 from timewarp_openmm.trajectories.weights import LEAST_SHARE, BasinMap, frame_weights
@@ -70,17 +73,35 @@ def test_basins_are_apart_ordered_and_keep_the_stereochemistry(
     assert basins.visits.sum() + basins.dropped <= 2 * 51
 
 
+def test_walkers_that_take_turns_go_the_same_ways(alanine: MolecularSystem) -> None:
+    """As they do where there are fewer processes than walkers, or one is killed."""
+    settings = ExploreSettings(length=3.0, interval=1.0)
+    tasks = [_walk_task(alanine, settings, walker, 1) for walker in range(2)]
+
+    def walk(order: list[int]) -> list[list[float]]:
+        energies: list[list[float]] = [[], []]
+        standings = [Standing(), Standing()]
+        for number in order:
+            found = walk_on(replace(tasks[number], key=f"{order}-{number}"), standings[number], 0.0)
+            energies[number] += found.energies
+            standings[number] = found.standing
+        return energies
+
+    alone = walk([0] * 4 + [1] * 4)
+    assert walk([0, 1] * 4) == alone
+    assert alone[0] != alone[1]
+
+
 def test_flipped_conformations_are_dropped_and_counted(
     alanine: MolecularSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def walk(*_: object) -> list[tuple[float, float, np.ndarray]]:
-        mirror = alanine.positions * np.array([-1.0, 1.0, 1.0])
-        return [(0.5, 1.0, alanine.positions), (1.0, -50.0, mirror)]
-
-    monkeypatch.setattr(explore, "_walk", walk)
+    mirror = alanine.positions * np.array([-1.0, 1.0, 1.0])
+    walk = Walk([1.0, -50.0], [alanine.positions, mirror], Standing(2))
+    monkeypatch.setattr(explore, "run_walks", lambda *_: [walk])
     found = find_basins(alanine, ExploreSettings(walkers=1), seed=1)
     assert (len(found), found.dropped) == (1, 1)
-    monkeypatch.setattr(explore, "_walk", lambda *_: walk()[1:])
+    flipped = Walk([-50.0], [mirror], Standing(1))
+    monkeypatch.setattr(explore, "run_walks", lambda *_: [flipped])
     with pytest.raises(ValueError, match="all 1 conformations"):
         find_basins(alanine, ExploreSettings(walkers=1), seed=1)
 

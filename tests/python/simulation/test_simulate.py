@@ -24,7 +24,8 @@ from timewarp_openmm.molecule.structure_files import load_structure
 from timewarp_openmm.molecule.torsions import backbone_torsions, torsion
 from timewarp_openmm.simulation.protocol import Protocol, multiple, preset, with_settings
 from timewarp_openmm.simulation.record import read_run
-from timewarp_openmm.simulation.run import run_standing, simulate
+from timewarp_openmm.simulation.run import _make_tasks, run_standing, simulate
+from timewarp_openmm.simulation.standing import Standing
 from timewarp_openmm.simulation.starts import drive
 from timewarp_openmm.simulation.systems import (
     MolecularSystem,
@@ -33,6 +34,7 @@ from timewarp_openmm.simulation.systems import (
     named_molecule,
     structure_file,
 )
+from timewarp_openmm.simulation.trajectory_pieces import run_on
 from timewarp_openmm.stages import Conflict, Done, Missing, Partial
 
 
@@ -204,6 +206,26 @@ def test_killed_run_resumes_as_if_nothing_had_been(
         assert killed.n_frames == protocol.frames
         assert (killed.xyz == whole.xyz).all()
         assert (killed.time == whole.time).all()
+
+
+def test_pieces_of_several_trajectories_in_one_process_do_not_matter(
+    alanine: MolecularSystem,
+) -> None:
+    """They draw from one random number generator, on the Reference platform."""
+    tasks = _make_tasks(alanine, tiny(alanine, length=0.04), alanine.positions[None])
+
+    def run(order: list[int]) -> list[np.ndarray]:
+        found: list[list[np.ndarray]] = [[] for _ in tasks]
+        standings = [Standing() for _ in tasks]
+        for number in order:
+            piece = run_on(replace(tasks[number], key=f"{order}-{number}"), standings[number], 0.0)
+            found[number].append(piece.positions)
+            standings[number] = piece.standing
+        return [np.concatenate(frames) for frames in found]
+
+    alone, together = run([0] * 12 + [1] * 12), run([0, 1] * 12)
+    np.testing.assert_array_equal(alone, together)
+    assert not np.array_equal(*alone)
 
 
 def test_a_longer_run_goes_on_with_a_shorter_one(alanine: MolecularSystem, tmp_path: Path) -> None:

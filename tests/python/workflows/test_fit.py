@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import openmm
 import pytest
 import torch
 from altered_systems import charges_scaled
+from distributed import Client, LocalCluster
 from filelock import FileLock
 from openmm import app
 
 from timewarp_openmm import cli, files
 from timewarp_openmm.contract import read_metadata
+from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.flows.loading import load_module
 from timewarp_openmm.flows.weights import save_tensors
 from timewarp_openmm.molecule.selection import select_atoms
@@ -38,6 +44,8 @@ from timewarp_openmm.simulation.systems import (
 from timewarp_openmm.stored import read_document, write_document
 from timewarp_openmm.training.checkpoints import LastCheckpoint, load_checkpoint
 from timewarp_openmm.trajectories.pairs import load_trajectories
+from timewarp_openmm.workers.base import Piece
+from timewarp_openmm.workers.cluster import ClusterWorkers
 from timewarp_openmm.workflows import fit as fit_module
 from timewarp_openmm.workflows import record as record_module
 from timewarp_openmm.workflows.budget import Costs, FitBudget
@@ -67,6 +75,9 @@ QUICK = FitBudget(
     least_acceptance=0.0,
 )
 SETTINGS = FitSettings(minutes=0.1, seed=3, workers=1)
+SMALL = InternalFlowConfig(
+    rotatable_layers=2, rotatable_hidden=16, rotatable_bins=4, stiff_layers=2, stiff_hidden=16
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -141,6 +152,44 @@ def finished(known_costs: None, tmp_path_factory: pytest.TempPathFactory) -> Fin
     result = fit(molecule, out, settings, work, record, budget=QUICK)
     assert {name: (work / name).read_bytes() for name in kept} == kept
     return Finished(out, work, molecule, result, record)
+
+
+class Watched(ClusterWorkers):
+    """Remembers what it is given, and kills the first process that has simulated for a while."""
+
+    def __init__(self, client: Client, address: str) -> None:
+        super().__init__(client, address)
+        self.given: list[str] = []
+        self.killed = 0
+        self._processes = client.run(os.getpid)
+        self.piece_seconds = 0.2
+
+    def submit(
+        self, function: Callable[..., Any], *arguments: Any, name: str, near: str = ""
+    ) -> Piece[Any]:
+        self.given.append(name)
+        if near and name.startswith("trajectory") and not self.killed:
+            self.killed = self._processes[near]
+            threading.Timer(0.05, os.kill, (self.killed, signal.SIGKILL)).start()
+        return super().submit(function, *arguments, name=name, near=near)
+
+
+def test_a_fit_on_a_cluster_of_which_a_worker_is_killed(tmp_path: Path) -> None:
+    out, settings = tmp_path / "model.pt", replace(SETTINGS, flow=SMALL)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+        Watched(client, cluster.scheduler_address) as workers,
+    ):
+        result = fit(load_molecule(PDB), out, settings, budget=QUICK, workers=workers)
+        assert workers.killed not in client.run(os.getpid).values()
+    assert result.chains == QUICK.chains
+    assert workers.killed
+    assert {"walker-0", "trajectory-000", "energies", "start-0"} <= {
+        name.replace(" ", "-") for name in workers.given
+    }
+    provenance = read_metadata(out).provenance["fit"]
+    assert provenance["threads"] == 2
 
 
 def test_an_interrupted_fit_goes_on_and_measures_its_model(finished: Finished) -> None:

@@ -12,12 +12,15 @@ import numpy as np
 import openmm
 import pytest
 from command_line import run
+from distributed import LocalCluster
 
 from timewarp_openmm.contract import read_metadata
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.potentials.registry import find_potential
 from timewarp_openmm.potentials.surrogates import surrogate_file
 from timewarp_openmm.simulation.systems import load_molecule, structure_file, with_potential
+from timewarp_openmm.workers.base import Workers
+from timewarp_openmm.workers.cluster import open_cluster
 from timewarp_openmm.workflows import fit as fit_module
 from timewarp_openmm.workflows import fit_target as target_module
 from timewarp_openmm.workflows import record as record_module
@@ -100,7 +103,13 @@ class Record:
         self.stages.append(message)
 
 
-def fit_here(out: Path, work: Path, record: Record, minutes: float = 0.1) -> TargetValidation:
+def fit_here(
+    out: Path,
+    work: Path,
+    record: Record,
+    minutes: float = 0.1,
+    workers: Workers | None = None,
+) -> TargetValidation:
     molecule = load_molecule(PDB)
     return fit_target(
         molecule,
@@ -112,6 +121,7 @@ def fit_here(out: Path, work: Path, record: Record, minutes: float = 0.1) -> Tar
         work,
         budget=QUICK,
         force_field_budget=QUICK_FORCE_FIELD,
+        workers=workers,
     )
 
 
@@ -268,3 +278,17 @@ def test_the_surrogate_is_near_the_potential(finished: Finished) -> None:
         learned = energy(torch.from_numpy(frames)).numpy() / thermal_energy(310.0)
     assert np.std(found[1] - learned) < np.std(found[1] - found[0])
     assert isinstance(load_molecule(PDB).system, openmm.System)
+
+
+@pytest.mark.long
+def test_a_fit_on_a_cluster(tmp_path: Path) -> None:
+    """Whose workers find the potential by its name, as this process does."""
+    out = tmp_path / "model.pt"
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        open_cluster(cluster.scheduler_address) as workers,
+    ):
+        found = fit_here(out, tmp_path / "work", Record(), workers=workers)
+    assert found.proposals.chains == QUICK.chains
+    assert surrogate_file(out).exists()
+    assert read_metadata(out).provenance["fit"]["threads"] == 2
