@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from timewarp_openmm import TimewarpMCMCIntegrator
-from timewarp_openmm.blocks.exposure import exposed_shares
+from timewarp_openmm.blocks.exposure import exposed_shares, side_chain_parts
 from timewarp_openmm.blocks.plan import EXPOSED, LEAST_WEIGHT
 from timewarp_openmm.blocks.sidechains import Block, block_torsions, find_sidechains
 from timewarp_openmm.library import Library, open_library
@@ -156,8 +156,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     residues, graph = list(topology.residues()), PartFinder(topology).graph
     torsions = block_torsions(found.blocks, topology, graph)
     served = [pair for pair in zip(found.blocks, torsions, strict=True) if pair[1]]
-    exposed = exposed_shares(topology, x, [residues[b.index] for b, _ in served], graph)
-    weights = [1.0 if share > EXPOSED else arguments.buried for share in exposed]
+    exposed = exposed_shares(
+        topology, x, side_chain_parts([residues[b.index] for b, _ in served], graph)
+    )
+    weights = [1.0 if share is None or share > EXPOSED else arguments.buried for share in exposed]
     blocks_of_all = [block for block, _ in served]
     runs = []
     for integrator, steps in (

@@ -109,6 +109,9 @@ STEP_INTERVAL = Bounds(1, 2**31 - 1)
 PROPOSALS = Bounds(0, 1_000_000)
 #: Of all blocks, and time steps, in a round of both.
 BLOCK_PROPOSALS = Bounds(1, 1_000_000)
+#: Residues of peptides that are moved whole, and at the ends of other chains.
+WHOLE_PEPTIDE = Bounds(0, 1000)
+END_OF_CHAIN = Bounds(1, 1000)
 DYNAMICS_STEPS = Bounds(1, 10_000_000)
 CUTOFF = Bounds(0, 100, "nm", open_below=True)
 #: Of conformers that are one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import networkx as nx
 import numpy as np
@@ -91,13 +91,15 @@ def measure_blocks(
     context = openmm.Context(system, integrator, *make_platform(platform))
     context.setPositions(positions)
     counter = _RotamerCounter(block_torsions(blocks, topology, graph), get_positions(context))
-    accepted = 0
+    accepted = [0] * len(blocks)
     for round_number in range(1, proposals + 1):
         # Each call of step() costs an energy of the System.
         integrator.step(len(blocks))
-        if integrator.getNumAccepted() > accepted:
-            accepted = integrator.getNumAccepted()
-            counter.count(get_positions(context))
+        now = [integrator.getBlockStatistics(i).accepted for i in range(len(blocks))]
+        if now != accepted:
+            moved = {i for i, (a, b) in enumerate(zip(accepted, now, strict=True)) if a != b}
+            counter.count(get_positions(context), moved)
+            accepted = now
         report(round_number * len(blocks))
     statistics = [integrator.getBlockStatistics(i) for i in range(len(blocks))]
     return [
@@ -107,7 +109,10 @@ def measure_blocks(
 
 
 class _RotamerCounter:
-    """Counts how often the wells of each block's torsions change."""
+    """Counts how often the wells of each block's torsions change.
+
+    Blocks may have torsions in common.
+    """
 
     def __init__(self, torsions: list[list[TorsionAtoms]], positions: NDArray[np.float64]) -> None:
         self._flat = [atoms for entry in torsions for atoms in entry]
@@ -116,10 +121,13 @@ class _RotamerCounter:
         self.changes = [0] * len(torsions)
 
     def _measure(self, positions: NDArray[np.float64]) -> NDArray[np.int64]:
+        if not self._flat:
+            return np.empty(0, dtype=np.int64)
         return wells(measure_torsions(positions[None], self._flat)[0])
 
-    def count(self, positions: NDArray[np.float64]) -> None:
+    def count(self, positions: NDArray[np.float64], moved: Collection[int]) -> None:
+        """Count the changes since the last call for the blocks that have moved meanwhile."""
         now = self._measure(positions)
-        for block in set(self._owner[now != self._wells].tolist()):
+        for block in set(self._owner[now != self._wells].tolist()).intersection(moved):
             self.changes[block] += 1
         self._wells = now

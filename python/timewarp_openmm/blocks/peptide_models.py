@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,15 +17,13 @@ from .. import __version__
 from ..contract import ModelMetadata
 from ..flows.export import export_model
 from ..library import RESIDUE, Library
-from ..molecule.selection import residue_label
+from ..molecule.selection import residue_label, span_label
+from .kinds import END, PEPTIDE
 from .peptides import Chain, NotServedError, Peptide, PeptideFinder
-from .sidechains import Block, Unserved
+from .sidechains import Block, Cut, Unserved
 
 if TYPE_CHECKING:
     from openmm import app, unit
-
-#: The kinds of blocks.
-PEPTIDE, END = "peptide", "end of a chain"
 
 
 def peptide_blocks(
@@ -63,12 +61,36 @@ def peptide_blocks(
     >>> for block in peptide_blocks(topology, positions, "units", "models"):  # doctest: +SKIP
     ...     integrator.addBlock(block.model, block.particles)
     """
+    return list(find_peptides(topology, positions, library, folder, longest, end).blocks)
+
+
+def find_peptides(
+    topology: app.Topology,
+    positions: NDArray[np.floating] | unit.Quantity,
+    library: Library | str | PathLike[str],
+    folder: str | PathLike[str],
+    longest: int = 4,
+    end: int = 1,
+    is_wanted: Callable[[Collection[int]], bool] = lambda moved: True,
+) -> Cut:
+    """Return both: the blocks and the chains without one; see `peptide_blocks`.
+
+    Parameters
+    ----------
+    is_wanted : callable
+        Given the particles that a block would move; no model is written for those that are not.
+    """
     finder = PeptideFinder(topology, positions, library)
-    return [
-        _block(made, chain, finder.library, Path(folder))
-        for chain, made in _chosen(finder, longest, end)
-        if isinstance(made, Peptide)
-    ]
+    atoms = list(topology.atoms())
+    blocks, unserved = [], []
+    for chain, made in _chosen(finder, longest, end):
+        if isinstance(made, Peptide):
+            moved = tuple(made.particles[i] for i in made.moved)
+            if is_wanted(moved):
+                blocks.append(_block(made, moved, atoms, finder.library, Path(folder)))
+        else:
+            unserved.append(_unserved(chain, made))
+    return Cut(tuple(blocks), tuple(unserved))
 
 
 def unserved_chains(
@@ -82,10 +104,14 @@ def unserved_chains(
     the reason."""
     finder = PeptideFinder(topology, positions, library)
     return [
-        Unserved(residue_label(chain.residues[-1]), reason, False)
+        _unserved(chain, reason)
         for chain, reason in _chosen(finder, longest, end)
         if isinstance(reason, str)
     ]
+
+
+def _unserved(chain: Chain, reason: str) -> Unserved:
+    return Unserved(residue_label(chain.residues[-1]), reason, False)
 
 
 def _chosen(finder: PeptideFinder, longest: int, end: int) -> Iterator[tuple[Chain, Peptide | str]]:
@@ -101,20 +127,26 @@ def _chosen(finder: PeptideFinder, longest: int, end: int) -> Iterator[tuple[Cha
             yield part, str(reason)
 
 
-def _block(made: Peptide, chain: Chain, library: Library, folder: Path) -> Block:
-    kind = PEPTIDE if made.flow.moved is None else END
+def _block(
+    made: Peptide,
+    moved: tuple[int, ...],
+    atoms: list[app.topology.Atom],
+    library: Library,
+    folder: Path,
+) -> Block:
     path = folder / f"{'-'.join(made.entries)}-{_digest(made, library)}.pt"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         write_peptide_model(made, library, path)
-    ends = dict.fromkeys((made.residues[0], made.residues[-1]))
+    residues = [atoms[i].residue for i in moved]
     alone = {entry.residue: entry.acceptance for entry in library.of_kind(RESIDUE)}
     return Block(
-        " to ".join(ends),
-        chain.residues[0].index,
+        span_label(residues),
+        min(residue.index for residue in residues),
         str(path),
         made.particles,
-        kind,
+        moved,
+        PEPTIDE if made.flow.moved is None else END,
         "-".join(made.entries),
         math.prod(alone[name] for name in made.entries),
     )

@@ -1,8 +1,8 @@
-"""A picture of a protein: its chain, and on it the blocks by what they accept."""
+"""A picture of a structure: its chains, and on and beside them the blocks by what they accept."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +20,28 @@ from ..molecule.amino_acids import find_backbone
 if TYPE_CHECKING:
     from openmm import app
 
-    from .sidechains import Measured
+    from .sidechains import Block, Measured
 
 #: nm; alpha carbons of neighbours are 0.38 nm apart, or 0.3 by a cis peptide.
 _LONGEST_STEP = 0.45
 #: Labels beyond this number would hide the chain; residues that never moved keep theirs.
 _MOST_LABELS = 60
 _NEVER = "#c1121f"
+
+
+def by_residue(
+    topology: app.Topology, blocks: Sequence[Block], measured: Sequence[Measured | None]
+) -> dict[int, Measured | None]:
+    """Return what was measured of each residue that blocks move, by its index: of several blocks
+    that of the one that accepted the largest share."""
+    owners = [atom.residue.index for atom in topology.atoms()]
+    found: dict[int, Measured | None] = {}
+    for block, entry in zip(blocks, measured, strict=True):
+        for index in {owners[i] for i in block.moved}:
+            other = found.get(index)
+            if other is None or (entry is not None and entry.acceptance > other.acceptance):
+                found[index] = entry
+    return found
 
 
 def draw_blocks(
@@ -36,7 +51,8 @@ def draw_blocks(
     measured: Mapping[int, Measured | None],
     title: str,
 ) -> Figure:
-    """Draw the trace of the alpha carbons, seen along the axis in which the protein is thinnest.
+    """Draw the trace of the alpha carbons, and the middle of each residue that has none and is
+    moved, seen along the axis in which all this is thinnest.
 
     Parameters
     ----------
@@ -44,20 +60,25 @@ def draw_blocks(
     graph : networkx.Graph
         Bonds of the topology; nodes carry `element` and `name`.
     measured : mapping
-        Of each residue that has a block, by its index, what was measured, or None without.
+        Of each residue that has a block, by its index, what was measured, or None without
+        (`by_residue`).
     """
     residues = list(topology.residues())
     found = ((residue, find_backbone(residue, graph)) for residue in residues)
     alphas = {r.index: b.alpha for r, b in found if b is not None}
-    flat = _projected(positions[list(alphas.values())])
-    places = dict(zip(alphas, flat, strict=True))
-    width, height = np.ptp(flat, axis=0)
+    others = [index for index in measured if index not in alphas]
+    middles = [positions[[a.index for a in residues[i].atoms()]].mean(axis=0) for i in others]
+    shown = np.array([*positions[list(alphas.values())], *middles]).reshape(-1, 3)
+    flat = _projected(shown)
+    places = dict(zip([*alphas, *others], flat, strict=True))
+    width, height = np.ptp(flat, axis=0) if len(flat) else (1.0, 1.0)
     shape = min(max(height / max(width, 1e-9), 0.25), 1.2)
     figure = Figure(figsize=(10.0, 1.2 + 8.0 * shape), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    _draw_trace(axis, list(alphas.values()), positions, flat)
-    blocks = [index for index in measured if index in places]
+    if alphas:
+        _draw_trace(axis, list(alphas.values()), positions, flat[: len(alphas)])
+    blocks = list(measured)
     _draw_points(figure, axis, {i: places[i] for i in blocks}, measured)
     never = {i for i in blocks if _never_moved(measured[i])}
     labelled = blocks if len(blocks) <= _MOST_LABELS else sorted(never)
@@ -74,9 +95,11 @@ def draw_blocks(
     return figure
 
 
-def _projected(alphas: NDArray[np.float64]) -> NDArray[np.float64]:
+def _projected(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return points [R, 3] on the plane of their two longest principal axes [R, 2]."""
-    centred = alphas - alphas.mean(axis=0)
+    if not len(points):
+        return np.empty((0, 2))
+    centred = points - points.mean(axis=0)
     axes = np.linalg.svd(centred)[2]
     # The signs of singular vectors are arbitrary; the first residue is on the left, at the bottom.
     plane = centred @ axes[:2].T

@@ -5,27 +5,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..bounds import SHARE, NonNegative, Temperature
-from ..files import write_bytes_atomically
-from ..library import Library, open_library
-from .sidechains import Block, find_sidechains
-
-if TYPE_CHECKING:
-    from openmm import app
+from ..files import sha256_of, write_bytes_atomically
+from ..library import SIDE_CHAIN, Library
+from .kinds import MOLECULE, PART, Kind
 
 _HEADER = """\
-# Blocks for `timewarp-openmm sample --blocks`, which reads the structure, force_field, library and
-# blocks. Leave out blocks by removing their lines, and have some tried more often by a greater
-# weight. exposed, acceptance and rotamer_changes are what was measured, and not_served says why
-# other residues have no block; both are for the reader.
+# Blocks for `timewarp-openmm sample --blocks`, which reads the structure, force_field, library,
+# models and blocks. Leave out blocks by removing their lines, and have some tried more often by a
+# greater weight. exposed, acceptance and rotamer_changes are what was measured, and not_served says
+# why other residues have no block; both are for the reader.
 """
 
 
@@ -56,18 +52,37 @@ class PlannedLibrary(_Section):
     folder: str | None = None
 
 
+class PlannedModel(_Section):
+    """A model file.
+
+    Attributes
+    ----------
+    file : str
+        Absolute, or relative to the plan's folder.
+    sha256 : str
+        Another model under the same name would make other blocks.
+    """
+
+    file: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class PlannedBlock(_Section):
     """A block.
 
     Attributes
     ----------
     residue : str
-        As ``A:VAL12``.
+        As ``A:VAL12``, or the first and the last of several, as ``A:ACE1 to A:NME5``.
     weight : float
         How often it is tried, in proportion to the others' weights.
     kind : str
+    model : str, optional
+        The file, one of the plan's `models`; none of a side chain, whose model is the library's.
+    atom : str, optional
+        The name of an atom that it moves, where a model has several places in its residues.
     exposed : float, optional
-        The share of the side chain's surface that is exposed.
+        The share of the surface of what it moves that is exposed.
     acceptance : float, optional
         Of single proposals.
     proposals, rotamer_changes : int, optional
@@ -77,11 +92,22 @@ class PlannedBlock(_Section):
 
     residue: str
     weight: NonNegative = 1.0
-    kind: Literal["side chain"] = "side chain"
+    kind: Kind = "side chain"
+    model: str | None = None
+    atom: str | None = None
     exposed: Annotated[float, SHARE] | None = None
     acceptance: Annotated[float, SHARE] | None = None
     proposals: Annotated[int, Field(ge=0)] | None = None
     rotamer_changes: Annotated[int, Field(ge=0)] | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call it: ``A:VAL12``, ``B:LIG1 (molecule, ligand.pt)``."""
+        if self.kind == SIDE_CHAIN:
+            return self.residue
+        given = self.model is not None and self.kind in (MOLECULE, PART)
+        model = f", {Path(self.model or '').name}" if given else ""
+        return f"{self.residue}{':' + self.atom if self.atom else ''} ({self.kind}{model})"
 
 
 class NotServed(_Section):
@@ -99,10 +125,13 @@ class BlockPlan(_Section):
     format : 1
     structure : str
         The structure's file, absolute or relative to the plan's.
-    library : PlannedLibrary
     temperature : float
         K.
     blocks : list of PlannedBlock
+    library : PlannedLibrary, optional
+        Of the side chains' models; none where no side chain is a block.
+    models : list of PlannedModel
+        The other blocks'.
     force_field : list of str, optional
         OpenMM's files; none where a System was given.
     not_served : list of NotServed
@@ -110,34 +139,45 @@ class BlockPlan(_Section):
 
     format: Literal[1]
     structure: str
-    library: PlannedLibrary
+    library: PlannedLibrary | None = None
     temperature: Temperature
+    models: list[PlannedModel] = []
     blocks: list[PlannedBlock]
     force_field: list[str] | None = None
     not_served: list[NotServed] = []
 
 
-def proposed_weight(exposed: float) -> float:
-    """Return how often to try a side chain of which a share of the surface is exposed.
+def proposed_weight(exposed: float | None) -> float:
+    """Return how often to try a block of whose surface a share is exposed; None: all that can be.
 
     Buried ones seldom find room before their neighbours move, so that they are tried less often: a
     tenth as often as those exposed by more than `EXPOSED`, and in proportion between.
     """
+    if exposed is None:
+        return 1.0
     return round(min(1.0, max(LEAST_WEIGHT, exposed / EXPOSED)), 2)
 
 
 def write_plan(path: Path, plan: BlockPlan) -> None:
     """Write a plan, a line for each block."""
     content = plan.model_dump(exclude_none=True)
-    rows = {name: content.pop(name) for name in ("blocks", "not_served")}
-    lines = [_HEADER + yaml.safe_dump(content, sort_keys=False, default_flow_style=None).rstrip()]
+    names = ("models", "blocks", "not_served") if plan.models else ("blocks", "not_served")
+    rows = {name: content.pop(name) for name in names}
+    content.pop("models", None)
+    lines = [_HEADER.rstrip(), *(_entry(name, value) for name, value in content.items())]
     for name, entries in rows.items():
         lines.append(f"{name}:" + ("" if entries else " []"))
         lines += [f"- {_in_one_line(entry)}" for entry in entries]
     write_bytes_atomically(path, ("\n".join(lines) + "\n").encode())
 
 
-def _in_one_line(entry: dict[str, Any]) -> str:
+def _entry(name: str, value: Any) -> str:
+    if isinstance(value, dict | list):
+        return f"{name}: {_in_one_line(value)}"
+    return str(yaml.safe_dump({name: value})).rstrip()
+
+
+def _in_one_line(entry: dict[str, Any] | list[Any]) -> str:
     return str(
         yaml.safe_dump(entry, sort_keys=False, default_flow_style=True, width=10**6)
     ).rstrip()
@@ -180,15 +220,42 @@ def _check_blocks(path: Path, plan: BlockPlan, nodes: yaml.Node | None) -> None:
         raise ValueError(f"{path} has no blocks, so that there is nothing to sample with")
     if all(block.weight == 0 for block in plan.blocks):
         raise ValueError(f"{path}: all weights of blocks are 0; give one a weight above 0")
-    seen: dict[str, int] = {}
+    known = {model.file for model in plan.models}
+    seen: dict[tuple[str | None, ...], int] = {}
     for number, block in enumerate(plan.blocks):
         line = _line_of(nodes, ("blocks", number))
-        if block.residue in seen:
+        if (problem := _why_not_valid(block, plan, known)) is not None:
+            raise ValueError(f"{path}: line {line}: {problem}")
+        key = (block.residue, block.model, block.atom)
+        if key in seen:
             raise ValueError(
-                f"{path}: line {line} has a second block of {block.residue}, after line "
-                f"{seen[block.residue]}; remove one of them"
+                f"{path}: line {line} has a second block of {block.name}, after line "
+                f"{seen[key]}; remove one of them"
             )
-        seen[block.residue] = line
+        seen[key] = line
+
+
+def _why_not_valid(block: PlannedBlock, plan: BlockPlan, known: AbstractSet[str]) -> str | None:
+    """Return what a block lacks or has too much of, and what to do about it."""
+    if block.kind == SIDE_CHAIN:
+        if block.model is not None or block.atom is not None:
+            return (
+                f"the side chain {block.residue} has the library's model, and neither model nor "
+                "atom; remove these, or name another kind"
+            )
+        if plan.library is None:
+            return (
+                f"the side chain {block.residue} has the library's model, but no library is named; "
+                "remove the line, or make the blocks again with timewarp-openmm blocks"
+            )
+    elif block.model is None:
+        return f"the {block.kind} {block.residue} has no model; name its file, one of the models"
+    elif block.model not in known:
+        return (
+            f"{block.residue} has the model {block.model}, which is none of the models; add its "
+            "file and SHA-256 there"
+        )
+    return None
 
 
 def _line_of(node: yaml.Node | None, place: Sequence[int | str]) -> int:
@@ -225,43 +292,6 @@ def describe_library(library: Library, folder: Path) -> PlannedLibrary:
     )
 
 
-def planned_library(plan: BlockPlan, folder: Path) -> Library:
-    """Return the library of a plan in `folder`.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If it cannot be read, or is another one now.
-    """
-    named = plan.library
-    library = open_library(named.name if named.folder is None else folder / named.folder)
-    if library.digest != named.sha256:
-        raise ValueError(
-            f"the library {named.name} in {library.folder} is not the one that the blocks were "
-            "made with; make them again with timewarp-openmm blocks, or restore the library"
-        )
-    return library
-
-
-def planned_blocks(
-    plan: BlockPlan,
-    library: Library,
-    topology: app.Topology,
-    positions: NDArray[np.float64],
-) -> list[tuple[Block, float]]:
-    """Return the blocks of a plan with their weights, in the plan's order.
-
-    The structure is any that has residues of these labels, such as the plan's own in water.
-
-    Raises
-    ------
-    ValueError
-        If a residue is not there, or the library has no model that fits it there; naming all such.
-    """
-    labels = [block.residue for block in plan.blocks]
-    found = find_sidechains(topology, positions, labels, library)
-    if found.unserved:
-        problems = [f"  {entry.residue}: {entry.reason}" for entry in found.unserved]
-        raise ValueError("\n".join(["some residues cannot be blocks here:", *problems]))
-    by_label = {block.residue: block for block in found.blocks}
-    return [(by_label[block.residue], block.weight) for block in plan.blocks]
+def describe_model(path: Path, folder: Path) -> PlannedModel:
+    """Return how a plan in `folder` names a model file."""
+    return PlannedModel(file=portable(path, folder), sha256=sha256_of(path))

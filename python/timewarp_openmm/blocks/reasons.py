@@ -51,6 +51,9 @@ class Reason:
     incomplete: bool = False
 
 
+NO_AMINO_ACID = Reason(
+    "it is no amino acid; a model of a whole molecule can be made with fit, and given with --model"
+)
 MIRRORED = Reason(
     "it is another stereoisomer than the library's model: the chirality of its side chain differs"
 )
@@ -119,7 +122,7 @@ class Diagnosis:
                 incomplete=True,
             )
         if backbone is None:
-            return Reason("it is no amino acid; a model of a whole molecule can be made with fit")
+            return NO_AMINO_ACID
         return Reason(f"its side chain is none of the 20 amino acids'; {self._remedy}")
 
     def _why_not_this(self, residue: app.topology.Residue, amino_acid: AminoAcid) -> Reason | None:

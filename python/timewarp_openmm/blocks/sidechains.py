@@ -33,18 +33,21 @@ class Block:
     Attributes
     ----------
     residue : str
-        Of the structure, such as ``A:VAL12``.
+        Of the structure, such as ``A:VAL12``; the first and the last of several, such as ``A:ACE1
+        to A:NME5``.
     index : int
-        Of the residue in the topology.
+        Of the (first) residue in the topology.
     model : str
         Path of the model file.
     particles : tuple of int
         The particle of each of the model's atoms, in the model's order.
+    moved : tuple of int
+        Those that the model moves; the others are context.
     kind : str
-        What of the residue moves: "side chain".
+        What moves: "side chain", "peptide", "end of a chain", "molecule" or "part".
     entry : str
-        The library's name of the residue, such as "HIE".
-    acceptance : float
+        The library's name of the residue, such as "HIE"; empty without a library.
+    acceptance : float, optional
         Of single proposals where the library was measured; a site may have more or less.
     """
 
@@ -52,9 +55,10 @@ class Block:
     index: int
     model: str
     particles: tuple[int, ...]
+    moved: tuple[int, ...]
     kind: str
-    entry: str
-    acceptance: float
+    entry: str = ""
+    acceptance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Unserved:
     Attributes
     ----------
     residue : str
+        As a `Block` has it.
     reason : str
         Why, with the remedy where there is one.
     incomplete : bool
@@ -76,8 +81,8 @@ class Unserved:
 
 
 @dataclass(frozen=True)
-class SideChains:
-    """What a library does with the side chains of a structure, in the order of the residues."""
+class Cut:
+    """Blocks of a structure, and what gets none, each in the order of the residues."""
 
     blocks: tuple[Block, ...]
     unserved: tuple[Unserved, ...]
@@ -85,14 +90,14 @@ class SideChains:
 
 @dataclass(frozen=True)
 class Measured:
-    """What became of the proposals of a block while everything but side chains stood still.
+    """What became of the proposals of a block while everything but the blocks stood still.
 
     Attributes
     ----------
     tried, accepted : int
     rotamer_changes : int
-        How often the rotamer (`rotamer_torsions`) was another one after a round of as many
-        proposals as there are blocks.
+        How often the rotamer (`rotamer_torsions`), or one of several, was another one after a round
+        of as many proposals as there are blocks, in which one of this block was accepted.
     """
 
     tried: int
@@ -157,7 +162,7 @@ def find_sidechains(
     positions: NDArray[np.floating] | unit.Quantity,
     residues: Sequence[str | app.topology.Residue] | None = None,
     library: Library | str | PathLike[str] | None = None,
-) -> SideChains:
+) -> Cut:
     """Return both: the blocks and the residues without one; see `sidechain_blocks`."""
     opened = library if isinstance(library, Library) else open_library(library)
     if residues is None:
@@ -177,22 +182,32 @@ def find_sidechains(
             found = reason or (MIRRORED if residue.index in mirrored else NO_PLACE)
             unserved.append(Unserved(label, found.text, found.incomplete))
         else:
-            entry, atoms = place
-            share, name = entry.acceptance, entry.residue
-            blocks.append(Block(label, residue.index, entry.model, atoms, SIDE_CHAIN, name, share))
-    return SideChains(tuple(blocks), tuple(unserved))
+            entry, atoms, moved = place
+            blocks.append(
+                Block(
+                    label,
+                    residue.index,
+                    entry.model,
+                    atoms,
+                    moved,
+                    SIDE_CHAIN,
+                    entry.residue,
+                    entry.acceptance,
+                )
+            )
+    return Cut(tuple(blocks), tuple(unserved))
 
 
 def _places(
     finder: PartFinder, library: Library, asked: Sequence[app.topology.Residue]
-) -> tuple[dict[int, tuple[LibraryEntry, tuple[int, ...]]], set[int]]:
-    """Return the model of each residue's side chain and its particles, by the residue's index, and
-    the residues that are other stereoisomers of what a model is of."""
+) -> tuple[dict[int, tuple[LibraryEntry, tuple[int, ...], tuple[int, ...]]], set[int]]:
+    """Return the model of each residue's side chain, its particles and those that it moves, by the
+    residue's index; and the residues that are other stereoisomers of what a model is of."""
     residues = {atom.index: residue.index for residue in asked for atom in residue.atoms()}
     found, mirrored = {}, set()
     for entry in library.of_kind(SIDE_CHAIN):
         metadata = read_metadata(entry.model)
-        first = metadata.moved_atoms()[0]
+        moved = metadata.moved_atoms()
         for place in finder.find(metadata, set(residues)):
             try:
                 particles = tuple(finder.in_order(metadata, place))
@@ -201,16 +216,25 @@ def _places(
                 owners = Counter(residues[i] for i in place if i in residues)
                 mirrored.add(owners.most_common(1)[0][0])
             else:
-                found[residues[particles[first]]] = (entry, particles)
+                own = tuple(particles[atom] for atom in moved)
+                found[residues[own[0]]] = (entry, particles, own)
     return found, mirrored
 
 
 def block_torsions(
     blocks: Sequence[Block], topology: app.Topology, graph: nx.Graph
 ) -> list[list[TorsionAtoms]]:
-    """Return the torsions of each block's rotamers (`rotamer_torsions`)."""
-    residues = list(topology.residues())
-    return [residue_torsions(residues[block.index], graph) for block in blocks]
+    """Return the torsions of the rotamers (`rotamer_torsions`) that each block turns; none where it
+    turns no side chain of an amino acid."""
+    owners, known = [atom.residue for atom in topology.atoms()], dict[int, list[TorsionAtoms]]()
+    found = []
+    for block in blocks:
+        residues = {owners[i].index: owners[i] for i in block.moved}
+        for index in residues.keys() - known.keys():
+            known[index] = residue_torsions(residues[index], graph)
+        moved = set(block.moved)
+        found.append([t for index in sorted(residues) for t in known[index] if t[-1] in moved])
+    return found
 
 
 def residue_torsions(residue: app.topology.Residue, graph: nx.Graph) -> list[TorsionAtoms]:

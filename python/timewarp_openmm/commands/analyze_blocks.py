@@ -1,4 +1,4 @@
-"""``timewarp-openmm analyze --blocks``: the rotamers of a run with blocks, beside MD."""
+"""``timewarp-openmm analyze --blocks``: what a run with blocks has moved, beside MD."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ..library import SIDE_CHAIN
+
 if TYPE_CHECKING:
     from openmm import app
 
     from ..blocks.plan import BlockPlan
-    from ..report.rotamers import SideChain
+    from ..report.rotamers import OtherBlock, SideChain
     from .analyze import AnalyzeOptions
 
 
@@ -29,44 +31,71 @@ def analyze_blocks(options: AnalyzeOptions, path: Path) -> None:
     plan = read_plan(path)
     topology, _ = load_structure(options.topology)
     shown = reader_topology(molecule_from_topology(topology))
-    side_chains, problems = _side_chains(options, plan, topology)
+    counts, problems = _counts(options, plan)
+    side_chains = _side_chains(plan, topology, counts)
     samples = {}
     for label, given in ((LONG, options.traj), (MD, options.reference)):
         if given:
             readers = [open_frames(file, shown) for file in expand_trajectories(given)]
             samples[label] = follow_rotamers(readers, side_chains)
-    title = f"Rotamers of {options.topology.name}"
-    findings = assess_rotamers(title, side_chains, samples)
+    title = f"{'Rotamers' if side_chains else 'Blocks'} of {options.topology.name}"
+    findings = assess_rotamers(title, side_chains, samples, _others(plan, counts))
     findings.warnings[:0] = problems
     made = f"timewarp-openmm {__version__}: {', '.join(file.name for file in options.traj)}"
     page = write_report(findings, {}, options.out, made)
     for warning in findings.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    typer.echo(f"{page}: {len(side_chains)} side chains")
+    others = sum(block.kind != SIDE_CHAIN for block in plan.blocks)
+    beside = f", other blocks: {others}" if others else ""
+    typer.echo(f"{page}: {len(side_chains)} side chains{beside}")
 
 
-def _side_chains(
-    options: AnalyzeOptions, plan: BlockPlan, topology: app.Topology
-) -> tuple[list[SideChain], list[str]]:
-    """Return the blocks' side chains, and what is not known of them."""
-    from ..blocks.sidechains import residue_torsions
+#: Proposals tried and accepted, or None where they are not known.
+_Counts = list[tuple[int, int] | None]
+
+
+def _counts(options: AnalyzeOptions, plan: BlockPlan) -> tuple[_Counts, list[str]]:
+    """Return what became of each block's proposals, and what is not known of them."""
     from ..blocks.statistics import read_statistics, statistics_file
-    from ..molecule.matching import PartFinder
-    from ..molecule.selection import select_residues
-    from ..report.rotamers import SideChain
 
-    graph, problems = PartFinder(topology).graph, []
     counts = [(0, 0)] * len(plan.blocks)
     try:
         for file in options.traj:
             found = read_statistics(statistics_file(file), len(plan.blocks))
             counts = [(a + c, b + d) for (a, b), (c, d) in zip(counts, found, strict=True)]
     except (FileNotFoundError, ValueError) as error:
-        problems.append(f"what became of proposals is not known: {error}")
-    side_chains = []
-    for block, (tried, accepted) in zip(plan.blocks, counts, strict=True):
-        (residue,) = select_residues(topology, [block.residue])
-        torsions = residue_torsions(residue, graph)
-        known = (None, None) if problems else (tried, accepted)
-        side_chains.append(SideChain(block.residue, torsions, *known))
-    return side_chains, problems
+        problem = f"what became of proposals is not known: {error}"
+        return [None] * len(plan.blocks), [problem]
+    return list(counts), []
+
+
+def _side_chains(plan: BlockPlan, topology: app.Topology, counts: _Counts) -> list[SideChain]:
+    """Return the residues with rotamers that blocks move, in the plan's order.
+
+    Of several blocks that of the side chain alone is the one whose proposals are counted here.
+    """
+    from ..blocks.sidechains import residue_torsions
+    from ..molecule.matching import PartFinder
+    from ..molecule.selection import residue_label, select_span
+    from ..report.rotamers import SideChain
+
+    graph = PartFinder(topology).graph
+    found: dict[str, SideChain] = {}
+    for block, count in zip(plan.blocks, counts, strict=True):
+        for residue in select_span(topology, block.residue):
+            label, torsions = residue_label(residue), residue_torsions(residue, graph)
+            if block.kind == SIDE_CHAIN:
+                found[label] = SideChain(label, torsions, *(count or (None, None)))
+            elif torsions:
+                found.setdefault(label, SideChain(label, torsions))
+    return list(found.values())
+
+
+def _others(plan: BlockPlan, counts: _Counts) -> list[OtherBlock]:
+    from ..report.rotamers import OtherBlock
+
+    return [
+        OtherBlock(block.name, *(count or (None, None)))
+        for block, count in zip(plan.blocks, counts, strict=True)
+        if block.kind != SIDE_CHAIN
+    ]

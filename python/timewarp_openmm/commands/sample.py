@@ -39,8 +39,10 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    import openmm
     from openmm import app
 
+    from ..blocks.sidechains import Block
     from ..integrator import TimewarpMCMCIntegrator
     from ..simulation.systems import MolecularSystem
 
@@ -154,14 +156,14 @@ class _Run:
     integrator : TimewarpMCMCIntegrator
     step_time : float
         ps between two steps, in the trajectory.
-    residues : sequence of str
-        Of each block; none for a whole molecule.
+    blocks : sequence of str
+        What people call each; none for a chain of one model.
     """
 
     simulation: app.Simulation
     integrator: TimewarpMCMCIntegrator
     step_time: float
-    residues: Sequence[str] = ()
+    blocks: Sequence[str] = ()
 
 
 def sample(options: SampleOptions) -> None:
@@ -217,7 +219,8 @@ def _run_of_model(options: SampleOptions, model: Path) -> _Run:
 
 
 def _run_of_blocks(options: SampleOptions, path: Path) -> _Run:
-    from ..blocks.plan import planned_blocks, planned_library, read_plan
+    from ..blocks.plan import read_plan
+    from ..blocks.planned import planned_blocks, planned_library, planned_models
     from ..blocks.statistics import statistics_file
     from ..files import refuse_existing
     from ..seeds import shifted_seed
@@ -227,8 +230,13 @@ def _run_of_blocks(options: SampleOptions, path: Path) -> _Run:
     statistics = statistics_file(options.out)
     refuse_existing(statistics, options.force)
     plan = read_plan(path)
-    library = planned_library(plan, path.parent)
+    library, models = planned_library(plan, path.parent), planned_models(plan, path.parent)
     force_field = options.force_field or plan.force_field
+    if force_field is None and options.system is None:
+        raise ValueError(
+            f"{path} names no force field, because the blocks were made for a System; give that "
+            "with --system, or name a --force-field"
+        )
     dynamics = DynamicsOptions(options.cutoff, options.hydrogen_mass)
     molecule = load_molecule(
         options.pdb or path.parent / plan.structure,
@@ -236,7 +244,8 @@ def _run_of_blocks(options: SampleOptions, path: Path) -> _Run:
         options.system,
         dynamics,
     )
-    blocks = planned_blocks(plan, library, molecule.topology, molecule.positions)
+    blocks = planned_blocks(plan, library, models, molecule.topology, molecule.positions)
+    names = [block.name for block in plan.blocks]
 
     # Load the compiled plugin, so they come after all that can be wrong without it.
     from ..integrator import TimewarpMCMCIntegrator
@@ -248,7 +257,8 @@ def _run_of_blocks(options: SampleOptions, path: Path) -> _Run:
         integrator.addBlock(block.model, block.particles, weight)
     steps, step_size = options.dynamics or 50, options.step_size or 0.002
     integrator.setDynamics(steps, step_size, options.friction or 1.0)
-    tries, blocks_per_try = _tries_of_blocks(len(blocks), options.proposals, options.blocks_per_try)
+    sharing = _blocks_per_try(options, molecule.system, [block for block, _ in blocks], names)
+    tries, blocks_per_try = _tries_of_blocks(len(blocks), options.proposals, sharing)
     integrator.setProposalsPerStep(tries)
     integrator.setBlocksPerTry(blocks_per_try)
     if options.subchain:
@@ -259,8 +269,27 @@ def _run_of_blocks(options: SampleOptions, path: Path) -> _Run:
     seed = (shifted_seed(options.seed, 1),) if options.seed is not None else ()
     simulation.context.setVelocitiesToTemperature(temperature, *seed)
     simulation.reporters.append(BlockReporter(statistics, options.interval))
-    residues = [block.residue for block, _ in blocks]
-    return _Run(simulation, integrator, steps * step_size, residues)
+    return _Run(simulation, integrator, steps * step_size, names)
+
+
+def _blocks_per_try(
+    options: SampleOptions, system: openmm.System, blocks: Sequence[Block], names: Sequence[str]
+) -> int | None:
+    """Return how many blocks OpenMM's energy decides on at once; None: as suits their number.
+
+    A block that moves all that has mass has no local energy, so that nothing can be decided with
+    it.
+    """
+    massive = {i for i in range(system.getNumParticles()) if system.getParticleMass(i)._value > 0}
+    alone = [n for b, n in zip(blocks, names, strict=True) if massive.issubset(b.moved)]
+    if not alone:
+        return options.blocks_per_try
+    if options.blocks_per_try not in (None, 1):
+        raise ValueError(
+            f"--blocks-per-try {options.blocks_per_try} needs blocks that are parts of the "
+            f"structure, and {alone[0]} is all of it; leave the option out"
+        )
+    return 1
 
 
 def _tries_of_blocks(
@@ -321,7 +350,7 @@ def _record(options: SampleOptions, run: _Run) -> None:
     # Not a DCDReporter: one that cannot write to a full disk prints a traceback when it goes.
     with (
         open_exclusively(out) as handle,
-        counting("sampling", steps, "steps" if run.residues else "iterations") as report,
+        counting("sampling", steps, "steps" if run.blocks else "iterations") as report,
     ):
         trajectory = app.DCDFile(handle, simulation.topology, run.step_time, interval, interval)
         for _ in range(steps // interval):
@@ -335,14 +364,14 @@ def _record(options: SampleOptions, run: _Run) -> None:
         simulation.step(steps % interval)
         stuck = stuck or _warn_if_stuck(run)
     seconds = time.monotonic() - began
-    what = "steps" if run.residues else "iterations"
+    what = "steps" if run.blocks else "iterations"
     typer.echo(
         f"{out}: {steps // interval} frames, acceptance {integrator.getAcceptanceRate():.2%}, "
         f"{steps / seconds:.1f} {what}/s"
     )
     if (failed := integrator.getNumNonFinite()) > 0:
         typer.echo(f"{failed} proposals had no finite density or energy and were rejected")
-    if run.residues:
+    if run.blocks:
         _tell_of_blocks(run, out)
 
 
@@ -350,14 +379,15 @@ def _tell_of_blocks(run: _Run, out: Path) -> None:
     from ..blocks.statistics import statistics_file
 
     never = [
-        residue
-        for i, residue in enumerate(run.residues)
+        name
+        for i, name in enumerate(run.blocks)
         if run.integrator.getBlockStatistics(i).accepted == 0
     ]
-    typer.echo(
-        f"{statistics_file(out)}: {len(run.residues)} blocks, in the order of "
-        f"{run.residues[0]} to {run.residues[-1]}"
+    first, *others = run.blocks
+    named = (
+        f"{len(run.blocks)} blocks, in the order of {first} to {others[-1]}" if others else first
     )
+    typer.echo(f"{statistics_file(out)}: {named}")
     if never:
         typer.echo(f"never moved by a proposal: {', '.join(never)}")
 
@@ -367,7 +397,7 @@ def _warn_if_stuck(run: _Run) -> bool:
     from ..simulation.chains import describe_stuck
 
     # Dynamics move what blocks do not; those that never moved are named at the end.
-    if run.residues:
+    if run.blocks:
         return False
     message = describe_stuck(run.simulation.currentStep, run.integrator.getNumAccepted())
     if message is not None:

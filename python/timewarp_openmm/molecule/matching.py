@@ -27,6 +27,7 @@ _WATER = 3
 _NO_ELEMENT = "?"
 #: Copies of a molecule that a message names.
 _MOST_NAMED = 4
+_ADD_BONDS = "add the topology's bonds (CONECT records)"
 
 
 def match_atoms(
@@ -97,7 +98,7 @@ def _in_order(
 
 
 class PartFinder:
-    """Finds where models of parts fit in a topology, which is prepared once for all of them.
+    """Finds where models fit in a topology, which is prepared once for all of them.
 
     Parameters
     ----------
@@ -118,6 +119,7 @@ class PartFinder:
         topology: app.Topology,
         positions: NDArray[np.floating] | unit.Quantity | None = None,
     ) -> None:
+        self._topology = topology
         self.positions = _shape(topology, positions)
         self.graph = _bond_graph(topology)
         parts = nx.connected_components(self.graph)
@@ -129,7 +131,7 @@ class PartFinder:
         self._molecule = molecule_from_topology(topology, particles=self._atoms)
 
     def find(self, metadata: ModelMetadata, among: set[int] | None = None) -> list[list[int]]:
-        """Return the atoms of each place of a model, ascending.
+        """Return the atoms of each place of a model, ascending: of a part, or of a whole molecule.
 
         Parameters
         ----------
@@ -137,9 +139,23 @@ class PartFinder:
             Atoms that hold all that the model moves.
         """
         assert metadata.molecule is not None
+        if not metadata.context_atoms():
+            found = find_molecules(metadata.molecule, self._topology, self.graph)
+            return [atoms for atoms in found if among is None or among.issuperset(atoms)]
         # Thousands of waters are not looked through where the model cannot fit into one.
         graph = self._without_water if metadata.molecule.num_atoms > _WATER else self.graph
         return find_fragments(metadata.molecule, metadata.moved_atoms(), graph, among)
+
+    def why_nowhere(self, metadata: ModelMetadata) -> str:
+        """Return why there is no place for a model, in words that go with the model's name."""
+        assert metadata.molecule is not None
+        if not metadata.context_atoms():
+            return _why_not_held(metadata.molecule, self.graph)
+        return (
+            "the topology has no place for the model: nowhere are the "
+            f"{len(metadata.moved_atoms())} atoms that it moves and those around them bonded as in "
+            "it" + ("" if any(self._topology.bonds()) else f"; {_ADD_BONDS}")
+        )
 
     def in_order(self, metadata: ModelMetadata, place: Sequence[int]) -> list[int]:
         """Return the atoms of a place in the order of the model's.
@@ -219,11 +235,7 @@ def _match_part(
             "none of the places where the model fits has all atoms that it moves among particles="
         )
     if not places:
-        raise ValueError(
-            "the topology has no place for the model: nowhere are the "
-            f"{len(metadata.moved_atoms())} atoms that it moves and those around them bonded as in "
-            "it" + ("" if any(topology.bonds()) else "; add the topology's bonds (CONECT records)")
-        )
+        raise ValueError(finder.why_nowhere(metadata))
     if len(places) == 1:
         return finder.in_order(metadata, places[0])
     raise ValueError(
@@ -280,26 +292,69 @@ def _find_molecule(wanted: Molecule, topology: app.Topology) -> list[int]:
             f"{topology.getNumAtoms()} in the topology; say which with particles="
         )
     graph = _bond_graph(topology)
-    molecules = [sorted(part) for part in nx.connected_components(graph)]
-    formulas = [_formula([graph.nodes[i]["element"] for i in atoms]) for atoms in molecules]
-    formula = _formula(wanted.elements)
-    alike = [atoms for atoms, other in zip(molecules, formulas, strict=True) if other == formula]
-    # Thousands of copies of a solvent are written in one order, which is compared once.
-    written = [_as_written(graph, atoms) for atoms in alike]
-    examples = dict(zip(written, alike, strict=True))
-    same = {w for w, atoms in examples.items() if _same_bonds(wanted, topology, atoms)}
-    copies = [atoms for atoms, w in zip(alike, written, strict=True) if w in same]
+    copies = find_molecules(wanted, topology, graph)
     if len(copies) == 1:
         return copies[0]
     if copies:
         raise ValueError(
-            f"the topology holds {len(copies)} copies of the model's molecule ({formula}): "
-            f"{_name_copies(topology, copies)}; say which one the model moves, by its atoms in any "
-            f"order: particles={_particles(copies[0])}"
+            f"the topology holds {len(copies)} copies of the model's molecule "
+            f"({_formula(wanted.elements)}): {_name_copies(topology, copies)}; say which one the "
+            f"model moves, by its atoms in any order: particles={_particles(copies[0])}"
         )
+    raise ValueError(_why_not_held(wanted, graph))
+
+
+def find_molecules(
+    wanted: Molecule, topology: app.Topology, graph: nx.Graph | None = None
+) -> list[list[int]]:
+    """Return the atoms of each molecule of a topology that has the bonds of `wanted`.
+
+    Parameters
+    ----------
+    wanted : Molecule
+        Connected: what is not is found nowhere.
+    topology : openmm.app.Topology
+        Of the whole System.
+    graph : networkx.Graph, optional
+        Its bonds, as `PartFinder.graph` has them.
+
+    Returns
+    -------
+    list of list of int
+        Ascending, in the topology's order. Stereoisomers are not told apart: that takes positions
+        (`PartFinder.in_order`).
+
+    Examples
+    --------
+    >>> from timewarp_openmm.molecule.graph import molecule_from_topology
+    >>> from timewarp_openmm.simulation.systems import named_molecule
+    >>> topology = named_molecule("alanine-dipeptide").topology
+    >>> [len(atoms) for atoms in find_molecules(molecule_from_topology(topology), topology)]
+    [22]
+    """
+    graph = _bond_graph(topology) if graph is None else graph
+    formula = _formula(wanted.elements)
+    alike = [atoms for atoms, other in _molecules(graph) if other == formula]
+    # Thousands of copies of a solvent are written in one order, which is compared once.
+    written = [_as_written(graph, atoms) for atoms in alike]
+    examples = dict(zip(written, alike, strict=True))
+    same = {w for w, atoms in examples.items() if _same_bonds(wanted, topology, atoms)}
+    return sorted(atoms for atoms, w in zip(alike, written, strict=True) if w in same)
+
+
+def _molecules(graph: nx.Graph) -> list[tuple[list[int], str]]:
+    """Return the atoms of each molecule, ascending, with its formula."""
+    molecules = (sorted(part) for part in nx.connected_components(graph))
+    return [(atoms, _formula([graph.nodes[i]["element"] for i in atoms])) for atoms in molecules]
+
+
+def _why_not_held(wanted: Molecule, graph: nx.Graph) -> str:
+    formula, formulas = _formula(wanted.elements), [other for _, other in _molecules(graph)]
     there = ", ".join(f"{n} x {other}" for other, n in Counter(formulas).most_common(_MOST_NAMED))
-    reason = "none has its bonds" if alike else f"it holds {there}"
-    raise ValueError(f"the topology does not hold the model's molecule ({formula}): {reason}")
+    reason = "none has its bonds" if formula in formulas else f"it holds {there}"
+    if not graph.edges:
+        reason += f"; {_ADD_BONDS}"
+    return f"the topology does not hold the model's molecule ({formula}): {reason}"
 
 
 def _bond_graph(topology: app.Topology) -> nx.Graph:

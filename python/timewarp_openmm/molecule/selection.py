@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Names the side chains of all residues, beyond their beta carbons.
 SIDE_CHAINS = "sidechain"
+#: Between the first residue's label and the last one's.
+_TO = " to "
 
 
 def select_atoms(topology: app.Topology, text: str) -> tuple[int, ...]:
@@ -53,6 +55,24 @@ def residue_label(residue: app.topology.Residue) -> str:
     """Return the name of a residue as `Molecule.residue_label` has it, such as ``A:VAL12A``."""
     number = f"{residue.id}{(residue.insertionCode or '').strip()}"
     return f"{(residue.chain.id or '').strip()}:{residue.name}{number}".removeprefix(":")
+
+
+def span_label(residues: Iterable[app.topology.Residue]) -> str:
+    """Return the name of some residues by the first and the last, such as ``A:ACE1 to A:NME5``."""
+    ordered = sorted(residues, key=lambda residue: residue.index)
+    return _TO.join(dict.fromkeys(residue_label(residue) for residue in (ordered[0], ordered[-1])))
+
+
+def select_span(topology: app.Topology, label: str) -> list[app.topology.Residue]:
+    """Return the residues of a `span_label`: the first one, the last one and those between.
+
+    Raises
+    ------
+    ValueError
+        If the first or the last is not there, or there several times.
+    """
+    ends = select_residues(topology, label.split(_TO))
+    return list(topology.residues())[ends[0].index : ends[-1].index + 1]
 
 
 def is_water(residue: app.topology.Residue) -> bool:

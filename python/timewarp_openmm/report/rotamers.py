@@ -1,4 +1,4 @@
-"""Rotamers of a structure's side chains: populations and transitions, beside molecular dynamics."""
+"""What blocks have moved: rotamers of side chains beside molecular dynamics, and other blocks."""
 
 from __future__ import annotations
 
@@ -44,6 +44,22 @@ class SideChain:
     accepted: int | None = None
 
 
+@dataclass(frozen=True)
+class OtherBlock:
+    """A block that is not of one side chain.
+
+    Attributes
+    ----------
+    name : str
+    tried, accepted : int or None
+        Its proposals, where they are known.
+    """
+
+    name: str
+    tried: int | None = None
+    accepted: int | None = None
+
+
 def follow_rotamers(
     readers: Sequence[FrameReader], side_chains: Sequence[SideChain]
 ) -> list[list[NDArray[np.int64]]]:
@@ -57,6 +73,8 @@ def follow_rotamers(
     flat = [atoms for side_chain in side_chains for atoms in side_chain.torsions]
     ends = np.cumsum([len(side_chain.torsions) for side_chain in side_chains])
     found: list[list[NDArray[np.int64]]] = [[] for _ in side_chains]
+    if not side_chains:
+        return found
     for reader in readers:
         # Frames of large structures: few at a time.
         pieces = [measure_torsions(piece, flat) for piece in reader.chunks(200)]
@@ -70,6 +88,7 @@ def assess_rotamers(
     title: str,
     side_chains: Sequence[SideChain],
     samples: Mapping[str, Sequence[Sequence[NDArray[np.int64]]]],
+    others: Sequence[OtherBlock] = (),
 ) -> Findings:
     """Compare the rotamers of each side chain in a run with blocks, and in MD if there is any.
 
@@ -77,7 +96,23 @@ def assess_rotamers(
     ----------
     samples : mapping of str to what `follow_rotamers` returns
         By `LONG` and `MD`.
+    others : sequence of OtherBlock
+        Blocks that are not of side chains, of which it is said what became of their proposals.
     """
+    findings = Findings(title)
+    findings.warnings += _never_moved(side_chains, others)
+    if side_chains:
+        _add_rotamers(findings, side_chains, samples)
+    if others:
+        findings.sections.append(_block_section(others))
+    return findings
+
+
+def _add_rotamers(
+    findings: Findings,
+    side_chains: Sequence[SideChain],
+    samples: Mapping[str, Sequence[Sequence[NDArray[np.int64]]]],
+) -> None:
     counted = {
         label: [
             occupation(chains, 3 ** len(side_chain.torsions))
@@ -86,13 +121,37 @@ def assess_rotamers(
         for label, followed in samples.items()
     }
     frames = {label: sum(map(len, followed[0])) for label, followed in samples.items()}
-    findings = Findings(title)
     findings.warnings += _warnings(side_chains, counted)
     findings.sections += [
         _transition_section(side_chains, counted, frames),
         _population_section(side_chains, counted),
     ]
-    return findings
+
+
+def _never_moved(side_chains: Sequence[SideChain], others: Sequence[OtherBlock]) -> list[str]:
+    never = [s.residue for s in side_chains if s.tried and s.accepted == 0]
+    never += [block.name for block in others if block.tried and block.accepted == 0]
+    return [f"blocks that no proposal has moved: {', '.join(never)}"] if never else []
+
+
+def _block_section(others: Sequence[OtherBlock]) -> Section:
+    section = Section(
+        "blocks",
+        "Other blocks",
+        "What became of the proposals of blocks that are not of one side chain. How they have "
+        "changed is not looked at here, but for the rotamers of their residues.",
+    )
+    rows = [
+        [b.name, "" if b.tried is None else str(b.tried), _share(b.tried, b.accepted)]
+        for b in others
+    ]
+    section.tables.append(Table("", ["block", "proposals", "accepted"], rows))
+    section.numbers = {b.name: {"tried": b.tried, "accepted": b.accepted} for b in others}
+    return section
+
+
+def _share(tried: int | None, accepted: int | None) -> str:
+    return f"{(accepted or 0) / tried:.2%}" if tried and accepted is not None else ""
 
 
 def _changes(entry: Occupation) -> int:
@@ -103,9 +162,6 @@ def _warnings(
     side_chains: Sequence[SideChain], counted: Mapping[str, Sequence[Occupation]]
 ) -> list[str]:
     found = []
-    never = [s.residue for s in side_chains if s.tried and s.accepted == 0]
-    if never:
-        found.append(f"blocks that no proposal has moved: {', '.join(never)}")
     still = [
         s.residue
         for s, entry in zip(side_chains, counted[LONG], strict=True)
@@ -171,9 +227,7 @@ def _transition_section(
         changes = {label: _changes(entries[number]) for label, entries in counted.items()}
         known = side_chain.tried is not None and side_chain.accepted is not None
         tried = str(side_chain.tried) if known else ""
-        share = ""
-        if known and side_chain.tried:
-            share = f"{(side_chain.accepted or 0) / side_chain.tried:.2%}"
+        share = _share(side_chain.tried, side_chain.accepted)
         rows.append([side_chain.residue, tried, share, *(str(n) for n in changes.values())])
         numbers[side_chain.residue] = {
             "tried": side_chain.tried,

@@ -292,7 +292,8 @@ def load_molecule(
 ) -> MolecularSystem:
     """Make a molecule from a structure file (see `load_structure`) and a force field (by default
     DEFAULT_FORCE_FIELD), the name of a potential in its place (see `potentials.registry`), or a
-    System XML; with `dynamics`, as `build_system` takes it, any System. With `target`, the name of
+    System XML; with `dynamics`, as `build_system` takes it, any System, of which OBC2 is made as
+    OpenMM's own GBSAOBCForce. With `target`, the name of
     a potential, its energy is that, and a System that is given only says what its charge is.
 
     Raises
@@ -324,6 +325,9 @@ def load_molecule(
         )
     if dynamics is None:
         check_movable(system)
+    else:
+        # Local energies know its Born terms, and it is faster.
+        system = with_builtin_gbsa(system)
     return MolecularSystem(name, topology, system, positions, (Path(system_xml).name,))
 
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from block_systems import trimer_positions, trimer_topology
 from libraries import write_library
 from openmm import app, unit
 from peptides import Structure
 
 from timewarp_openmm import sidechain_blocks
-from timewarp_openmm.blocks.exposure import exposed_shares
+from timewarp_openmm.blocks.exposure import exposed_shares, side_chain_parts
 from timewarp_openmm.blocks.measure import _RotamerCounter, measure_blocks, relax
-from timewarp_openmm.blocks.picture import draw_blocks
-from timewarp_openmm.blocks.sidechains import Measured, block_torsions
+from timewarp_openmm.blocks.picture import by_residue, draw_blocks
+from timewarp_openmm.blocks.sidechains import Block, Measured, block_torsions, residue_torsions
 from timewarp_openmm.molecule.matching import PartFinder
 
 FORCE_FIELD = app.ForceField("amber99sbildn.xml", "amber99_obc.xml")
@@ -22,8 +23,9 @@ FORCE_FIELD = app.ForceField("amber99sbildn.xml", "amber99_obc.xml")
 
 def shares(structure: Structure, numbers: list[int]) -> list[float]:
     graph = PartFinder(structure.topology).graph
-    residues = [structure.residue(number) for number in numbers]
-    return exposed_shares(structure.topology, structure.positions, residues, graph)
+    parts = side_chain_parts([structure.residue(number) for number in numbers], graph)
+    found = exposed_shares(structure.topology, structure.positions, parts)
+    return [share for share in found if share is not None]
 
 
 def test_exposure_is_what_others_leave() -> None:
@@ -33,6 +35,24 @@ def test_exposure_is_what_others_leave() -> None:
     assert far == pytest.approx(alone, abs=1e-6)
     near = shares(Structure().beside(Structure(), 0.25), [2, 3, 4, 5, 6])
     assert sum(near) < 0.7 * sum(alone)
+
+
+def test_exposure_of_whole_molecules_is_what_others_leave() -> None:
+    """And nothing where there are no others."""
+    structure = Structure()
+    own = set(range(structure.topology.getNumAtoms()))
+    alone = (structure.topology, structure.positions)
+    assert exposed_shares(*alone, [(own, own)]) == [None]
+    assert exposed_shares(*alone, []) == []
+    far, near = structure.beside(Structure(), 5.0), structure.beside(Structure(), 0.25)
+    assert exposed_shares(far.topology, far.positions, [(own, own)]) == [1.0]
+    (share,) = exposed_shares(near.topology, near.positions, [(own, own)])
+    assert share is not None
+    assert 0.1 < share < 0.9
+    ion = far.topology.addResidue("NA", far.topology.addChain("C"))
+    far.topology.addAtom("NA", app.element.sodium, ion)
+    positions, last = np.concatenate([far.positions, [[9.0, 0.0, 0.0]]]), {len(far.positions)}
+    assert exposed_shares(far.topology, positions, [(last, last), (own, own)]) == [None, 1.0]
 
 
 def test_water_does_not_cover_anything() -> None:
@@ -104,8 +124,23 @@ def test_a_rotamer_is_counted_where_it_changed(library: Path) -> None:
         structure.positions[beyond] = (
             beta + along + np.cos(angle) * (arms - along) + np.sin(angle) * np.cross(axis, arms)
         )
-        counter.count(structure.positions)
+        counter.count(structure.positions, {0, 1})
     assert counter.changes == [0, 2, 0]
+
+
+def test_of_blocks_with_a_torsion_in_common_the_one_that_moved_counts() -> None:
+    """As a peptide and the side chain of one of its residues have."""
+    structure = Structure()
+    graph = PartFinder(structure.topology).graph
+    chi1 = residue_torsions(structure.residue(4), graph)
+    counter = _RotamerCounter([chi1, chi1, []], structure.positions)
+    for moved in ({0}, {0, 1}, {2}):
+        structure.positions[:, 0] *= -1  # the mirror image of any other rotamer than trans
+        counter.count(structure.positions, moved)
+    assert counter.changes == [2, 1, 0]
+    nothing = _RotamerCounter([[], []], structure.positions)
+    nothing.count(structure.positions, {0, 1})
+    assert nothing.changes == [0, 0]
 
 
 def test_what_cannot_be_relaxed_is_named() -> None:
@@ -135,3 +170,37 @@ def test_the_picture_marks_what_never_moved() -> None:
     # Distances along the chain are those of the plane, never longer than in space.
     steps = np.linalg.norm(np.diff(axis.lines[0].get_xydata(), axis=0), axis=1)
     assert ((steps > 0) & (steps < 0.45)).all()
+
+
+def block(moved: range) -> Block:
+    return Block("", 0, "a.pt", tuple(moved), tuple(moved), "molecule")
+
+
+def test_the_picture_shows_every_residue_that_a_block_moves() -> None:
+    """Ligands have no alpha carbon; of several blocks the one that accepts most has the say."""
+    ligands = Structure()
+    ligands.topology, ligands.positions = trimer_topology("SCC", 2), trimer_positions(2)
+    both = Structure().beside(ligands, 1.0)
+    first = Structure().topology.getNumAtoms()
+    residues = list(both.topology.residues())
+    blocks = [block(range(first)), block(range(16, 20)), block(range(first, first + 3))]
+    entries = [Measured(10, 0, 0), Measured(10, 4, 0), Measured(10, 2, 0)]
+    found = by_residue(both.topology, blocks, entries)
+    assert {residues[i].id: m.acceptance for i, m in found.items() if m and i < 7} == {
+        "1": 0, "2": 0.4, "3": 0, "4": 0, "5": 0, "6": 0, "7": 0
+    }  # fmt: skip
+    assert found[7] == Measured(10, 2, 0)
+    assert 8 not in found
+    unmeasured = by_residue(both.topology, blocks, [None] * 3)
+    assert unmeasured == dict.fromkeys(found)
+    graph = PartFinder(both.topology).graph
+    axis = draw_blocks(both.topology, both.positions, graph, found, "a").axes[0]
+    assert {"ACE1", "VAL2", "MOL1"} <= {text.get_text() for text in axis.texts}
+    # No residue of these has an alpha carbon, and one molecule has no plane.
+    for copies in (1, 2):
+        topology, positions = trimer_topology("SCC", copies), trimer_positions(copies)
+        measured = dict.fromkeys(range(copies), Measured(10, 1, 0))
+        graph = PartFinder(topology).graph
+        axis = draw_blocks(topology, positions, graph, measured, "a").axes[0]
+        assert len(axis.collections[0].get_array()) == copies
+    draw_blocks(topology, positions, graph, {}, "nothing has a block")

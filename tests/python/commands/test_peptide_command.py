@@ -14,7 +14,7 @@ from openmm import app, unit
 from residue_flows import capped, write_residue_library
 
 from timewarp_openmm import TimewarpMCMCIntegrator, peptide_blocks, read_metadata
-from timewarp_openmm.blocks.peptide_models import END
+from timewarp_openmm.blocks.kinds import END
 from timewarp_openmm.files import sha256_of
 from timewarp_openmm.flows.loading import load_module
 from timewarp_openmm.simulation.systems import with_hydrogen_bonds_constrained
@@ -106,7 +106,7 @@ def test_blocks_of_short_peptides_and_of_ends(library: Path, tmp_path: Path) -> 
     peptide = capped("ALA", "GLY")
     given = (peptide.topology, peptide.positions, library, tmp_path / "models")
     (end,) = peptide_blocks(*given, longest=1, end=1)
-    assert (end.kind, end.entry, end.residue) == (END, "GLY", "1:GLY3")
+    assert (end.kind, end.entry, end.residue) == (END, "GLY", "1:GLY3 to 1:NME4")
     written = Path(end.model).stat().st_mtime_ns
     assert peptide_blocks(*given, longest=1, end=1) == [end]
     assert Path(end.model).stat().st_mtime_ns == written

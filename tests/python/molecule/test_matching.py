@@ -18,7 +18,12 @@ from timewarp_openmm import TimewarpMCMCIntegrator, pretrained
 from timewarp_openmm.contract import read_metadata
 from timewarp_openmm.molecule import Molecule, isomorphism
 from timewarp_openmm.molecule.isomorphism import Shapes, find_isomorphism
-from timewarp_openmm.molecule.matching import match_atoms, match_molecules
+from timewarp_openmm.molecule.matching import (
+    PartFinder,
+    find_molecules,
+    match_atoms,
+    match_molecules,
+)
 from timewarp_openmm.molecule.stereochemistry import Stereochemistry
 from timewarp_openmm.simulation.systems import build_system, named_molecule
 
@@ -229,6 +234,23 @@ def test_several_copies_are_named_and_one_is_asked_for(two_copies: app.Modeller)
         atoms = list(range(first, first + 22))
         integrator = TimewarpMCMCIntegrator(MODEL, topology=topology, particles=atoms[::-1])
         assert integrator.getParticles() == atoms
+
+
+def test_all_copies_are_found_whatever_their_order(two_copies: app.Modeller) -> None:
+    metadata = read_metadata(str(MODEL))
+    molecule = metadata.molecule
+    assert molecule is not None
+    copies = [list(range(31, 53)), list(range(53, 75))]
+    assert find_molecules(molecule, two_copies.topology) == copies
+    backwards = molecule.part(range(21, -1, -1))
+    assert find_molecules(backwards, two_copies.topology) == copies
+    finder = PartFinder(two_copies.topology)
+    assert finder.find(metadata) == copies
+    assert finder.find(metadata, set(range(40, 80))) == copies[1:]
+    water = Molecule(("O", "H", "H"), ("HOH",) * 3, (0,) * 3, ("O", "H", "H"), (16.0, 1.0, 1.0),
+                     ((0, 1), (0, 2)))  # fmt: skip
+    assert find_molecules(water, two_copies.topology) == [[75, 76, 77], [79, 80, 81]]
+    assert find_molecules(dataclasses.replace(water, bonds=((0, 1),)), two_copies.topology) == []
 
 
 def test_a_molecule_is_found_among_others(two_copies: app.Modeller) -> None:

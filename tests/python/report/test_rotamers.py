@@ -17,7 +17,7 @@ from turning import turned
 from timewarp_openmm.blocks.sidechains import residue_torsions
 from timewarp_openmm.blocks.statistics import read_statistics
 from timewarp_openmm.molecule.matching import PartFinder
-from timewarp_openmm.report.rotamers import SideChain, assess_rotamers
+from timewarp_openmm.report.rotamers import OtherBlock, SideChain, assess_rotamers
 from timewarp_openmm.report.study import LONG, MD
 
 VALINES = ["A:VAL2", "A:VAL4", "A:VAL6"]
@@ -69,6 +69,27 @@ def test_without_md_and_statistics() -> None:
     )
     populations = numbers["populations"]["A:VAL2"][LONG]
     assert [populations[name]["population"] for name in "ptm"] == pytest.approx([0.2, 0.4, 0.4])
+
+
+def test_other_blocks_are_named_with_their_proposals() -> None:
+    others = [
+        OtherBlock("B:LIG1 (molecule, a.pt)", 50, 5),
+        OtherBlock("A:ACE1 to A:NME7 (peptide)", 9, 0),
+        OtherBlock("C:LIG1 (molecule, a.pt)"),
+    ]
+    found = assess_rotamers("a", [], {LONG: []}, others)
+    assert found.warnings == ["blocks that no proposal has moved: A:ACE1 to A:NME7 (peptide)"]
+    (section,) = found.sections
+    assert section.tables[0].rows == [
+        ["B:LIG1 (molecule, a.pt)", "50", "10.00%"],
+        ["A:ACE1 to A:NME7 (peptide)", "9", "0.00%"],
+        ["C:LIG1 (molecule, a.pt)", "", ""],
+    ]
+    states = [[np.array([0, 1, 1])]]
+    side_chain = SideChain("A:VAL2", [(0, 1, 2, 3)], 5, 0)
+    both = assess_rotamers("a", [side_chain], {LONG: states}, others[1:2])
+    assert [section.key for section in both.sections] == ["transitions", "populations", "blocks"]
+    assert "no proposal has moved: A:VAL2, A:ACE1 to A:NME7 (peptide)" in both.warnings[0]
 
 
 def in_wells(structure: Structure, number: int, wells: list[int]) -> NDArray[np.float32]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import openmm
 import pytest
+from libraries import PEPTIDE
 from openmm import app, unit
 
+from timewarp_openmm.molecule.structure_files import load_structure
 from timewarp_openmm.simulation.capped_peptides import capped_peptide
 from timewarp_openmm.simulation.gbsa import with_builtin_gbsa
-from timewarp_openmm.simulation.systems import build_system
+from timewarp_openmm.simulation.systems import DynamicsOptions, build_system, load_molecule
 
 AMBER14 = ("amber14/protein.ff14SB.xml", "implicit/obc2.xml")
 
@@ -65,3 +69,15 @@ def test_others_are_left_alone(solvent, options):
 def test_systems_of_fits_have_it():
     topology = capped_peptide(["SER"], AMBER14).topology
     assert openmm.GBSAOBCForce in kinds(build_system(topology, AMBER14))
+
+
+def test_systems_whose_blocks_move_have_it(tmp_path: Path) -> None:
+    """Those that are given, too, such as a complex with a ligand; a fit's are as they are given."""
+    topology, positions = load_structure(PEPTIDE)
+    custom = app.ForceField(*AMBER14).createSystem(topology)
+    path = tmp_path / "system.xml"
+    path.write_text(openmm.XmlSerializer.serialize(custom))
+    given = load_molecule(PEPTIDE, system_xml=path, dynamics=DynamicsOptions()).system
+    assert kinds(given) == kinds(custom) - {openmm.CustomGBForce} | {openmm.GBSAOBCForce}
+    assert energy(given, positions) == pytest.approx(energy(custom, positions), abs=1e-2)
+    assert openmm.CustomGBForce in kinds(load_molecule(PEPTIDE, system_xml=path).system)
