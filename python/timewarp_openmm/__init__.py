@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .molecule.matching import find_blocks as find_blocks
     from .reporters import BlockReporter as BlockReporter
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Loaded on first use, so that reading a model's metadata needs no compiled plugin and sampling a
 # model imports no training code.

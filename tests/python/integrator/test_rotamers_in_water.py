@@ -1,5 +1,5 @@
-"""Rotamers of capped valine in TIP3P, by a block of its side chain and dynamics, against umbrella
-sampling made with OpenMM alone (tests/data, by benchmarks/umbrella_rotamers.py)."""
+"""Rotamers of capped valine and leucine in TIP3P, by a block of the side chain and dynamics,
+against umbrella sampling by OpenMM alone (tests/data, made by benchmarks/umbrella_rotamers.py)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,25 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 DATA = ROOT / "tests" / "data"
-#: Made by benchmarks/make_test_models.py.
-MODEL = DATA / "valine-sidechain-small.pt"
-#: Steps of 25 time steps and 200 proposals; chance that a right chain fails.
-STEPS, FALSE_ALARM = 400, 1e-3
+#: Models, the first made by benchmarks/make_test_models.py and the other the bundled library's;
+#: steps of 25 time steps and 200 proposals; and how many changes of rotamer there are at least.
+RUNS = {
+    "valine-dipeptide": (DATA / "valine-sidechain-small.pt", 400, 8),
+    "leucine-dipeptide": (
+        ROOT / "python" / "timewarp_openmm" / "pretrained" / "amber14" / "LEU.pt",
+        1600,
+        40,
+    ),
+}
+#: Chance that a right chain fails.
+FALSE_ALARM = 1e-3
 
 
 @pytest.mark.long
-def test_rotamers_are_those_of_umbrella_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("molecule", RUNS)
+def test_rotamers_are_those_of_umbrella_sampling(
+    molecule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     from rotamer_populations import (
         changes_of,
@@ -31,14 +42,15 @@ def test_rotamers_are_those_of_umbrella_sampling(monkeypatch: pytest.MonkeyPatch
         table,
     )
 
-    reference = json.loads((DATA / "valine-dipeptide-rotamers.json").read_text())
-    simulation, integrator = make_simulation("valine-dipeptide", MODEL, seed=1, threads=1)
-    angles, names = sample(simulation, math.inf, STEPS)
+    model, steps, changes = RUNS[molecule]
+    reference = json.loads((DATA / f"{molecule}-rotamers.json").read_text())
+    simulation, integrator = make_simulation(molecule, model, seed=1, threads=1)
+    angles, names = sample(simulation, math.inf, steps)
     found, expected = shares_of(angles, names), reference_shares(reference)
     print(table(found, expected, list(reference["rotamers"])))
-    assert integrator.getBlockStatistics(0).accepted > 0.01 * STEPS
-    # The 40 ps of dynamics alone change the rotamer less than once.
-    assert changes_of(angles, names) > 8
+    assert integrator.getBlockStatistics(0).accepted > 0.01 * steps
+    # The dynamics alone, 40 and 160 ps, change the rotamer less than once.
+    assert changes_of(angles, names) > changes
     assert found.errors.max() < 0.15
     assert p_value(found, expected) > FALSE_ALARM
     # It would see a rotamer that is lost.
