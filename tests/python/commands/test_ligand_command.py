@@ -63,7 +63,7 @@ def test_fit_takes_a_smiles_string(
     """It is parametrised once; the same call goes on, and another molecule is refused."""
     seen = []
 
-    def stop(molecule: object, *_: object) -> None:
+    def stop(molecule: object, *_: object, **__: object) -> None:
         seen.append(molecule)
         raise ValueError("far enough")
 

@@ -30,7 +30,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let fits end at once with flows of random weights."""
     asked: list[str] = []
 
-    def fit(molecule, out, settings, work, display, force, budget):
+    def fit(molecule, out, settings, work, display, force, budget, workers):
         asked.append(molecule.name)
         names = [atom.name for atom in molecule.topology.atoms()]
         residue, methyl = settings.later_parts
