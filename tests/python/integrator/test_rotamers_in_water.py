@@ -18,8 +18,9 @@ RUNS = {
     "valine-dipeptide": (DATA / "valine-sidechain-small.pt", 400, 8),
     "leucine-dipeptide": (
         ROOT / "python" / "timewarp_openmm" / "pretrained" / "amber14" / "LEU.pt",
-        1600,
-        40,
+        # In less time its most frequent rotamers seldom take turns, and errors are too small.
+        8000,
+        200,
     ),
 }
 #: Chance that a right chain fails.
@@ -49,7 +50,7 @@ def test_rotamers_are_those_of_umbrella_sampling(
     found, expected = shares_of(angles, names), reference_shares(reference)
     print(table(found, expected, list(reference["rotamers"])))
     assert integrator.getBlockStatistics(0).accepted > 0.01 * steps
-    # The dynamics alone, 40 and 160 ps, change the rotamer less than once.
+    # The dynamics alone, 40 and 800 ps, change the rotamer about once at most.
     assert changes_of(angles, names) > changes
     assert found.errors.max() < 0.15
     assert p_value(found, expected) > FALSE_ALARM
