@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from timewarp_openmm.workers.base import Workers
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CL_CONFIG_CPU_TBB_NUM_WORKERS", "1")
@@ -35,6 +40,25 @@ def platforms_to_test() -> tuple[str, ...]:
 
     provide_opencl()
     return ("Reference", "CPU", "OpenCL") if has_platform("OpenCL") else ("Reference", "CPU")
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Return the address of a scheduler with two workers of one thread each."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="module")
+def cluster(address: str) -> Iterator[Workers]:
+    from timewarp_openmm.workers.cluster import open_cluster
+
+    with open_cluster(address) as workers:
+        yield workers
 
 
 #: Files that take half a minute and more. They begin, so that none is left to run alone at the end.

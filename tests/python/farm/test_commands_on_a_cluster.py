@@ -16,7 +16,7 @@ import mdtraj
 import numpy as np
 import pytest
 from command_line import run
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from timewarp_openmm import pretrained
 from timewarp_openmm.benchmark.run import (
@@ -41,27 +41,19 @@ from timewarp_openmm.simulation.systems import (
 )
 from timewarp_openmm.simulation.trajectory_pieces import TrajectoryPiece
 from timewarp_openmm.workers.base import Workers
-from timewarp_openmm.workers.cluster import ClusterWorkers, open_cluster
+from timewarp_openmm.workers.cluster import ClusterWorkers
 from timewarp_openmm.workflows import budget
 
 PDB = str(structure_file("alanine-dipeptide"))
 Command = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    # Workers do not have this module.
+@pytest.fixture(scope="module", autouse=True)
+def module_by_value() -> Iterator[None]:
+    """Workers do not have this module."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"
-    ) as cluster:
-        yield cluster.scheduler_address
-
-
-@pytest.fixture(scope="module")
-def cluster(address: str) -> Iterator[Workers]:
-    with open_cluster(address) as workers:
-        yield workers
+    yield
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 @pytest.fixture(scope="module")

@@ -39,20 +39,6 @@ def local() -> Iterator[Workers]:
         yield workers
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"
-    ) as cluster:
-        yield cluster.scheduler_address
-
-
-@pytest.fixture(scope="module")
-def cluster(address: str) -> Iterator[Workers]:
-    with open_cluster(address) as workers:
-        yield workers
-
-
 @pytest.fixture(params=["here", "local", "cluster"])
 def workers(request: pytest.FixtureRequest) -> Workers:
     return Here() if request.param == "here" else request.getfixturevalue(request.param)
