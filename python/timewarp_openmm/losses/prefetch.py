@@ -1,8 +1,10 @@
-"""Work for the next training step, done by other processes while this one goes on."""
+"""Work for the next training step, done while this one goes on: by other processes, and by a thread
+while gradients are computed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar, cast
 
 Result = TypeVar("Result", covariant=True)
@@ -16,19 +18,46 @@ class Pending(Protocol[Result]):
 
 
 class Prefetch:
-    """Keeps what each loss has begun for the next step."""
+    """Keeps what each loss has begun for the next step.
+
+    A step asks for it with `take`. The trainer then calls `begin` before it computes gradients and
+    `settle` before it changes weights: between the two a thread of its own makes a flow's draws.
+    Gradients are computed without Python, so that the thread need not wait for its lock.
+    """
 
     def __init__(self) -> None:
-        self._next: dict[str, Pending[Any]] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="draws")
+        self._planned: dict[str, Callable[[], Pending[Any]]] = {}
+        self._begun: dict[str, Future[Pending[Any]]] = {}
 
-    def take(self, name: str, begin: Callable[[], Pending[Result]]) -> Result:
-        """Return what was begun one step ago under this name, and begin that of the next step."""
-        ready = (self._next.pop(name, None) or begin()).result()
-        self._next[name] = begin()
-        return cast(Result, ready)
+    def take(self, name: str, plan: Callable[[], Callable[[], Pending[Result]]]) -> Result:
+        """Return what was begun one step ago under this name, and plan that of the next step.
+
+        Parameters
+        ----------
+        plan : callable
+            Draws what random numbers are needed, at once, and returns what begins the work.
+        """
+        begun = self._begun.pop(name, None)
+        ready = plan()() if begun is None else begun.result()
+        result = ready.result()
+        self._planned[name] = plan()
+        return cast(Result, result)
+
+    def begin(self) -> None:
+        """Begin what is planned; the flow's weights must not change until it is settled."""
+        for name, begin in self._planned.items():
+            self._begun[name] = self._thread.submit(begin)
+        self._planned.clear()
+
+    def settle(self) -> None:
+        """Wait until nothing that was begun looks at the flow any more."""
+        for begun in self._begun.values():
+            begun.result()
 
     def finish(self) -> None:
         """Drop what was begun: a run that goes on from a checkpoint has not begun it either."""
-        for pending in self._next.values():
-            pending.result()
-        self._next.clear()
+        for begun in self._begun.values():
+            begun.result().result()
+        self._begun.clear()
+        self._planned.clear()

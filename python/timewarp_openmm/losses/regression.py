@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -31,8 +32,13 @@ class Regression(Loss):
     The states are drawn with the weights of one step ago, so that their energies can be computed
     while that step goes on.
 
+    Those of the data are not taken as they are: a flow soon knows some ten thousand frames by
+    heart, and its density elsewhere is as wrong as before. A share of the numbers that the flow
+    makes a frame of is drawn anew each time, so that no state comes twice, and each lies near one
+    of the data, also in basins that the flow's own draws miss. Any state will do for a comparison.
+
     A flow that moves a part of a molecule is compared within each context: the constant is that
-    context's own.
+    context's own. There the context atoms are moved at random instead.
 
     Attributes
     ----------
@@ -40,6 +46,8 @@ class Regression(Loss):
         The flow's own draws per step.
     states : int
         States of the data per step.
+    redrawn : float
+        The chance of each of a state's latent numbers to be drawn anew; 0 takes states as they are.
     bound : float
         kT; errors above it count linearly.
     """
@@ -49,23 +57,64 @@ class Regression(Loss):
 
     draws: Annotated[Count, Field(ge=2)] = 320
     states: Count = 192
+    redrawn: Annotated[float, Field(ge=0, lt=1)] = 0.2
     bound: Positive = 2.0
 
     def value(self, step: Step) -> Tensor:
-        states = step.prefetch.take("regression", lambda: self._begin(step))
+        states = step.prefetch.take("regression", lambda: self._plan(step))
         return regression_loss(step.flow, states, self.bound)
 
-    def _begin(self, step: Step) -> PendingStates:
+    def _plan(self, step: Step) -> Callable[[], PendingStates]:
+        """Draw the random numbers of a step's states, and return what makes the states of them."""
+        flow, energy, generator = step.flow, step.energy, step.generator
         if step.own_context:
             groups = max(1, (self.draws + self.states) // _GROUP)
             batch = step.draw(groups)
-            size = (groups * (_GROUP - 1), step.flow.noise_size)
-            noise = torch.randn(size, generator=step.generator)
-            batch = shake_contexts(step.flow, batch, step.generator)
-            return begin_states_in_contexts(step.flow, step.energy, batch, noise.to(batch.x.device))
+            noise = torch.randn(groups * (_GROUP - 1), flow.noise_size, generator=generator)
+            batch = shake_contexts(flow, batch, generator)
+            noise = noise.to(batch.x.device)
+            return lambda: begin_states_in_contexts(flow, energy, batch, noise)
         batch = step.draw(self.states)
-        noise = torch.randn(self.draws, step.flow.noise_size, generator=step.generator)
-        return begin_regression_states(step.flow, step.energy, batch, noise.to(batch.x.device))
+        noise = torch.randn(self.draws, flow.noise_size, generator=generator).to(batch.x.device)
+        redrawing = None
+        if self.redrawn > 0:
+            redrawing = Redrawing.of(flow.noise_size, len(batch), self.redrawn, generator)
+        return lambda: begin_regression_states(flow, energy, batch, noise, redrawing)
+
+
+@dataclass(frozen=True)
+class Redrawing:
+    """Which latent numbers of states are drawn anew, and as what.
+
+    Attributes
+    ----------
+    noise : Tensor [B, D]
+    chosen : Tensor [B, D], bool
+    """
+
+    noise: Tensor
+    chosen: Tensor
+
+    @staticmethod
+    def of(size: int, count: int, share: float, generator: torch.Generator | None) -> Redrawing:
+        """Choose of the `size` numbers of each of `count` states, each with chance `share`."""
+        chosen = torch.rand(count, size, generator=generator) < share
+        return Redrawing(torch.randn(count, size, generator=generator), chosen)
+
+    @torch.no_grad()
+    def __call__(self, flow: Any, batch: Batch) -> Batch:
+        """Return a flow's independent draws, `batch`, with these numbers in place of their own.
+
+        A state without such numbers, or from which they lead nowhere, stays as it is.
+        """
+        device = batch.y.device
+        lag = torch.full((len(batch),), math.inf, device=device)
+        own = flow.invert(batch.y, batch.w, batch.x[:1], lag)
+        noise = torch.where(self.chosen.to(device), self.noise.to(device), own)
+        y, w, _ = flow.sample(batch.x[0], noise, lag)
+        inside = torch.isfinite(y).flatten(1).all(1) & torch.isfinite(own).all(1)
+        inside = inside.view(-1, 1, 1)
+        return replace(batch, y=torch.where(inside, y, batch.y), w=torch.where(inside, w, batch.w))
 
 
 @dataclass(frozen=True)
@@ -112,9 +161,15 @@ class PendingStates:
 
 @torch.no_grad()
 def begin_regression_states(
-    flow: Any, energy: BatchEnergy, batch: Batch, noise: Tensor
+    flow: Any,
+    energy: BatchEnergy,
+    batch: Batch,
+    noise: Tensor,
+    redrawing: Redrawing | None = None,
 ) -> PendingStates:
     """Make an independent draw of each row of noise, add `batch`'s, and begin their energies."""
+    if redrawing is not None:
+        batch = redrawing(flow, batch)
     lag = torch.full((len(noise),), math.inf, device=noise.device)
     y, w, _ = flow.sample(batch.x[0], noise, lag)
     inside = torch.isfinite(y).flatten(1).all(1)

@@ -195,7 +195,7 @@ class _Trainer:
             flow.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self._flow, self._optimizer = self._fabric.setup(flow, optimizer)
-        for method in ("log_prob", "sample"):
+        for method in ("log_prob", "sample", "invert"):
             self._flow.mark_forward_method(method)
         self._average.to(self._fabric.device)
         self._energy: BatchEnergy | None = None
@@ -268,7 +268,9 @@ class _Trainer:
             group["lr"] = rate
         self._optimizer.zero_grad()
         loss = self._loss()
+        self._prefetch.begin()
         self._fabric.backward(loss)
+        self._prefetch.settle()
         norm = self._fabric.clip_gradients(
             self._flow, self._optimizer, max_norm=config.gradient_clip, error_if_nonfinite=False
         )

@@ -30,6 +30,12 @@ MINIMISE_EVALUATIONS = 350
 LEAST_WALK = 2.0
 #: ps; time step of all dynamics here.
 TIMESTEP = 0.001
+#: States of a training step.
+TRAINED_STATES = 512
+#: Networks for longer fits, and how many times as long a step then takes
+#: (`benchmarks/network_sizes.py`).
+LARGER = {"rotatable_layers": 6, "rotatable_hidden": 128, "stiff_layers": 8, "stiff_hidden": 192}
+LARGER_COST = 1.65
 
 
 class FitBudget(BaseModel):
@@ -48,6 +54,8 @@ class FitBudget(BaseModel):
     most_rounds : int
     refine_rate : float
         Learning rate of the first round.
+    larger_steps : int
+        Steps of refining that larger networks must be given, so that they are worth their time.
     runs_per_basin : int
         Trajectories that start in each basin; the last of them is held out.
     least_basins, most_basins : int
@@ -83,6 +91,7 @@ class FitBudget(BaseModel):
     minutes_per_round: PositiveFloat = 6.0
     most_rounds: PositiveInt = 3
     refine_rate: PositiveFloat = 5e-4
+    larger_steps: PositiveInt = 1500
     runs_per_basin: int = Field(default=4, ge=2)
     least_basins: PositiveInt = 3
     most_basins: PositiveInt = 24
@@ -113,7 +122,7 @@ class Costs:
     ps_per_second : float
         Simulated by each worker, all at work.
     seconds_per_draw, seconds_per_step : float
-        Of the flow, and of training it with 512 states, on one thread.
+        Of the flow, and of training it with `TRAINED_STATES`, on one thread.
     seconds_to_start : float
         Of a worker process.
     """
@@ -126,6 +135,14 @@ class Costs:
     @property
     def seconds_per_energy(self) -> float:
         return TIMESTEP / self.ps_per_second
+
+    def of_larger_networks(self) -> Costs:
+        """Return about what it costs with networks of the sizes `LARGER`."""
+        return replace(
+            self,
+            seconds_per_draw=LARGER_COST * self.seconds_per_draw,
+            seconds_per_step=LARGER_COST * self.seconds_per_step,
+        )
 
 
 def measure_costs(
@@ -162,19 +179,19 @@ def _measure_flow(
     # Any spread will do for timing; a little one leaves no coordinate's range.
     shaken = reference + 1e-3 * torch.randn(64, *reference.shape)
     flow.fit_normalisation(shaken, torch.ones(len(shaken)))
-    states = reference.expand(512, -1, -1)
-    lag = torch.full((512,), math.inf)
+    states = reference.expand(TRAINED_STATES, -1, -1)
+    lag = torch.full((TRAINED_STATES,), math.inf)
 
     def draw() -> None:
         with torch.no_grad():
-            flow.sample(reference, torch.randn(512, flow.noise_size), lag)
+            flow.sample(reference, torch.randn(TRAINED_STATES, flow.noise_size), lag)
 
     def step() -> None:
         w = torch.zeros_like(states)
         loss = -flow.log_prob(states, w, states[:1], lag).mean()
         torch.autograd.backward(loss)
 
-    return _time(draw, seconds / 3) / 512, _time(step, seconds / 3)
+    return _time(draw, seconds / 3) / TRAINED_STATES, _time(step, seconds / 3)
 
 
 def _time(work: Callable[[], None], seconds: float) -> float:
@@ -185,6 +202,22 @@ def _time(work: Callable[[], None], seconds: float) -> float:
         work()
         calls += 1
     return (time.monotonic() - began) / calls
+
+
+def network_sizes(budget: FitBudget, costs: Costs, minutes: float) -> dict[str, int]:
+    """Return what the networks of a whole fit's flow have instead of the defaults.
+
+    Parameters
+    ----------
+    costs : Costs
+        With the default flow.
+    minutes : float
+        Of the whole fit.
+    """
+    left = 1 - budget.explore_share - budget.simulate_share - budget.train_share
+    step = costs.seconds_per_step + TRAINED_STATES * costs.seconds_per_draw
+    steps = 60 * minutes * left / (LARGER_COST * step)
+    return dict(LARGER) if steps >= budget.larger_steps else {}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..files import exclusive_lock, refuse_existing, write_bytes_atomically
 from ..flows.base import FlowConfig
 from ..flows.chained.config import ChainedFlowConfig
-from ..flows.internal.config import ShapeFlowConfig
+from ..flows.internal.config import InternalFlowConfig, ShapeFlowConfig
 from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
 from ..molecule.matching import match_atoms
@@ -59,6 +59,7 @@ from .budget import (
     export_seconds,
     least_times,
     measure_costs,
+    network_sizes,
     training_overhead,
 )
 from .card import write_card
@@ -214,6 +215,7 @@ def _fit(
     with exclusive_lock(work / LOCK_FILE):
         record = FitRecord(work, identity)
         _open_pass(record, molecule, settings, budget, display, costs, workers)
+        settings = _with_flow(settings, record)
         return _Fit(molecule, out, settings, budget, record, work, display, workers).run()
 
 
@@ -229,11 +231,18 @@ def fitted_flow(work: Path) -> TrainedFlow:
 
 def flow_config(settings: FitSettings) -> FlowConfig:
     """Return the flow that a fit trains."""
-    flow = settings.flow.model_copy(update={"moved": settings.moved})
+    flow = (settings.flow or InternalFlowConfig()).model_copy(update={"moved": settings.moved})
     if not settings.later_parts:
         return flow
     shared = flow.model_dump(include=set(ShapeFlowConfig.model_fields), exclude={"coordinates"})
     return ChainedFlowConfig(**shared, later_parts=settings.later_parts)
+
+
+def _with_flow(settings: FitSettings, record: FitRecord) -> FitSettings:
+    """Return the settings with the flow that the fit's first pass has chosen, if it has."""
+    if settings.flow is not None or not record.has_decided("flow", 1):
+        return settings
+    return replace(settings, flow=InternalFlowConfig(**record.decided("flow", 1)))
 
 
 def fit_identity(molecule: MolecularSystem, settings: FitSettings) -> dict[str, object]:
@@ -295,12 +304,16 @@ def _open_pass(
     """Go on with the current pass, or begin another one where there is more time."""
     before = record.minutes(record.number)
     if record.is_finished and settings.minutes > before:
+        sizes = {}
         if costs is None:
-            costs = _measure_costs(molecule, settings, budget, display, workers)
+            known = _with_flow(settings, record)
+            costs = _measure_costs(molecule, known, budget, display, workers)
             least = least_times(budget, costs, settings.workers).of_a_later_pass()
             _check_time(settings, 60 * record.elapsed_minutes(), least.total, molecule)
-        record.begin_pass(settings.minutes)
-        record.decide("costs", lambda: asdict(costs))
+        elif settings.chooses_sizes:
+            sizes = network_sizes(budget, costs, settings.minutes)
+            costs = costs.of_larger_networks() if sizes else costs
+        record.begin_pass(settings.minutes, {"flow": sizes, "costs": asdict(costs)})
     elif not record.is_finished and settings.minutes != before:
         record.extend_pass(settings.minutes)
 

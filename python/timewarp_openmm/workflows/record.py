@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,9 +101,11 @@ class FitRecord:
         """Return the time up to the end of a pass, 0 for pass 0."""
         return float(self._content["passes"][number - 1]["minutes"]) if number > 0 else 0.0
 
-    def begin_pass(self, minutes: float) -> None:
+    def begin_pass(self, minutes: float, decisions: Mapping[str, Any] | None = None) -> None:
         """Begin another pass, which ends after `minutes` of all calls together."""
-        self._content["passes"].append({"minutes": minutes, "finished": False, "decisions": {}})
+        self._content["passes"].append(
+            {"minutes": minutes, "finished": False, "decisions": dict(decisions or {})}
+        )
         self._save()
 
     def extend_pass(self, minutes: float) -> None:
@@ -118,7 +120,8 @@ class FitRecord:
 
     def has_decided(self, name: str, number: int) -> bool:
         """Tell whether a pass has decided something under `name`."""
-        return name in self._content["passes"][number - 1]["decisions"]
+        passes = self._content["passes"][:number]
+        return len(passes) == number and name in passes[-1]["decisions"]
 
     def decide(self, name: str, choose: Callable[[], Any]) -> Any:
         """Return what the current pass decided under `name`, or let it be chosen now."""

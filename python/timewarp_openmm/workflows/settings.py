@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from ..bounds import ACCEPTANCE_TARGET, MINUTES, SEED, TEMPERATURE, WORKERS
@@ -32,8 +32,9 @@ class FitSettings:
     later_parts : tuple of tuple of int
         Atoms that the model makes after all others that it moves, part after part, each given what
         is there; by default it makes all together.
-    flow : InternalFlowConfig
-        The flow that is trained, but for the atoms that it moves.
+    flow : InternalFlowConfig, optional
+        The flow that is trained, but for the atoms that it moves; by default one whose networks
+        are larger where a whole molecule is given much time (`budget.network_sizes`).
     weight_bits : int, optional
         Significant bits of the weights in the model file; by default all.
     """
@@ -46,7 +47,7 @@ class FitSettings:
     moved: tuple[int, ...] | None = None
     constraints: Literal["HBonds"] | None = None
     later_parts: tuple[tuple[int, ...], ...] = ()
-    flow: InternalFlowConfig = field(default_factory=InternalFlowConfig)
+    flow: InternalFlowConfig | None = None
     weight_bits: int | None = None
 
     def __post_init__(self) -> None:
@@ -61,10 +62,16 @@ class FitSettings:
                 "later parts must name some of the atoms that are moved, and not all of them"
             )
 
+    @property
+    def chooses_sizes(self) -> bool:
+        """Whether the time says how large networks are; of parts that was not measured."""
+        return self.flow is None and self.moved is None and not self.later_parts
+
     def identity(self) -> dict[str, object]:
         """Return what makes two fits of one molecule the same.
 
-        More time, another target, other workers, constraints and bits go on with what is there.
+        More time, another target, other workers, constraints and bits go on with what is there,
+        with networks of the size that they have.
         """
         identity: dict[str, object] = {
             "temperature": self.temperature,
@@ -72,6 +79,6 @@ class FitSettings:
             "moved": None if self.moved is None else list(self.moved),
             "later_parts": [list(part) for part in self.later_parts] or None,
         }
-        if self.flow != InternalFlowConfig():
+        if self.flow is not None and self.flow != InternalFlowConfig():
             identity["flow"] = self.flow.model_dump(mode="json", exclude={"lag_times", "moved"})
         return identity

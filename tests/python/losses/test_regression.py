@@ -5,9 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from internal_flows import trained_like
 
 from timewarp_openmm.losses.batch import Batch
-from timewarp_openmm.losses.regression import density_regression_loss, shake_contexts
+from timewarp_openmm.losses.regression import (
+    Redrawing,
+    density_regression_loss,
+    shake_contexts,
+)
 
 
 def test_own_samples_lead_to_the_target() -> None:
@@ -69,3 +74,42 @@ def test_shaken_contexts_leave_what_moves_where_it_is() -> None:
     # The standard error of the deviation of 300 numbers is 4 %.
     assert shifts.std().item() == pytest.approx(0.001, rel=0.2)
     assert torch.equal(batch.x, x)
+
+
+def test_redrawn_states_keep_what_is_not_chosen() -> None:
+    """Whatever the flow: its inverse finds the new numbers where they were chosen, and the old."""
+    flow, x = trained_like("CCCCC")
+    generator = torch.Generator().manual_seed(1)
+    x = x[:64]
+    w = torch.randn(x.shape, generator=generator)
+    batch = Batch(x, x.clone(), w, torch.full((64,), math.inf))
+    redrawing = Redrawing.of(flow.noise_size, 64, 0.2, generator)
+    # 64 x 96 numbers: five standard errors of the share.
+    assert redrawing.chosen.float().mean().item() == pytest.approx(0.2, abs=0.026)
+
+    drawn = redrawing(flow, batch)
+    own = flow.invert(batch.y, batch.w, batch.x[:1], batch.lag)
+    now = flow.invert(drawn.y, drawn.w, drawn.x[:1], drawn.lag)
+    wanted = torch.where(redrawing.chosen, redrawing.noise, own)
+    assert (now - wanted).abs().max() < 0.01
+    assert (now - own).abs()[redrawing.chosen].mean() > 0.5
+    assert torch.equal(drawn.x, x)
+    assert torch.equal(batch.w, w)
+
+
+def test_states_that_cannot_be_redrawn_stay_as_they_are() -> None:
+    """Where the numbers lead out of the chart, or the state has none."""
+    x = torch.randn(3, 4, 3)
+    batch = Batch(x, x.clone(), torch.zeros_like(x), torch.full((3,), math.inf))
+    beyond = torch.zeros_like(x)
+    beyond[0] = math.nan
+    numbers = torch.zeros(3, 12)
+    numbers[1, 0] = math.inf
+    flow = SimpleNamespace(
+        invert=lambda *given: numbers, sample=lambda *given: (beyond, torch.ones_like(x), None)
+    )
+    drawn = Redrawing.of(12, 3, 0.2, torch.Generator().manual_seed(1))(flow, batch)
+    assert torch.equal(drawn.y[:2], x[:2])
+    assert torch.equal(drawn.w[:2], torch.zeros_like(x[:2]))
+    assert torch.equal(drawn.y[2], torch.zeros(4, 3))
+    assert torch.equal(drawn.w[2], torch.ones(4, 3))

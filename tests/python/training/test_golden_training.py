@@ -19,7 +19,7 @@ ALL_LOSSES = {
     "acceptance": {"weight": 0.01, **OWN},
     "entropy": {"weight": 0.1, **OWN},
 }
-REGRESSION = {"likelihood": 0.5, "regression": {"draws": 8, "states": 8}}
+REGRESSION = {"likelihood": 0.5, "regression": {"draws": 8, "states": 8, "redrawn": 0}}
 
 RUNS: dict[str, dict[str, Any]] = {
     "cartesian": {"flow": TINY_CARTESIAN, "lag_times": [0.1], "loss": ALL_LOSSES},
