@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..contract import ModelMetadata
     from ..ensemble.conformers import Conformers
     from ..ensemble.minima import Minima
+    from ..ensemble.output import Row
     from ..ensemble.sampling import Samples
     from ..simulation.systems import MolecularSystem
 
@@ -34,7 +35,9 @@ class EnsembleOptions(Options):
         description="A model file (.pt), of the whole molecule."
     )
     pdb: Path = Field(description="PDB, mmCIF, SDF or MOL file of the molecule.")
-    out: OutputPath = Field(description="Folder for the conformers: SDF, CSV and JSON.")
+    out: OutputPath = Field(
+        description="Folder for the conformers: SDF, CSV, JSON and a page of pictures."
+    )
     steps: Annotated[int, ITERATIONS] = Field(
         20_000, description="Metropolis-Hastings iterations of each chain."
     )
@@ -86,14 +89,15 @@ def ensemble(options: EnsembleOptions) -> None:
 
     require_analysis("ensemble")
     from ..ensemble.output import FILES
+    from ..report.page import NUMBERS_FILE, PAGE_FILE
 
-    for name in FILES:
+    for name in (*FILES, PAGE_FILE, NUMBERS_FILE):
         refuse_existing(options.out / name, options.force)
     subject = _read_subject(options)
     samples = _sample(options, subject)
     slowest, quality, warnings = _quality(subject, samples)
     minima, conformers = _group(options, subject, samples)
-    text = _write(options, subject, samples, minima, conformers, (slowest, quality))
+    text = _write(options, subject, samples, minima, conformers, (slowest, quality), warnings)
     typer.echo(text)
     for warning in warnings:
         typer.echo(f"timewarp-openmm: warning: {warning}", err=True)
@@ -233,6 +237,7 @@ def _write(
     minima: Minima,
     conformers: Conformers,
     slowest: tuple[str, SamplingQuality],
+    warnings: Sequence[str],
 ) -> str:
     """Write the files and return what to print."""
     import numpy as np
@@ -253,13 +258,37 @@ def _write(
     names = [torsion.name for torsion in shown]
     about = _about(options, subject, samples, name, quality)
     write_ensemble(options.out, subject.mol, rows, names, conformers, minima, about)
+    page = _write_page(options, subject, rows, leaders, names, warnings)
     conformers_found = f"{count} conformer{'s' if count > 1 else ''}"
     return (
         f"{table(rows, names)}\n"
-        f"{conformers_found} at {subject.kelvin:g} K in {options.out / SDF_FILE}; "
+        f"{conformers_found} at {subject.kelvin:g} K in {options.out / SDF_FILE}, "
+        f"pictures in {page}; "
         f"{samples.acceptance.mean:.1%} accepted, {quality.ess:.0f} effective samples of {name}, "
         f"R-hat {quality.rhat:.3f}"
     )
+
+
+def _write_page(
+    options: EnsembleOptions,
+    subject: _Subject,
+    rows: Sequence[Row],
+    positions: NDArray[Any],
+    torsions: Sequence[str],
+    warnings: Sequence[str],
+) -> Path:
+    """Write the page of pictures and return its path."""
+    from .. import __version__
+    from ..molecule.graph import molecule_from_topology
+    from ..report.conformers import ConformerSet, assess_conformers
+    from ..report.page import write_report
+
+    atoms = molecule_from_topology(subject.molecule.topology, subject.molecule.system)
+    conformers = ConformerSet(atoms, subject.mol, rows, positions, torsions)
+    title = f"Conformers of {options.pdb.name} at {subject.kelvin:g} K"
+    findings, views = assess_conformers(title, conformers, warnings)
+    made = f"timewarp-openmm {__version__}: {options.model.name}"
+    return write_report(findings, views, options.out, made)
 
 
 def _about(

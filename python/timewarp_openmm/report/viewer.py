@@ -30,14 +30,13 @@ def view_frames(
     texts = {}
     for label, positions in sets.items():
         frames = superpose(positions, conformations[:1], study.subject.heavy)
-        texts[label] = [pdb_text(frame, study.subject) for frame in frames]
+        texts[label] = [pdb_text(frame, study.subject.molecule) for frame in frames]
     return texts
 
 
-def pdb_text(positions: NDArray[np.floating], subject: Subject) -> str:
+def pdb_text(positions: NDArray[np.floating], molecule: Molecule) -> str:
     """Return positions [N, 3] / nm as a PDB file with its bonds (CONECT)."""
     lines = []
-    molecule = subject.molecule
     chains = _chain_letters(molecule)
     for i, (x, y, z) in enumerate(10.0 * np.asarray(positions, dtype=float)):
         name = molecule.atom_names[i][:4]
@@ -77,7 +76,7 @@ def write_frame(readers: list[FrameReader], frame: int, subject: Subject, path: 
     for reader in readers:
         for piece in reader.chunks():
             if frame < seen + len(piece):
-                text = pdb_text(piece[frame - seen], subject)
+                text = pdb_text(piece[frame - seen], subject.molecule)
                 write_bytes_atomically(path, text.encode())
                 return
             seen += len(piece)

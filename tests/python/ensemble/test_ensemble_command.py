@@ -70,6 +70,10 @@ def test_alanine_dipeptide(command: Command, tmp_path: Path) -> None:
     assert min(strains) == 0.0
     assert f"{len(rows)} conformers at 310 K" in out
     assert "effective samples of" in out
+    page = (tmp_path / "e" / "index.html").read_text()
+    assert f"pictures in {tmp_path / 'e' / 'index.html'}" in out
+    assert "Conformers of alanine-dipeptide.pdb at 310 K" in page
+    assert f"<td>{rows[0]['frames']}</td>" in page
     about = json.loads((tmp_path / "e" / "ensemble.json").read_text())
     assert about["chains"] == 4
     assert about["frames"] == 400
