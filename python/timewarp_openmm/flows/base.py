@@ -131,6 +131,10 @@ class Flow(nn.Module):
         """
         return positions.new_zeros(len(positions), dtype=torch.bool)
 
+    def raise_precision(self) -> None:
+        """Have what single precision would spoil computed in double, in a flow that is complete and
+        in single precision; by default nothing. Called before a model file is written."""
+
     def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Make one proposal of each row of noise.
 

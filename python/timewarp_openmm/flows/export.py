@@ -19,6 +19,7 @@ from .. import __version__
 from .._libraries import load_plugin
 from ..contract import METADATA_FILE, ContractError, ModelMetadata
 from ..files import naming
+from .base import Flow
 from .check import check_contract, check_jacobian, check_methods, methods_of
 from .loading import load_module
 
@@ -70,6 +71,9 @@ def export_model(
     )
     check_methods(flow, metadata)
     flow = copy.deepcopy(flow).cpu().float().eval()
+    for module in flow.modules():
+        if isinstance(module, Flow):
+            module.raise_precision()
     check_jacobian(flow, metadata)
     _write(_freeze(flow, metadata), metadata, path, trust)
     return path

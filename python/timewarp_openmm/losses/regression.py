@@ -29,8 +29,8 @@ _SHAKEN = 0.001
 class Regression(Loss):
     """How far log q of independent draws and of data is from -U/kT, up to a constant.
 
-    The states are drawn with the weights of one step ago, so that their energies can be computed
-    while that step goes on.
+    The states are drawn with the weights of two steps ago, so that there is time for their energies
+    while other steps go on.
 
     Those of the data are not taken as they are: a flow soon knows some ten thousand frames by
     heart, and its density elsewhere is as wrong as before. A share of the numbers that the flow

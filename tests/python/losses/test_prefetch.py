@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 import pytest
@@ -36,45 +36,49 @@ class Weights:
         return begin
 
 
-def test_a_step_gets_what_was_begun_with_the_weights_of_the_step_before() -> None:
+def step(prefetch: Prefetch, weights: Weights) -> int:
+    found = prefetch.take("loss", weights.plan)
+    prefetch.begin()
+    prefetch.settle()
+    return found
+
+
+def test_a_step_gets_what_was_begun_with_the_weights_of_two_steps_ago() -> None:
     prefetch, weights = Prefetch(), Weights()
     found = []
-    for weights.value in range(1, 4):
-        found.append(prefetch.take("loss", weights.plan))
-        prefetch.begin()
-        prefetch.settle()
-    # The first step has its own; each later one what was planned and begun one step ago.
-    assert found == [101, 201, 302]
-    assert weights.planned == 4
-    assert weights.threads[0] is threading.main_thread()
-    assert threading.main_thread() not in weights.threads[1:]
+    for weights.value in range(1, 6):
+        found.append(step(prefetch, weights))
+    # The first two steps make their own, plans 1 and 3; later ones get those begun in steps 1, 2
+    # and 3, which are plans 2, 4 and 5.
+    assert found == [101, 302, 201, 402, 503]
+    assert weights.planned == 7
+    here = [thread is threading.main_thread() for thread in weights.threads]
+    assert here == [True, False, True, False, False, False, False]
 
 
 def test_nothing_looks_at_the_weights_once_it_is_settled() -> None:
     prefetch, weights = Prefetch(), Weights()
-    prefetch.take("loss", weights.plan)
-    prefetch.begin()
-    prefetch.settle()
+    step(prefetch, weights)
+    step(prefetch, weights)
     weights.value = 50
     assert prefetch.take("loss", weights.plan) == 200
 
 
 def test_what_is_finished_is_begun_anew() -> None:
     prefetch, weights = Prefetch(), Weights()
-    prefetch.take("loss", weights.plan)
-    prefetch.begin()
+    for _ in range(3):
+        step(prefetch, weights)
+    planned = weights.planned
     prefetch.finish()
     weights.value = 7
-    assert prefetch.take("loss", weights.plan) == 307
-    prefetch.finish()
-    assert prefetch.take("loss", weights.plan) == 507
+    assert prefetch.take("loss", weights.plan) == 100 * (planned + 1) + 7
 
 
 def test_what_fails_is_heard_of_before_weights_change() -> None:
     def broken() -> Future[int]:
         raise ValueError("no energy")
 
-    plans = iter([lambda: known(1), broken])
+    plans: Iterator[Callable[[], Future[int]]] = iter([lambda: known(1), broken])
     prefetch = Prefetch()
     assert prefetch.take("loss", lambda: next(plans)) == 1
     prefetch.begin()
