@@ -63,7 +63,8 @@ def from_smiles(name: str, smiles: str) -> MolecularSystem:
 class ShortFit:
     """One molecule, the folder that its data and trainings are in, and the flow.
 
-    What the folder holds already is not made again.
+    What the folder holds already is not made again. Variants of one molecule share its data: `name`
+    tells their trainings apart, and `regression` is the section of the loss.
     """
 
     molecule: MolecularSystem
@@ -72,6 +73,9 @@ class ShortFit:
     explore: ExploreSettings = EXPLORE
     temperature: float = TEMPERATURE
     seed: int = 1
+    name: str = ""
+    regression: dict[str, float] = field(default_factory=dict)
+    seed_of_training: int | None = None
 
     def __post_init__(self) -> None:
         self.atoms: Molecule = molecule_from_topology(self.molecule.topology, self.molecule.system)
@@ -89,7 +93,7 @@ class ShortFit:
         even = (1 - EVEN_SHARE) * shares + EVEN_SHARE / len(shares)
         run = self._train("likelihood", basins, shares, losses(likelihood=1.0), likelihood, None)
         if regression:
-            loss = losses(regression=1.0)
+            loss = losses(regression=self.regression)
             run = self._train("regression", basins, even, loss, regression, run)
         return load_trained(run)
 
@@ -155,9 +159,9 @@ class ShortFit:
             evaluation_interval=100,
             acceptance_draws=2000,
             patience=0,
-            seed=self.seed,
+            seed=self.seed if self.seed_of_training is None else self.seed_of_training,
         )
-        run = self.work / f"{name}-{steps}"
+        run = self.work / f"{self.name}{name}-{steps}"
         if training_standing(config, run) != Done():
             train(config, run, initial=None if before is None else load_trained(before).weights)
         return run

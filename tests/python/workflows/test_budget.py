@@ -9,11 +9,13 @@ from pydantic import ValidationError
 
 from timewarp_openmm.simulation.systems import named_molecule
 from timewarp_openmm.workflows.budget import (
+    LARGER,
     Costs,
     FitBudget,
     export_seconds,
     least_times,
     measure_costs,
+    network_sizes,
 )
 
 COSTS = Costs(20.0, seconds_per_draw=2e-5, seconds_per_step=0.01, seconds_to_start=1.0)
@@ -50,6 +52,18 @@ def test_workers_share_simulating_and_not_the_flow() -> None:
 
 def test_larger_molecules_keep_more_basins() -> None:
     assert (FitBudget().basins_for(22), FitBudget().basins_for(26)) == (16, 24)
+
+
+def test_networks_are_larger_where_there_are_steps_enough_for_them() -> None:
+    """A step takes 0.02 s with its draws and 1.65 times as long with larger networks; 0.71 of the
+    time is left for refining."""
+    budget = FitBudget()
+    least = 1.65 * 0.02024 * budget.larger_steps / 60 / 0.71
+    assert network_sizes(budget, COSTS, 0.99 * least) == {}
+    assert network_sizes(budget, COSTS, 1.01 * least) == LARGER
+    larger = COSTS.of_larger_networks()
+    assert larger.seconds_per_step == pytest.approx(1.65 * COSTS.seconds_per_step)
+    assert larger.ps_per_second == COSTS.ps_per_second
 
 
 @pytest.mark.parametrize(

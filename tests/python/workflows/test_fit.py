@@ -49,8 +49,8 @@ from timewarp_openmm.workers.cluster import ClusterWorkers
 from timewarp_openmm.workflows import fit as fit_module
 from timewarp_openmm.workflows import record as record_module
 from timewarp_openmm.workflows.budget import Costs, FitBudget
-from timewarp_openmm.workflows.fit import Validation, fit, validate
-from timewarp_openmm.workflows.record import FitContent
+from timewarp_openmm.workflows.fit import Validation, fit, fitted_flow, validate
+from timewarp_openmm.workflows.record import FitContent, last_pass
 from timewarp_openmm.workflows.settings import FitSettings
 
 PDB = Path(str(structure_file("alanine-dipeptide")))
@@ -152,6 +152,37 @@ def finished(known_costs: None, tmp_path_factory: pytest.TempPathFactory) -> Fin
     result = fit(molecule, out, settings, work, record, budget=QUICK)
     assert {name: (work / name).read_bytes() for name in kept} == kept
     return Finished(out, work, molecule, result, record)
+
+
+def test_more_time_begins_with_larger_networks_and_keeps_their_size(tmp_path: Path) -> None:
+    """Whichever a fit began with is gone on with; parts and flows of one's own keep their size."""
+    molecule, out = load_molecule(PDB), tmp_path / "model.pt"
+    patient = QUICK.model_copy(update={"larger_steps": 1})
+    hurried = QUICK.model_copy(update={"larger_steps": 1_000_000})
+    fit(molecule, out, SETTINGS, budget=patient)
+    assert _sizes(tmp_path / "model.work") == (6, 128, 8, 192)
+    fit(molecule, out, replace(SETTINGS, minutes=0.2), budget=hurried, force=True)
+    assert last_pass(tmp_path / "model.work") == 2
+    assert _sizes(tmp_path / "model.work") == (6, 128, 8, 192)
+    assert read_metadata(out).provenance["fit"]["settings"]["minutes"] == 0.2
+
+    other = tmp_path / "other.pt"
+    fit(molecule, other, SETTINGS, budget=hurried)
+    assert _sizes(tmp_path / "other.work") == (4, 64, 6, 128)
+    fit(molecule, other, replace(SETTINGS, minutes=0.2), budget=patient, force=True)
+    assert _sizes(tmp_path / "other.work") == (4, 64, 6, 128)
+
+    own = tmp_path / "own.pt"
+    fit(molecule, own, replace(SETTINGS, flow=SMALL), budget=patient)
+    assert _sizes(tmp_path / "own.work") == (2, 16, 2, 16)
+    assert not replace(SETTINGS, moved=(7, 8)).chooses_sizes
+    assert not replace(SETTINGS, later_parts=((7, 8),)).chooses_sizes
+
+
+def _sizes(work: Path) -> tuple[int, int, int, int]:
+    flow = fitted_flow(work).config.flow
+    assert isinstance(flow, InternalFlowConfig)
+    return flow.rotatable_layers, flow.rotatable_hidden, flow.stiff_layers, flow.stiff_hidden
 
 
 class Watched(ClusterWorkers):
