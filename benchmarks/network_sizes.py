@@ -9,8 +9,9 @@ is trained for fixed numbers of steps on the same data: by likelihood, then by d
 Printed for each: the processor time of a step's gradient with 512 states on one thread, in turns
 with the others; the acceptance of the flow's draws from states that were held out (trajectories of
 their own, weighed by their basins' populations), which is the mean of min(1, w(y)/w(x)) over such
-states x and draws y, w = p/q; and the share of these states that fewer than 1 % of the draws
-replace. Means and standard errors over the seeds of training.
+states x and draws y, w = p/q; the share of these states that fewer than 1 % of the draws replace;
+and half the distance between the quartiles of log w over frames of the training and over held-out
+ones, which tells what is known by heart. Means and standard errors over the seeds of training.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 import openmm
 import torch
+from numpy.typing import NDArray
 from short_fits import ShortFit, from_smiles
 
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
@@ -60,22 +62,33 @@ VARIANTS = {
 }
 
 
-def acceptance(trained: TrainedFlow, seed: int) -> tuple[float, float]:
-    """Return the acceptance from held-out states, and the share of states that are stuck."""
+def measure(trained: TrainedFlow, seed: int) -> dict[str, float]:
+    """Return the acceptance from held-out states, the share of states that are stuck, and how far
+    log weights are spread over frames of the training and over held-out ones."""
     flow = build_flow(trained.config.flow, trained.provenance.molecule).eval()
     restore_weights(flow, trained.weights, trained.path, CHECKPOINT_REMEDY)
     energy = make_energy(trained.config, trained.provenance, 1)
-    frames, weights = prepare_data(trained.config).test.frames()
+    data = prepare_data(trained.config)
     generator = torch.Generator().manual_seed(seed)
-    states = frames[torch.multinomial(weights, STATES, replacement=True, generator=generator)]
-    states = states.float()
+    own = {}
+    for name, part in (("training", data.train), ("held out", data.test)):
+        frames, weights = part.frames()
+        chosen = torch.multinomial(weights, STATES, replacement=True, generator=generator)
+        states = frames[chosen].float()
+        own[name] = log_weights_of(flow, energy, states)
     found = draw(flow, energy, states[0], DRAWS, generator).log_weights
     drawn = found[np.isfinite(found)]
-    own = log_weights_of(flow, energy, states)
-    ratios = np.exp(np.minimum(0.0, drawn[None, :] - own[:, None])).mean(1)
+    ratios = np.exp(np.minimum(0.0, drawn[None, :] - own["held out"][:, None])).mean(1)
     # Draws without an energy are rejected.
     ratios *= len(drawn) / DRAWS
-    return float(ratios.mean()), float((ratios < STUCK).mean())
+    spreads = {f"spread, {name}": _spread(values) for name, values in own.items()}
+    stuck = float((ratios < STUCK).mean())
+    return {"acceptance": float(ratios.mean()), "stuck": stuck, **spreads}
+
+
+def _spread(values: NDArray[np.float64]) -> float:
+    low, high = np.quantile(values, [0.25, 0.75])
+    return float(high - low) / 2
 
 
 def step_times(fit: ShortFit) -> dict[str, float]:
@@ -121,7 +134,7 @@ def main() -> None:
     rows: dict[str, dict[str, Any]] = {}
     for name in arguments.variants:
         variant = VARIANTS[name]
-        accepted, stuck = [], []
+        found = []
         for seed in range(1, arguments.seeds + 1):
             fit = ShortFit(
                 molecule,
@@ -131,12 +144,9 @@ def main() -> None:
                 regression={"redrawn": variant.redrawn},
                 seed_of_training=seed,
             )
-            found = acceptance(fit.train(arguments.likelihood, arguments.regression), seed)
-            accepted.append(found[0])
-            stuck.append(found[1])
+            found.append(measure(fit.train(arguments.likelihood, arguments.regression), seed))
         rows[name] = {
-            "acceptance": mean_and_error(accepted),
-            "stuck": mean_and_error(stuck),
+            **{key: mean_and_error([each[key] for each in found]) for key in found[0]},
             "parameters": sum(p.numel() for p in build_flow(fit.flow, fit.atoms).parameters()),
         }
         print(name, json.dumps(rows[name]), flush=True)
