@@ -44,9 +44,9 @@ class Example:
 EXAMPLES = (
     Example("alanine-dipeptide", 2),
     Example("alanine-dipeptide", 4),
-    Example("leucine-dipeptide", 15),
-    Example("valproic-acid", 26),
-    Example("glycine-proline", 36),
+    Example("leucine-dipeptide", 12),
+    Example("valproic-acid", 10),
+    Example("glycine-proline", 12),
     *(Example(name, 2) for name in RINGS),
 )
 
