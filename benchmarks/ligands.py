@@ -17,15 +17,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import openmm
-import torch
+from records import write_record
 
 from timewarp_openmm import read_metadata
 from timewarp_openmm.analysis.torsions import proper_torsions, true_torsions
@@ -144,18 +141,12 @@ def main() -> None:
     for name in arguments.molecules:
         rows.append(measure(name, arguments))
         print(json.dumps(rows[-1]), flush=True)
-    about = {
+    settings = {
         "minutes": arguments.minutes,
         "workers": arguments.workers,
         "temperature": TEMPERATURE,
-        "machine": platform.processor(),
-        "openmm": openmm.version.version,
-        "torch": torch.__version__,
-        "time": time.strftime("%Y-%m-%d %H:%M"),
-        "rows": rows,
     }
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(about, indent=1) + "\n")
+    write_record(arguments.out, settings, rows)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """What states near the data and larger networks bring: the same steps of training for each.
 
     python benchmarks/network_sizes.py --work WORK [--molecule fenofibrate] [--likelihood 300]
-        [--regression 1500] [--seeds 1] [--variants NAME ...] [--out F.json]
+        [--regression 1500] [--seeds 2] [--variants NAME ...] [--out F.json]
 
-The molecule is fenofibrate or a SMILES string with the force field of
-tests/python/generic_force_field.py (MMFF94's bonded terms, Lennard-Jones, no charges). Each variant
-is trained for fixed numbers of steps on the same data: by likelihood, then by density regression.
+The molecule is fenofibrate with the force field of tests/python/generic_force_field.py (MMFF94's
+bonded terms, Lennard-Jones, no charges), or one that comes with the package. Each variant is
+trained for fixed numbers of steps on the same data: by likelihood, then by density regression.
 Printed for each: the processor time of a step's gradient with 512 states on one thread, in turns
 with the others; the acceptance of the flow's draws from states that were held out (trajectories of
 their own, weighed by their basins' populations), which is the mean of min(1, w(y)/w(x)) over such
@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openmm
 import torch
+from latent_moves import NAME, molecule_of, with_error
 from numpy.typing import NDArray
-from short_fits import ShortFit, from_smiles
+from records import write_record
+from short_fits import ShortFit
 
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.flows.registry import build_flow
@@ -38,11 +39,10 @@ from timewarp_openmm.training.checkpoints import CHECKPOINT_REMEDY, TrainedFlow
 from timewarp_openmm.training.data import prepare_data
 from timewarp_openmm.training.energy import make_energy
 from timewarp_openmm.training.independence import draw, log_weights_of
-from timewarp_openmm.workflows.budget import LARGER
+from timewarp_openmm.workflows.budget import LARGER, TRAINED_STATES
 
-FENOFIBRATE = "CC(C)OC(=O)C(C)(C)Oc1ccc(cc1)C(=O)c1ccc(Cl)cc1"
 DRAWS, STATES = 4000, 2000
-TIMED_STATES, TIMED_TURNS = 512, 15
+TURNS = 15
 #: A state that fewer draws replace holds a chain up.
 STUCK = 0.01
 
@@ -95,15 +95,15 @@ def step_times(fit: ShortFit) -> dict[str, float]:
     """Return the seconds of a gradient of each variant, of processor time and in turns."""
     positions = fit.molecule.positions - fit.molecule.positions.mean(0)
     reference = torch.tensor(positions, dtype=torch.float32)
-    states = reference + 1e-3 * torch.randn(TIMED_STATES, *reference.shape)
-    lag = torch.full((TIMED_STATES,), math.inf)
+    states = reference + 1e-3 * torch.randn(TRAINED_STATES, *reference.shape)
+    lag = torch.full((TRAINED_STATES,), math.inf)
     flows = {}
     for name, variant in VARIANTS.items():
         flow = build_flow(InternalFlowConfig(**variant.sizes), fit.atoms)
         flow.fit_normalisation(states)
         flows[name] = flow
     times: dict[str, list[float]] = {name: [] for name in flows}
-    for _ in range(TIMED_TURNS):
+    for _ in range(TURNS):
         for name, flow in flows.items():
             began = time.process_time()
             loss = -flow.log_prob(states, torch.zeros_like(states), states[:1], lag).mean()
@@ -112,25 +112,19 @@ def step_times(fit: ShortFit) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def mean_and_error(values: list[float]) -> tuple[float, float]:
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return statistics.mean(values), error
-
-
 def main() -> None:
     """Train and measure all, print a table and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--molecule", default="fenofibrate", help="or a SMILES string")
+    parser.add_argument("--molecule", default=NAME, help="or one that comes with the package")
     parser.add_argument("--likelihood", type=int, default=300)
     parser.add_argument("--regression", type=int, default=1500)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    smiles = FENOFIBRATE if arguments.molecule == "fenofibrate" else arguments.molecule
-    molecule = from_smiles("molecule", smiles)
+    molecule = molecule_of(arguments.molecule)
     rows: dict[str, dict[str, Any]] = {}
     for name in arguments.variants:
         variant = VARIANTS[name]
@@ -146,25 +140,20 @@ def main() -> None:
             )
             found.append(measure(fit.train(arguments.likelihood, arguments.regression), seed))
         rows[name] = {
-            **{key: mean_and_error([each[key] for each in found]) for key in found[0]},
+            **{key: with_error([each[key] for each in found]) for key in found[0]},
             "parameters": sum(p.numel() for p in build_flow(fit.flow, fit.atoms).parameters()),
         }
         print(name, json.dumps(rows[name]), flush=True)
     for name, seconds in step_times(fit).items():
         rows.setdefault(name, {})["seconds_per_gradient"] = seconds
         print(f"{name}: {1e3 * seconds:.0f} ms", flush=True)
-    about = {
-        "smiles": smiles,
+    settings = {
+        "molecule": arguments.molecule,
         "likelihood": arguments.likelihood,
         "regression": arguments.regression,
         "seeds": arguments.seeds,
-        "openmm": openmm.version.version,
-        "torch": torch.__version__,
-        "time": time.strftime("%Y-%m-%d %H:%M"),
-        "rows": rows,
     }
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(about, indent=1) + "\n")
+    write_record(arguments.out, settings, rows)
 
 
 if __name__ == "__main__":

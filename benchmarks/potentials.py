@@ -19,7 +19,6 @@ import argparse
 import json
 import math
 import multiprocessing
-import platform
 import subprocess
 import sys
 import time
@@ -28,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openmm
 from numpy.typing import NDArray
+from records import write_record
 
 from timewarp_openmm import read_metadata
 from timewarp_openmm.analysis.torsions import Torsion, proper_torsions, true_torsions
@@ -277,18 +276,13 @@ def main() -> None:
     for name in arguments.molecules:
         rows.append(measure(name, arguments))
         print(json.dumps(rows[-1]), flush=True)
-    about = {
+    settings = {
         "target": arguments.target,
         "minutes": arguments.minutes,
         "workers": arguments.workers,
         "temperature": TEMPERATURE,
-        "machine": platform.processor(),
-        "openmm": openmm.version.version,
-        "time": time.strftime("%Y-%m-%d %H:%M"),
-        "rows": rows,
     }
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(about, indent=1) + "\n")
+    write_record(arguments.out, settings, rows)
 
 
 if __name__ == "__main__":

@@ -84,13 +84,19 @@ def find_conformers(mol: Chem.Mol, minima: Minima, threshold: float = THRESHOLD)
     return Conformers(np.array(leaders)[order], np.argsort(order)[labels])
 
 
+def telling_atoms(mol: Chem.Mol) -> NDArray[np.int64]:
+    """Return the atoms that tell conformers apart: heavy ones, or all where these are few."""
+    heavy = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1]
+    return np.array(heavy if len(heavy) >= _FEWEST_ATOMS else range(mol.GetNumAtoms()))
+
+
 class _Distances:
     """RMSD / nm between frames, by RDKit."""
 
     def __init__(self, mol: Chem.Mol, frames: NDArray[np.floating]) -> None:
-        heavy = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1]
-        self._mol = Chem.RemoveAllHs(mol) if len(heavy) >= _FEWEST_ATOMS else Chem.Mol(mol)
-        self._frames = frames[:, heavy] if len(heavy) >= _FEWEST_ATOMS else frames
+        atoms = telling_atoms(mol)
+        self._mol = Chem.Mol(mol) if len(atoms) == mol.GetNumAtoms() else Chem.RemoveAllHs(mol)
+        self._frames = frames[:, atoms]
         self._probe, self._leaders = Chem.Mol(self._mol), dict[int, Chem.Mol]()
 
     def __call__(self, frame: int, leader: int) -> float:

@@ -32,10 +32,10 @@ class Regression(Loss):
     The states are drawn with the weights of two steps ago, so that there is time for their energies
     while other steps go on.
 
-    Those of the data are not taken as they are: a flow soon knows some ten thousand frames by
-    heart, and its density elsewhere is as wrong as before. A share of the numbers that the flow
-    makes a frame of is drawn anew each time, so that no state comes twice, and each lies near one
-    of the data, also in basins that the flow's own draws miss. Any state will do for a comparison.
+    Those of the data are not taken as they are, since a flow can learn the frames by heart and stay
+    as wrong as before elsewhere. A share of the numbers that the flow makes a frame of is drawn
+    anew each time, so that no state comes twice, and each lies near one of the data, also in basins
+    that the flow's own draws miss. Any state will do for a comparison.
 
     A flow that moves a part of a molecule is compared within each context: the constant is that
     context's own. There the context atoms are moved at random instead.

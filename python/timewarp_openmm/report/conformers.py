@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rdkit import Chem
 from rdkit.Chem.Draw import rdMolDraw2D
 
-from ..ensemble.conformers import with_positions
+from ..ensemble.conformers import telling_atoms, with_positions
 from ..ensemble.output import Row
 from ..molecule.superposition import superpose
 from .drawing import make_axes
@@ -59,15 +59,15 @@ class ConformerSet:
     def superposed(self) -> NDArray[np.float64]:
         """The conformers [K, N, 3] / nm laid onto the first one, whose largest spread is along x
         and its least along z."""
-        heavy = np.array([a.GetIdx() for a in self.mol.GetAtoms() if a.GetAtomicNum() > 1])
+        atoms = telling_atoms(self.mol)
         first = np.asarray(self.positions[0], dtype=float)
-        centred = first - first[heavy].mean(0)
-        axes = np.linalg.svd(centred[heavy], full_matrices=False)[2]
+        centred = first - first[atoms].mean(0)
+        axes = np.linalg.svd(centred[atoms])[2]
         # A rotation, and no reflection: chirality stays.
         axes[2] *= np.sign(np.linalg.det(axes))
         first = centred @ axes.T
         laid: NDArray[np.float64] = superpose(
-            np.asarray(self.positions, dtype=float), first[None], heavy
+            np.asarray(self.positions, dtype=float), first[None], atoms
         )
         return laid
 

@@ -53,6 +53,7 @@ from ..workers.base import Workers
 from ..workers.opening import using
 from .budget import (
     TIMESTEP,
+    TRAINED_STATES,
     Costs,
     FitBudget,
     describe_minutes,
@@ -304,16 +305,16 @@ def _open_pass(
     """Go on with the current pass, or begin another one where there is more time."""
     before = record.minutes(record.number)
     if record.is_finished and settings.minutes > before:
-        sizes = {}
+        decisions: dict[str, Any] = {}
         if costs is None:
             known = _with_flow(settings, record)
             costs = _measure_costs(molecule, known, budget, display, workers)
             least = least_times(budget, costs, settings.workers).of_a_later_pass()
             _check_time(settings, 60 * record.elapsed_minutes(), least.total, molecule)
-        elif settings.chooses_sizes:
-            sizes = network_sizes(budget, costs, settings.minutes)
-            costs = costs.of_larger_networks() if sizes else costs
-        record.begin_pass(settings.minutes, {"flow": sizes, "costs": asdict(costs)})
+        elif settings.chooses_sizes and record.number == 0:
+            decisions["flow"] = network_sizes(budget, costs, settings.minutes)
+            costs = costs.of_larger_networks() if decisions["flow"] else costs
+        record.begin_pass(settings.minutes, {**decisions, "costs": asdict(costs)})
     elif not record.is_finished and settings.minutes != before:
         record.extend_pass(settings.minutes)
 
@@ -544,7 +545,7 @@ class _Fit:
             ),
             augmentation=AugmentationConfig(permute_hydrogens=False),
             lag_times=(math.inf,),
-            batch_size=512,
+            batch_size=TRAINED_STATES,
             max_steps=1_000_000,
             max_minutes=minutes,
             learning_rate=1e-3,

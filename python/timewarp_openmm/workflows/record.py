@@ -120,8 +120,7 @@ class FitRecord:
 
     def has_decided(self, name: str, number: int) -> bool:
         """Tell whether a pass has decided something under `name`."""
-        passes = self._content["passes"][:number]
-        return len(passes) == number and name in passes[-1]["decisions"]
+        return name in self._content["passes"][number - 1]["decisions"]
 
     def decide(self, name: str, choose: Callable[[], Any]) -> Any:
         """Return what the current pass decided under `name`, or let it be chosen now."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from internal_flows import draw, trained_like
+from molecules import make
 
+from timewarp_openmm.contract import ModelMetadata
+from timewarp_openmm.flows import export_model
 from timewarp_openmm.flows.internal.flow import InternalFlow
 
 MOLECULE = "CCCCCCC"
@@ -15,16 +19,17 @@ MOLECULE = "CCCCCCC"
 STEEP = 0.4
 
 
-def of_layers(layers: int) -> tuple[InternalFlow, torch.Tensor]:
+def of_layers(layers: int, weights: float = STEEP) -> tuple[InternalFlow, torch.Tensor]:
+    """Return a flow and a conformation [N, 3] / nm around the origin."""
     flow, x = trained_like(
-        MOLECULE, STEEP, rotatable_layers=layers, rotatable_hidden=64, stiff_transform="affine"
+        MOLECULE, weights, rotatable_layers=layers, rotatable_hidden=64, stiff_transform="affine"
     )
     return flow, x[0].double() - x[0].double().mean(0)
 
 
-def difference(flow: InternalFlow, x: torch.Tensor) -> float:
+def difference(flow: torch.nn.Module, noise_size: int, x: torch.Tensor) -> float:
     """Return the largest change of log q of a proposal when others are made beside it."""
-    noise = draw(flow, 256).double()
+    noise = torch.randn(256, noise_size, generator=torch.Generator().manual_seed(1)).double()
     lag = torch.full((256,), math.inf, dtype=torch.float64)
     _, _, together = flow.sample(x, noise, lag)
     found = 0.0
@@ -38,9 +43,9 @@ def difference(flow: InternalFlow, x: torch.Tensor) -> float:
 
 def test_many_steep_splines_work_in_double_precision() -> None:
     flow, x = of_layers(8)
-    single = difference(flow, x)
+    single = difference(flow, flow.noise_size, x)
     flow.raise_precision()
-    assert difference(flow, x) < 0.01 * single
+    assert difference(flow, flow.noise_size, x) < 0.01 * single
     assert {p.dtype for p in flow.rotatable_couplings.parameters()} == {torch.float64}
     assert {p.dtype for p in flow.stiff_couplings.parameters()} == {torch.float32}
 
@@ -54,6 +59,26 @@ def test_what_is_raised_is_the_same_function() -> None:
         inside = torch.isfinite(old)
         assert torch.equal(inside, torch.isfinite(new))
         assert (old - new)[inside].abs().max() < 0.01
+
+
+def test_a_model_file_holds_what_is_raised(tmp_path: Path) -> None:
+    # Less steep: the check of the Jacobian takes differences.
+    flow, x = of_layers(8, 0.05)
+    molecule, _ = make(MOLECULE)
+    metadata = ModelMetadata(
+        molecule=molecule,
+        noise_size=flow.noise_size,
+        precision=flow.precision,
+        temperature=310.0,
+        coordinates="internal",
+        lag_times=[math.inf],
+        lag_weights=[1.0],
+        reference_positions=x.tolist(),
+    )
+    single = difference(flow, flow.noise_size, x)
+    model = torch.jit.load(str(export_model(flow, metadata, tmp_path / "model.pt")))
+    assert difference(model, flow.noise_size, x) < 0.05 * single
+    assert {p.dtype for p in flow.parameters()} == {torch.float32}, "the flow stays as it is"
 
 
 @pytest.mark.parametrize("layers", [2, 4])

@@ -34,11 +34,15 @@ def row(number: int) -> Row:
 
 @pytest.fixture(scope="module")
 def conformers() -> ConformerSet:
-    mol = Chem.AddHs(Chem.MolFromSmiles(SMILES))
-    AllChem.EmbedMultipleConfs(mol, COUNT, randomSeed=7)
+    return conformers_of(SMILES, COUNT)
+
+
+def conformers_of(smiles: str, count: int) -> ConformerSet:
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    AllChem.EmbedMultipleConfs(mol, count, randomSeed=7)
     positions = np.stack([c.GetPositions() for c in mol.GetConformers()]) / 10
     molecule = from_rdkit(mol, orders=True)
-    rows = [row(k + 1) for k in range(COUNT)]
+    rows = [row(k + 1) for k in range(count)]
     return ConformerSet(molecule, to_rdkit(molecule), rows, positions, ["a", "b"])
 
 
@@ -99,10 +103,9 @@ def test_the_page_has_pictures_numbers_and_the_warnings(
     assert (tmp_path / "figures" / "populations.png").is_file()
 
 
-def test_one_conformer_is_drawn_too(conformers: ConformerSet, tmp_path: Path) -> None:
-    one = ConformerSet(
-        conformers.molecule, conformers.mol, [row(1)], conformers.positions[:1], ["a", "b"]
-    )
-    findings, views = assess_conformers("One", one, [])
+@pytest.mark.parametrize("smiles", [SMILES, "CO", "OO"])
+def test_one_conformer_of_any_molecule_is_drawn(smiles: str, tmp_path: Path) -> None:
+    """Two heavy atoms span no plane; the hydrogens do."""
+    findings, views = assess_conformers("One", conformers_of(smiles, 1), [])
     assert write_report(findings, views, tmp_path, "a test").is_file()
     assert "The 1 most populated of 1 conformers" in findings.sections[0].pictures[0].caption

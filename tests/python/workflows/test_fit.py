@@ -42,15 +42,20 @@ from timewarp_openmm.simulation.systems import (
     with_hydrogen_bonds_constrained,
 )
 from timewarp_openmm.stored import read_document, write_document
-from timewarp_openmm.training.checkpoints import LastCheckpoint, load_checkpoint
+from timewarp_openmm.training.checkpoints import (
+    LastCheckpoint,
+    load_checkpoint,
+    load_trained,
+)
 from timewarp_openmm.trajectories.pairs import load_trajectories
 from timewarp_openmm.workers.base import Piece
 from timewarp_openmm.workers.cluster import ClusterWorkers
+from timewarp_openmm.workflows import budget as budget_module
 from timewarp_openmm.workflows import fit as fit_module
 from timewarp_openmm.workflows import record as record_module
 from timewarp_openmm.workflows.budget import Costs, FitBudget
-from timewarp_openmm.workflows.fit import Validation, fit, fitted_flow, validate
-from timewarp_openmm.workflows.record import FitContent, last_pass
+from timewarp_openmm.workflows.fit import Validation, fit, validate
+from timewarp_openmm.workflows.record import FitContent, FitRecord
 from timewarp_openmm.workflows.settings import FitSettings
 
 PDB = Path(str(structure_file("alanine-dipeptide")))
@@ -154,35 +159,54 @@ def finished(known_costs: None, tmp_path_factory: pytest.TempPathFactory) -> Fin
     return Finished(out, work, molecule, result, record)
 
 
-def test_more_time_begins_with_larger_networks_and_keeps_their_size(tmp_path: Path) -> None:
-    """Whichever a fit began with is gone on with; parts and flows of one's own keep their size."""
-    molecule, out = load_molecule(PDB), tmp_path / "model.pt"
+def test_the_size_of_networks_is_chosen_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the time of the first call; costs, and the training, are those of that size."""
+    larger = {"rotatable_layers": 3, "rotatable_hidden": 8, "stiff_layers": 2, "stiff_hidden": 8}
+    monkeypatch.setattr(budget_module, "LARGER", larger)
+    measured: list[InternalFlowConfig] = []
+    costs = fit_module.measure_costs(load_molecule(PDB), 1, QUICK)
+
+    def measure(*given: Any) -> Costs:
+        measured.append(given[3])
+        return costs
+
+    monkeypatch.setattr(fit_module, "measure_costs", measure)
     patient = QUICK.model_copy(update={"larger_steps": 1})
     hurried = QUICK.model_copy(update={"larger_steps": 1_000_000})
-    fit(molecule, out, SETTINGS, budget=patient)
-    assert _sizes(tmp_path / "model.work") == (6, 128, 8, 192)
-    fit(molecule, out, replace(SETTINGS, minutes=0.2), budget=hurried, force=True)
-    assert last_pass(tmp_path / "model.work") == 2
-    assert _sizes(tmp_path / "model.work") == (6, 128, 8, 192)
-    assert read_metadata(out).provenance["fit"]["settings"]["minutes"] == 0.2
+    more = replace(SETTINGS, minutes=0.2)
+    for name, first, second, sizes in (
+        ("larger", patient, hurried, larger),
+        ("default", hurried, patient, {}),
+    ):
+        work = tmp_path / f"{name}.work"
+        chosen = InternalFlowConfig(**sizes)
+        record = _begin(work, SETTINGS, first, "refine" if sizes else "explore")
+        assert record.decided("flow", 1) == sizes
+        if sizes:
+            trained = load_trained(work / "train").config.flow
+            assert trained == chosen
+            assert record.decided("costs", 1)["seconds_per_step"] > costs.seconds_per_step
+        record.finish_pass()
+        again = _begin(work, more, second, "explore")
+        assert again.number == 2
+        assert not again.has_decided("flow", 2)
+        assert measured[-2:] == [InternalFlowConfig(), chosen]
 
-    other = tmp_path / "other.pt"
-    fit(molecule, other, SETTINGS, budget=hurried)
-    assert _sizes(tmp_path / "other.work") == (4, 64, 6, 128)
-    fit(molecule, other, replace(SETTINGS, minutes=0.2), budget=patient, force=True)
-    assert _sizes(tmp_path / "other.work") == (4, 64, 6, 128)
-
-    own = tmp_path / "own.pt"
-    fit(molecule, own, replace(SETTINGS, flow=SMALL), budget=patient)
-    assert _sizes(tmp_path / "own.work") == (2, 16, 2, 16)
+    own = _begin(tmp_path / "own.work", replace(SETTINGS, flow=SMALL), patient, "explore")
+    assert not own.has_decided("flow", 1)
+    assert measured[-1] == SMALL
     assert not replace(SETTINGS, moved=(7, 8)).chooses_sizes
     assert not replace(SETTINGS, later_parts=((7, 8),)).chooses_sizes
 
 
-def _sizes(work: Path) -> tuple[int, int, int, int]:
-    flow = fitted_flow(work).config.flow
-    assert isinstance(flow, InternalFlowConfig)
-    return flow.rotatable_layers, flow.rotatable_hidden, flow.stiff_layers, flow.stiff_hidden
+def _begin(work: Path, settings: FitSettings, budget: FitBudget, stop_at: str) -> FitRecord:
+    """Return the record of a fit that was stopped before a stage."""
+    molecule, out = load_molecule(PDB), work.with_suffix(".pt")
+    with pytest.raises(KeyboardInterrupt):
+        fit(molecule, out, settings, work, Record(stop_at), budget=budget)
+    return FitRecord(work, fit_module.fit_identity(molecule, settings))
 
 
 class Watched(ClusterWorkers):

@@ -203,8 +203,8 @@ class InternalFlow(Flow):
     def raise_precision(self) -> None:
         """See `Flow.raise_precision`.
 
-        A spline stretches the rounding errors of those before it where it is steep: of six layers
-        log q then differs by more than 1e-4 from one batch size to another, of four by 1e-6.
+        A spline stretches the rounding errors of those before it where it is steep. Of six layers
+        log q can then depend on the size of a batch by more than the contract allows.
         """
         if len(self.rotatable_couplings) > _SINGLE_PRECISION_LAYERS:
             for layer in self.rotatable_couplings:
