@@ -218,7 +218,7 @@ def describe_peptide(name: str, peptide: Peptide, library: Library) -> str:
     acceptance = {entry.residue: entry.acceptance for entry in library.of_kind(RESIDUE)}
     residues = [
         f"- {label}: {entry}, of which {acceptance[entry]:.1%} of proposals are accepted with "
-        "nothing but caps around it"
+        "nothing but caps"
         for label, entry in zip(peptide.residues, peptide.entries, strict=True)
     ]
     return "\n".join(

@@ -19,7 +19,7 @@ from ..molecule.amino_acids import (
     identify,
     missing_heavy_atoms,
 )
-from ..molecule.chain_ends import FIRST, LAST, hydrogens_of_end, oxygens_of_end
+from ..molecule.chain_ends import FIRST, INNER_ONLY, LAST, hydrogens_of_end, oxygens_of_end
 from ..molecule.selection import is_water, residue_label
 from ..molecule.torsions import torsion
 
@@ -153,10 +153,9 @@ class Diagnosis:
         if name in self._library.not_moved:
             return Reason(f"the library does not move {name}: {self._library.not_moved[name]}")
         if all(entry.residue != end + name for entry in self._library.of_kind(self._kind)):
-            return Reason(
-                f"the library {self._library.name} has no model of {end}{name}; "
-                + (_BUILD_END.format(end + name) if end else self._remedy)
-            )
+            is_made = end and name not in INNER_ONLY
+            remedy = _BUILD_END.format(end + name) if is_made else self._remedy
+            return Reason(f"the library {self._library.name} has no model of {end}{name}; {remedy}")
         return (
             self._end_of_chain(residue, amino_acid.backbone, end)
             or self.unfit_chain(residue)

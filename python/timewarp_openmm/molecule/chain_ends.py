@@ -9,6 +9,8 @@ import networkx as nx
 #: What Amber puts before the names of the first and the last residue of a chain with charged ends,
 #: such as NALA and CALA.
 FIRST, LAST = "N", "C"
+#: States of protonation that Amber knows inside of chains only.
+INNER_ONLY = frozenset({"ASH", "CYM", "GLH", "LYN", "TYM"})
 
 
 def hydrogens_of_end(graph: nx.Graph, nitrogen: int) -> int | None:

@@ -84,7 +84,8 @@ class LibrarySettings:
         kind = KINDS[self.kind]
         for name in self.residues:
             if name not in (*kind.residues, *kind.ends):
-                reason = f": {kind.not_moved[name]}" if name in kind.not_moved else ""
+                known = kind.not_moved.get(name) or (kind.ends and kind.not_moved.get(name[1:]))
+                reason = f": {known}" if known else ""
                 ends = f", {', '.join(kind.ends)}" if kind.ends else ""
                 raise ValueError(
                     f"no library of this kind has a model of {name}{reason}; choose among "

@@ -15,7 +15,7 @@ from ..flows.residues.residue import write_residue_flow
 from ..flows.weights import restore_weights, round_weights
 from ..library import RESIDUE, SIDE_CHAIN
 from ..molecule.capped_residues import capped_residue_parts
-from ..molecule.chain_ends import FIRST, LAST
+from ..molecule.chain_ends import FIRST, INNER_ONLY, LAST
 from ..molecule.graph import molecule_from_topology
 from ..molecule.selection import side_chains
 from ..simulation.capped_peptides import SIDE_CHAINS
@@ -25,8 +25,6 @@ from .fit import fitted_flow
 
 #: Of the models' weights: files of two thirds of the size.
 WEIGHT_BITS = 10
-#: States of protonation that Amber knows inside of chains only.
-_INNER_ONLY = frozenset({"ASH", "CYM", "GLH", "LYN"})
 _WHOLE = tuple(sorted(("ALA", "GLY", *SIDE_CHAINS)))
 _DISULFIDE = "its side chain is one with that of another residue"
 
@@ -83,7 +81,7 @@ class LibraryKind:
 
 
 def _ends(residues: tuple[str, ...]) -> tuple[str, ...]:
-    charged = [name for name in residues if name not in _INNER_ONLY]
+    charged = [name for name in residues if name not in INNER_ONLY]
     return tuple(end + name for end in (FIRST, LAST) for name in charged)
 
 
