@@ -195,6 +195,7 @@ def test_what_is_refused(library: Path, tmp_path: Path, command: Command) -> Non
         (("peptide", water, *ending), "the structure holds no amino acids"),
         (("peptide", tmp_path / "no.pdb", *ending), "no structure file at"),
         (("peptide", valine, "--library", tmp_path, "--out", out), "is no library"),
+        (("library", "build", "--ends", "--out", tmp_path / "s"), "residues, or leave --ends out"),
     ):
         code, _, error = command(*arguments)
         assert code == 2
