@@ -4,8 +4,9 @@ effective samples per second of the slowest torsion beside molecular dynamics.
 Sequences follow a rule that was fixed before any was tried. Of the 19 residues in their usual
 states of protonation but proline, in alphabetical order, with each other eight places on, and two
 alanines, these are 20 dipeptides; every second one with those 5, 10 and 15 places on, 10
-tetrapeptides; and six alanines. All stand between an acetyl and an N-methyl group, in implicit
-solvent, without constraints. All are reported, also those that a residue is missing for.
+tetrapeptides; and six alanines. All stand between an acetyl and an N-methyl group, but for two
+alanines with one or both ends charged, in implicit solvent, without constraints. All are reported,
+also those that a residue is missing for.
 
 Chains of the integrator are measured with joint proposals of the whole peptide alone and, of four
 residues on, with steps that draw one or two torsions anew and keep the rest of the noise, which
@@ -118,10 +119,12 @@ def sequences(kind: str) -> list[tuple[str, ...]]:
         return [along(i, (0, 8)) for i in range(len(RESIDUES))] + [("ALA", "ALA")]
     if kind == "tetrapeptides":
         return [along(i, (0, 5, 10, 15)) for i in range(0, len(RESIDUES), 2)]
+    if kind == "charged":
+        return [("NALA", "CALA"), ("NALA", "ALA"), ("ALA", "CALA")]
     return [("ALA",) * 6]
 
 
-KINDS = ("dipeptides", "tetrapeptides", "hexaalanine")
+KINDS = ("dipeptides", "tetrapeptides", "charged", "hexaalanine")
 
 
 class Joined(Sampler):

@@ -34,11 +34,14 @@ class Structure:
         modeller.add(other.topology, (other.positions + distance) * unit.nanometer)
         return self._of(modeller)
 
+    @classmethod
+    def _of(cls, modeller: app.Modeller) -> Structure:
+        return cls.of(modeller.topology, np.array([list(p) for p in modeller.positions._value]))
+
     @staticmethod
-    def _of(modeller: app.Modeller) -> Structure:
+    def of(topology: app.Topology, positions: np.ndarray) -> Structure:
         structure = Structure()
-        structure.topology = modeller.topology
-        structure.positions = np.array([list(p) for p in modeller.positions._value])
+        structure.topology, structure.positions = topology, positions
         return structure
 
     def after(self, number: int) -> list[int]:

@@ -136,8 +136,11 @@ def _name(molecule: Molecule, graph: nx.Graph, atoms: tuple[int, int, int, int],
     same = molecule.residue_indices[b] == molecule.residue_indices[c]
     if fold == 1 and same and alphas:
         depth = [nx.shortest_path_length(graph, alphas[0], i) for i in (b, c)]
-        if min(depth) < 4 and "H" not in (molecule.elements[atoms[0]], molecule.elements[atoms[3]]):
-            far = b if depth[0] > depth[1] else c
+        far = b if depth[0] > depth[1] else c
+        # A carboxylate at the end of a chain hangs on the alpha carbon, and is no side chain.
+        is_backbone = molecule.atom_names[far] in ("C", "N")
+        has_hydrogen = "H" in (molecule.elements[atoms[0]], molecule.elements[atoms[3]])
+        if min(depth) < 4 and not is_backbone and not has_hydrogen:
             return f"chi{min(depth) + 1} {residue}:{molecule.atom_names[far]}"
     return f"{residue} " + "-".join(molecule.atom_names[i] for i in atoms)
 

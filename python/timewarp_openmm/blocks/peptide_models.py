@@ -19,7 +19,8 @@ from ..flows.export import export_model
 from ..library import RESIDUE, Library
 from ..molecule.selection import residue_label, span_label
 from .kinds import END, PEPTIDE
-from .peptides import Chain, NotServedError, Peptide, PeptideFinder
+from .peptide_chains import Chain
+from .peptides import NotServedError, Peptide, PeptideFinder
 from .sidechains import Block, Cut, Unserved
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def peptide_blocks(
 ) -> list[Block]:
     """Return a block for each short peptide, whole, and for the ends of longer chains.
 
+    Peptides begin with an acetyl group or NH3+, and end with an N-methyl group or COO-.
+
     Parameters
     ----------
     topology : openmm.app.Topology
@@ -47,9 +50,10 @@ def peptide_blocks(
     folder : path
         Where the models are written; one that is there already is used again.
     longest : int
-        Residues of peptides between an acetyl and an N-methyl group that are moved whole.
+        Residues of peptides that are moved whole.
     end : int
-        Residues that are moved at the end of other chains that an N-methyl group follows.
+        Residues that are moved at the end of other chains. Where one begins with NH3+, the first
+        one is moved, too.
 
     Returns
     -------
@@ -100,8 +104,8 @@ def unserved_chains(
     longest: int = 4,
     end: int = 1,
 ) -> list[Unserved]:
-    """Return the chains that `peptide_blocks` has no block for, by their last residue, each with
-    the reason."""
+    """Return the chains, or charged beginnings of chains, that `peptide_blocks` has no block for,
+    by their last residue and by their first, each with the reason."""
     finder = PeptideFinder(topology, positions, library)
     return [
         _unserved(chain, reason)
@@ -119,12 +123,21 @@ def _chosen(finder: PeptideFinder, longest: int, end: int) -> Iterator[tuple[Cha
     if longest < 0 or end < 1:
         raise ValueError(f"longest must be 0 or more and end 1 or more, got {longest} and {end}")
     for chain in finder.chains:
-        is_short = chain.acetyl and len(chain.residues) <= longest
-        part = chain if is_short else chain.end(min(end, len(chain.residues)))
-        try:
-            yield part, finder.make(part)
-        except NotServedError as reason:
-            yield part, str(reason)
+        for part in _parts(chain, longest, end):
+            try:
+                yield part, finder.make(part)
+            except NotServedError as reason:
+                yield part, str(reason)
+
+
+def _parts(chain: Chain, longest: int, end: int) -> list[Chain]:
+    count = len(chain.residues)
+    if chain.has_beginning and count <= longest:
+        return [chain]
+    if not chain.begins_charged or count == 1:
+        return [chain.end(min(end, count))]
+    # The first residue hangs on what comes after it, so that it is another part.
+    return [chain.beginning(), chain.end(min(end, count - 1))]
 
 
 def _block(
@@ -204,8 +217,8 @@ def describe_peptide(name: str, peptide: Peptide, library: Library) -> str:
     """Return the model's card in Markdown: what it is made of."""
     acceptance = {entry.residue: entry.acceptance for entry in library.of_kind(RESIDUE)}
     residues = [
-        f"- {label}: {entry}, of which {acceptance[entry]:.1%} of proposals are accepted between "
-        "caps"
+        f"- {label}: {entry}, of which {acceptance[entry]:.1%} of proposals are accepted with "
+        "nothing but caps"
         for label, entry in zip(peptide.residues, peptide.entries, strict=True)
     ]
     return "\n".join(

@@ -1,20 +1,19 @@
 """The peptides of a structure, and ends of chains, that flows of residues make; and why others are
 not made.
 
-A peptide is served whole where it is a single chain between an acetyl and an N-methyl group. Of any
-other chain that ends with an N-methyl group its last residues are, given what comes before them.
+A peptide is served whole where it is a single chain that begins with an acetyl group or NH3+ and
+ends with an N-methyl group or COO-. Of any other chain with such an end its last residues are,
+given what comes before them, and of one that begins with NH3+ the first, given what comes after it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,48 +22,20 @@ from ..flows.chained.links import LinkedFlow
 from ..flows.residues.peptide import PlacedResidue, peptide_flow
 from ..flows.residues.residue import ResidueFlow, read_residue_flow
 from ..library import RESIDUE, Library, open_library
-from ..molecule.amino_acids import Backbone, find_backbone, identify
+from ..molecule.amino_acids import Backbone, identify
 from ..molecule.graph import Molecule, molecule_from_topology
 from ..molecule.isomorphism import StereoisomerError
 from ..molecule.matching import PartFinder
 from ..molecule.selection import residue_label
+from .peptide_chains import Chain, find_chains, neighbours_outside
 from .reasons import Diagnosis
 
 if TYPE_CHECKING:
     from openmm import app, unit
 
-_ACETYL = Counter({"C": 2, "O": 1, "H": 3})
-_METHYL = Counter({"N": 1, "C": 1, "H": 4})
-
 
 class NotServedError(ValueError):
     """A library does not make a chain; the message says of which residue, and why."""
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Residues of a structure that are bonded to each other in a row.
-
-    Attributes
-    ----------
-    residues : tuple of Residue
-        Amino acids, from the first to the last.
-    backbones : tuple of Backbone
-    acetyl, methyl : tuple of int
-        Atoms of the groups before and after them; empty where there is none such.
-    is_ring : bool
-        Whether the last is bonded to the first.
-    """
-
-    residues: tuple[app.topology.Residue, ...]
-    backbones: tuple[Backbone, ...]
-    acetyl: tuple[int, ...]
-    methyl: tuple[int, ...]
-    is_ring: bool = False
-
-    def end(self, count: int) -> Chain:
-        """Return the last `count` residues, without what is before them."""
-        return Chain(self.residues[-count:], self.backbones[-count:], (), self.methyl, self.is_ring)
 
 
 @dataclass(frozen=True)
@@ -138,21 +109,27 @@ class PeptideFinder:
 
     def _why_not(self, chain: Chain) -> str | None:
         """Return why the library does not make a chain, or None if it does."""
-        for residue in chain.residues:
-            if (reason := self._diagnosis.why_none(residue)) is not None:
+        if chain.begins_charged and chain.ends_charged and len(chain.residues) == 1:
+            return (
+                f"{residue_label(chain.residues[0])} is not served: it is an amino acid by itself, "
+                "with both ends charged; fit a model of it (fit)"
+            )
+        for number, residue in enumerate(chain.residues):
+            reason = self._diagnosis.why_none(residue, chain.charged_end(number))
+            if reason is not None:
                 return f"{residue_label(residue)} is not served: {reason.text}"
         if chain.is_ring:
             return f"{residue_label(chain.residues[0])} is in a ring of residues, which has no end"
-        if not chain.methyl:
+        if not chain.has_end and chain.next_nitrogen is None:
             return (
-                "the chain does not end with an N-methyl group after "
-                f"{residue_label(chain.residues[-1])}, and the library has no model of another end"
+                "the chain does not end with an N-methyl group or COO- after "
+                f"{residue_label(chain.residues[-1])}, and libraries have no models of other ends"
             )
         return None
 
     def make(self, chain: Chain) -> Peptide:
-        """Return the flow of a chain whose residues are all served and that ends with an N-methyl
-        group; of a whole peptide if an acetyl group is before it.
+        """Return the flow of a chain whose residues are all served: of a whole peptide, or of the
+        end or the beginning of one.
 
         Raises
         ------
@@ -161,22 +138,25 @@ class PeptideFinder:
         """
         if (reason := self._why_not(chain)) is not None:
             raise NotServedError(reason)
-        names = tuple(
-            self._name(*pair) for pair in zip(chain.residues, chain.backbones, strict=True)
-        )
-        before = chain.acetyl or self._before(chain.residues[0], chain.backbones[0])
-        own = [atom.index for residue in chain.residues for atom in residue.atoms()]
-        particles = tuple(sorted({*before, *own, *chain.methyl}))
+        names = tuple(self._name(chain, number) for number in range(len(chain.residues)))
+        known = [self._atoms_of(chain, number) for number in range(len(chain.residues))]
+        particles = tuple(sorted({atom for atoms in known for atom in atoms}))
         molecule = molecule_from_topology(self._topology, particles=particles)
         positions = self._positions[list(particles)]
         place = {atom: i for i, atom in enumerate(particles)}
-        placed = []
-        for number, name in enumerate(names):
-            atoms = self._atoms_of(chain, number)
-            placed.append(PlacedResidue(self._flow(name), tuple(place[i] for i in atoms)))
+        placed = [
+            PlacedResidue(self._flow(name), tuple(place[i] for i in atoms))
+            for name, atoms in zip(names, known, strict=True)
+        ]
         labels = tuple(residue_label(residue) for residue in chain.residues)
         try:
-            flow = peptide_flow(molecule, torch.tensor(positions), placed, not chain.acetyl)
+            flow = peptide_flow(
+                molecule,
+                torch.tensor(positions),
+                placed,
+                has_context=not chain.is_whole,
+                goes_on=chain.next_nitrogen is not None,
+            )
         except StereoisomerError as error:
             raise NotServedError(f"{', '.join(labels)}: {error}") from error
         moved = tuple(range(len(particles))) if flow.moved is None else tuple(flow.moved)
@@ -199,93 +179,29 @@ class PeptideFinder:
             self._flows[name] = read_residue_flow(Path(self._files[name]))
         return self._flows[name]
 
-    def _name(self, residue: app.topology.Residue, backbone: Backbone) -> str:
-        known = identify(residue, self._graph, backbone)
+    def _name(self, chain: Chain, number: int) -> str:
+        """Return the library's name of a residue."""
+        known = identify(chain.residues[number], self._graph, chain.backbones[number])
         assert known is not None
-        return known.name
+        return chain.charged_end(number) + known.name
 
     def _atoms_of(self, chain: Chain, number: int) -> list[int]:
         """Return the atoms of a residue and those of its neighbours that its flow knows."""
         residue, backbone = chain.residues[number], chain.backbones[number]
-        before = self._before(residue, backbone)
+        before: Sequence[int] = ()
         if number == 0 and chain.acetyl:
             before = chain.acetyl
+        elif number > 0 or not chain.begins_charged:
+            before = self._before(residue, backbone)
         after: Sequence[int] = chain.methyl
         if number + 1 < len(chain.residues):
             after = [chain.backbones[number + 1].nitrogen]
+        elif chain.next_nitrogen is not None:
+            after = [chain.next_nitrogen]
         return [*before, *(atom.index for atom in residue.atoms()), *after]
 
     def _before(self, residue: app.topology.Residue, backbone: Backbone) -> tuple[int, ...]:
         """Return the carbonyl before a residue, and the carbon that it hangs on."""
         # A trans peptide bond was found there, so that there is one.
-        carbon = _outside(self._graph, backbone.nitrogen, "C", residue)[0]
+        carbon = neighbours_outside(self._graph, backbone.nitrogen, "C", residue)[0]
         return (carbon, *(i for i in self._graph[carbon] if i != backbone.nitrogen))
-
-
-def find_chains(topology: app.Topology, graph: nx.Graph) -> list[Chain]:
-    """Return the chains of amino acids in a structure, in the topology's order."""
-    backbones = {r.index: find_backbone(r, graph) for r in topology.residues()}
-    residues = {r.index: r for r in topology.residues() if backbones[r.index] is not None}
-    owner = {atom.index: atom.residue.index for atom in topology.atoms()}
-    after: dict[int, int] = {}
-    for index in residues:
-        backbone = backbones[index]
-        assert backbone is not None
-        for nitrogen in _outside(graph, backbone.carbon, "N", residues[index]):
-            following = backbones.get(owner[nitrogen])
-            if following is not None and following.nitrogen == nitrogen:
-                after[index] = owner[nitrogen]
-    starts = [index for index in residues if index not in after.values()]
-    chains = [_chain(start, residues, backbones, after, graph) for start in starts]
-    # Rings of residues have no first one.
-    left = set(residues) - {residue.index for chain in chains for residue in chain.residues}
-    while left:
-        ring = _chain(min(left), residues, backbones, after, graph)
-        chains.append(ring)
-        left -= {residue.index for residue in ring.residues}
-    return sorted(chains, key=lambda chain: chain.residues[0].index)
-
-
-def _chain(
-    start: int,
-    residues: dict[int, app.topology.Residue],
-    backbones: dict[int, Backbone | None],
-    after: dict[int, int],
-    graph: nx.Graph,
-) -> Chain:
-    row = [start]
-    while row[-1] in after and after[row[-1]] != start:
-        row.append(after[row[-1]])
-    found = [backbones[index] for index in row]
-    known = tuple(backbone for backbone in found if backbone is not None)
-    first, last = residues[row[0]], residues[row[-1]]
-    return Chain(
-        tuple(residues[index] for index in row),
-        known,
-        _cap(graph, known[0].nitrogen, "C", first, _ACETYL),
-        _cap(graph, known[-1].carbon, "N", last, _METHYL),
-        is_ring=after.get(row[-1]) == start,
-    )
-
-
-def _cap(
-    graph: nx.Graph,
-    atom: int,
-    element: str,
-    residue: app.topology.Residue,
-    composition: Counter[str],
-) -> tuple[int, ...]:
-    """Return the atoms of the group on an end of a chain if it is made of these elements."""
-    for other in _outside(graph, atom, element, residue):
-        without = graph.copy()
-        without.remove_edge(atom, other)
-        group = nx.node_connected_component(without, other)
-        if Counter(graph.nodes[i]["element"] for i in group) == composition:
-            return tuple(sorted(group))
-    return ()
-
-
-def _outside(graph: nx.Graph, atom: int, element: str, residue: app.topology.Residue) -> list[int]:
-    """Return the neighbours of an atom that are of an element and of another residue."""
-    inside = {a.index for a in residue.atoms()}
-    return [i for i in graph[atom] if i not in inside and graph.nodes[i]["element"] == element]

@@ -19,6 +19,7 @@ from ..molecule.amino_acids import (
     identify,
     missing_heavy_atoms,
 )
+from ..molecule.chain_ends import FIRST, INNER_ONLY, LAST, hydrogens_of_end, oxygens_of_end
 from ..molecule.selection import is_water, residue_label
 from ..molecule.torsions import torsion
 
@@ -34,6 +35,9 @@ _OWN_MODEL = {
     RESIDUE: "fit a model of the whole molecule (fit), or of its side chain alone "
     "(fit --moved sidechain)",
 }
+_BUILD_END = (
+    "build one, into the same library (timewarp-openmm library build --kind residues --residue {})"
+)
 
 
 @dataclass(frozen=True)
@@ -101,15 +105,21 @@ class Diagnosis:
         self._library, self._kind, self._remedy = library, kind, _OWN_MODEL[kind]
         self._atoms = list(topology.atoms())
 
-    def why_none(self, residue: app.topology.Residue) -> Reason | None:
-        """Return why no model fits a residue; None if bonds and backbone do not say it."""
+    def why_none(self, residue: app.topology.Residue, end: str = "") -> Reason | None:
+        """Return why no model fits a residue; None if bonds and backbone do not say it.
+
+        Parameters
+        ----------
+        end : str
+            FIRST or LAST where the model of a residue at that end of a chain is asked for.
+        """
         if not has_side_chain(residue):
             return Reason("it has no side chain")
         backbone = find_backbone(residue, self._graph)
         amino_acid = None if backbone is None else identify(residue, self._graph, backbone)
         if backbone is None or amino_acid is None:
             return self._unknown(residue, backbone)
-        return self._why_not_this(residue, amino_acid)
+        return self._why_not_this(residue, amino_acid, end)
 
     def _unknown(self, residue: app.topology.Residue, backbone: Backbone | None) -> Reason:
         lacking = _lacks_atoms(residue)
@@ -125,7 +135,9 @@ class Diagnosis:
             return NO_AMINO_ACID
         return Reason(f"its side chain is none of the 20 amino acids'; {self._remedy}")
 
-    def _why_not_this(self, residue: app.topology.Residue, amino_acid: AminoAcid) -> Reason | None:
+    def _why_not_this(
+        self, residue: app.topology.Residue, amino_acid: AminoAcid, end: str
+    ) -> Reason | None:
         name = amino_acid.name
         if amino_acid.links and name != "CYX":
             inner, outer = amino_acid.links[0]
@@ -140,12 +152,12 @@ class Diagnosis:
             return _lacks_atoms(residue) or lacks_hydrogens
         if name in self._library.not_moved:
             return Reason(f"the library does not move {name}: {self._library.not_moved[name]}")
-        if all(entry.residue != name for entry in self._library.of_kind(self._kind)):
-            return Reason(
-                f"the library {self._library.name} has no model of {name}; {self._remedy}"
-            )
+        if all(entry.residue != end + name for entry in self._library.of_kind(self._kind)):
+            is_made = end and name not in INNER_ONLY
+            remedy = _BUILD_END.format(end + name) if is_made else self._remedy
+            return Reason(f"the library {self._library.name} has no model of {end}{name}; {remedy}")
         return (
-            self._end_of_chain(residue, amino_acid.backbone)
+            self._end_of_chain(residue, amino_acid.backbone, end)
             or self.unfit_chain(residue)
             or self._stereoisomer(amino_acid)
         )
@@ -153,15 +165,39 @@ class Diagnosis:
     def _describe(self, atom: int) -> str:
         return f"{residue_label(self._atoms[atom].residue)}:{self._atoms[atom].name}"
 
-    def _end_of_chain(self, residue: app.topology.Residue, backbone: Backbone) -> Reason | None:
-        sides = (("before", backbone.nitrogen, "C"), ("after", backbone.carbon, "N"))
-        missing = [w for w, atom, other in sides if not self._beyond(residue, atom, other)]
+    def _end_of_chain(
+        self, residue: app.topology.Residue, backbone: Backbone, end: str
+    ) -> Reason | None:
+        sides = (
+            (FIRST, "before", backbone.nitrogen, "C"),
+            (LAST, "after", backbone.carbon, "N"),
+        )
+        missing = [
+            where
+            for own, where, atom, other in sides
+            if own != end and not self._beyond(residue, atom, other)
+        ]
         if not missing:
             return None
+        if self._kind == RESIDUE and (neutral := self._neutral_end(backbone)) is not None:
+            return neutral
         return Reason(
             f"no residue is bonded {' and '.join(missing)} it, of which the library's model must "
             "see atoms: the chain ends or is broken there; add missing residues (PDBFixer) or caps "
             "(ACE, NME)"
+        )
+
+    def _neutral_end(self, backbone: Backbone) -> Reason | None:
+        """Return that a residue ends in NH2 or COOH, if it does."""
+        if hydrogens_of_end(self._graph, backbone.nitrogen) == 2:
+            group, charged = "NH2", "NH3+"
+        elif oxygens_of_end(self._graph, backbone.carbon) == [0, 1]:
+            group, charged = "COOH", "COO-"
+        else:
+            return None
+        return Reason(
+            f"its chain ends with {group} there, and the library has models of ends with {charged} "
+            "only; give it the protonation of pH 7, or caps (ACE, NME)"
         )
 
     def unfit_chain(self, residue: app.topology.Residue) -> Reason | None:

@@ -55,8 +55,7 @@ class BlocksOptions(Options):
     peptides: str | None = Field(
         None,
         description="Folder of a library of whole residues (library build --kind residues): blocks "
-        "of short capped peptides and ends of chains, whose models go into a folder beside the "
-        "file.",
+        "of short peptides and ends of chains, whose models go into a folder beside the file.",
     )
     longest: Annotated[int, WHOLE_PEPTIDE] | None = Field(
         None,
@@ -65,7 +64,7 @@ class BlocksOptions(Options):
     end: Annotated[int, END_OF_CHAIN] | None = Field(
         None,
         description="With --peptides, residues that are moved at the end of longer chains "
-        "(default 1).",
+        "(default 1), of which charged beginnings are moved, too.",
     )
     temperature: Temperature | None = Field(
         None, description="Of the samples; default: the models'."

@@ -39,7 +39,13 @@ class BuildOptions(Options):
     )
     residue: list[str] | None = Field(
         None,
-        description="Amber's name of a residue (VAL, HIE, ASH); once per residue; default: all.",
+        description="Amber's name of a residue (VAL, HIE, ASH; with --kind residues also NVAL and "
+        "CVAL at charged ends of chains); once per residue; default: all but those at ends.",
+    )
+    ends: bool = Field(
+        False,
+        description="With --kind residues, models of the residues at both charged ends of chains, "
+        "too.",
     )
     minutes: Annotated[float, FIT_MINUTES] = Field(10.0, description="Wall time for each residue.")
     name: str | None = Field(None, description="Of the library; default: that of its folder.")
@@ -64,6 +70,7 @@ def build(options: BuildOptions) -> None:
         force_field=tuple(options.force_field or BUNDLED_FORCE_FIELD),
         kind=RESIDUE if options.kind == "residues" else SIDE_CHAIN,
         residues=tuple(options.residue or ()),
+        ends=options.ends,
         minutes=options.minutes,
         temperature=options.temperature,
         seed=options.seed,

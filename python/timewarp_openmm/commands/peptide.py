@@ -11,14 +11,15 @@ from pydantic import Field
 from .options import ARGUMENT, Options, OutputPath
 
 if TYPE_CHECKING:
-    from ..blocks.peptides import Chain
+    from ..blocks.peptide_chains import Chain
 
 
 class PeptideOptions(Options):
     """What ``timewarp-openmm peptide`` is told."""
 
     structure: Annotated[Path, ARGUMENT] = Field(
-        description="PDB or mmCIF file of a peptide with hydrogens, between caps (ACE, NME)."
+        description="PDB or mmCIF file of a peptide with hydrogens; its ends are charged or have "
+        "caps (ACE, NME)."
     )
     library: Path = Field(description="A library of residues (library build --kind residues).")
     out: OutputPath = Field(description="The model file to write (.pt).")
@@ -52,7 +53,7 @@ def peptide(options: PeptideOptions) -> None:
 
 
 def _whole_peptide(chains: list[Chain]) -> Chain:
-    """Return the one chain between caps.
+    """Return the one chain with a beginning and an end.
 
     Raises
     ------
@@ -63,14 +64,14 @@ def _whole_peptide(chains: list[Chain]) -> Chain:
 
     if not chains:
         raise ValueError("the structure holds no amino acids")
-    capped = [chain for chain in chains if chain.acetyl and chain.methyl]
-    if len(capped) == 1:
-        return capped[0]
-    if len(capped) > 1:
-        ends = ", ".join(residue_label(chain.residues[0]) for chain in capped)
+    whole = [chain for chain in chains if chain.has_beginning and chain.has_end]
+    if len(whole) == 1:
+        return whole[0]
+    if len(whole) > 1:
+        ends = ", ".join(residue_label(chain.residues[0]) for chain in whole)
         raise ValueError(
-            f"the structure holds {len(capped)} capped peptides (they begin at {ends}); give one "
-            "of them alone"
+            f"the structure holds {len(whole)} peptides (they begin at {ends}); give one of them "
+            "alone"
         )
     chain = chains[0]
     if chain.is_ring:
@@ -80,13 +81,14 @@ def _whole_peptide(chains: list[Chain]) -> Chain:
         )
     missing = [
         f"{cap} {where} {residue_label(residue)}"
-        for cap, where, residue, atoms in (
-            ("an acetyl group (ACE)", "before", chain.residues[0], chain.acetyl),
-            ("an N-methyl group (NME)", "after", chain.residues[-1], chain.methyl),
+        for cap, where, residue, is_there in (
+            ("NH3+ or an acetyl group (ACE)", "before", chain.residues[0], chain.has_beginning),
+            ("COO- or an N-methyl group (NME)", "after", chain.residues[-1], chain.has_end),
         )
-        if not atoms
+        if not is_there
     ]
     raise ValueError(
-        f"the library has models of peptides between caps, and the structure lacks "
-        f"{' and '.join(missing)}; add caps, or fit a model of the molecule (fit)"
+        f"peptides are made with charged ends or caps, and the structure lacks "
+        f"{' and '.join(missing)}; add what is missing (PDBFixer), or fit a model of the molecule "
+        "(fit)"
     )

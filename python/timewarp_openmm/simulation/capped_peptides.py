@@ -1,9 +1,11 @@
-"""Peptides between acetyl and N-methyl groups, made from the residues' names and a force field."""
+"""Peptides between acetyl and N-methyl groups, or with charged ends, made from the residues' names
+and a force field."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from openmm import app, unit
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolTransforms
 
+from ..molecule.chain_ends import FIRST, LAST
 from ..units import NANOMETER
 from .langevin import Langevin
 from .systems import MolecularSystem, build_system, make_platform
@@ -58,12 +61,16 @@ def capped_peptide(
     force_field: Sequence[str],
     backbone: tuple[float, float] = _STRETCHED,
 ) -> MolecularSystem:
-    """Return a capped peptide with hydrogens, its amides trans, in a minimum of its energy.
+    """Return a peptide with hydrogens, its amides trans, in a minimum of its energy.
+
+    It begins with an acetyl group unless the first residue is one that begins with NH3+ (NALA), and
+    ends with an N-methyl group unless the last is one that ends with COO- (CALA).
 
     Parameters
     ----------
     residues : sequence of str
-        Amber's names: SIDE_CHAINS, ALA, GLY, PRO.
+        Amber's names: SIDE_CHAINS, ALA, GLY, PRO, and with N or C before them those of charged
+        ends, the names of which are without N and C in the topology.
     force_field : sequence of str
         OpenMM's force field files.
     backbone : (float, float), degrees
@@ -73,12 +80,11 @@ def capped_peptide(
     Raises
     ------
     ValueError
-        If a residue is none of these, or the force field has no parameters for it.
+        If a residue is none of these or not at its end, both ends of one residue are charged, or
+        the force field has no parameters for it.
     """
-    for name in residues:
-        if name not in _LETTERS:
-            raise ValueError(f"{name} is none of the residues {', '.join(sorted(_LETTERS))}")
-    topology, positions = _with_hydrogens(_heavy_atoms(residues, backbone), residues)
+    sequence = _sequence(residues)
+    topology, positions = _with_hydrogens(_heavy_atoms(sequence, backbone), sequence)
     system = build_system(topology, force_field)
     # Hydrogens of an amide that are not yet in its plane would be told apart wrongly.
     positions = Langevin(_TEMPERATURE).relaxed(
@@ -88,17 +94,59 @@ def capped_peptide(
     return MolecularSystem(label, topology, system, positions, tuple(force_field))
 
 
-def _heavy_atoms(residues: Sequence[str], backbone: tuple[float, float]) -> Chem.Mol:
+@dataclass(frozen=True)
+class _Sequence:
+    """Residues without N and C before their names, and whether caps are before and after them."""
+
+    residues: tuple[str, ...]
+    acetyl: bool
+    methyl: bool
+
+    @property
+    def first(self) -> int:
+        """The number of the first residue, which a cap before it has from 1 on."""
+        return 2 if self.acetyl else 1
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.residues) - 1
+
+
+def _sequence(residues: Sequence[str]) -> _Sequence:
+    names = list(residues)
+    acetyl = not any(_is_end(name, FIRST) for name in names[:1])
+    methyl = not any(_is_end(name, LAST) for name in names[-1:])
+    if not (acetyl or methyl) and len(names) == 1:
+        raise ValueError(f"{names[0]} has both ends charged; name two residues or more")
+    if not acetyl:
+        names[0] = names[0].removeprefix(FIRST)
+    if not methyl:
+        names[-1] = names[-1].removeprefix(LAST)
+    for name in names:
+        for end, place in ((FIRST, "first"), (LAST, "last")):
+            if _is_end(name, end):
+                raise ValueError(f"{name} can only be the {place} residue")
+        if name not in _LETTERS:
+            raise ValueError(f"{name} is none of the residues {', '.join(sorted(_LETTERS))}")
+    return _Sequence(tuple(names), acetyl, methyl)
+
+
+def _is_end(name: str, end: str) -> bool:
+    return name not in _LETTERS and name[:1] == end and name[1:] in _LETTERS
+
+
+def _heavy_atoms(sequence: _Sequence, backbone: tuple[float, float]) -> Chem.Mol:
     """Return the molecule without hydrogens, its atoms named, in one conformation."""
-    letters = "".join(_LETTERS[name] for name in residues)
-    molecule = Chem.RWMol(Chem.MolFromSequence(f"G{letters}G"))
-    caps = {1: _FIRST_CAP, len(residues) + 2: _LAST_CAP}
+    letters = "".join(_LETTERS[name] for name in sequence.residues)
+    before, after = "G" * sequence.acetyl, "G" * sequence.methyl
+    molecule = Chem.RWMol(Chem.MolFromSequence(f"{before}{letters}{after}"))
+    caps = {sequence.first - 1: _FIRST_CAP, sequence.last + 1: _LAST_CAP}
     left_out = []
     for atom in molecule.GetAtoms():
         number, label = _label(atom)
         info = atom.GetPDBResidueInfo()
         if number not in caps:
-            info.SetResidueName(residues[number - 2])
+            info.SetResidueName(sequence.residues[number - sequence.first])
             continue
         cap, without, names = caps[number]
         info.SetResidueName(cap)
@@ -110,7 +158,7 @@ def _heavy_atoms(residues: Sequence[str], backbone: tuple[float, float]) -> Chem
     _name_isoleucines_as_pdb_does(molecule)
     heavy = molecule.GetMol()
     Chem.SanitizeMol(heavy)
-    heavy.AddConformer(_conformer(heavy, len(residues), backbone))
+    heavy.AddConformer(_conformer(heavy, sequence, backbone))
     return heavy
 
 
@@ -134,7 +182,9 @@ def _name_isoleucines_as_pdb_does(molecule: Chem.Mol) -> None:
         other.GetPDBResidueInfo().SetName(" CG2")
 
 
-def _conformer(heavy: Chem.Mol, count: int, backbone: tuple[float, float]) -> Chem.Conformer:
+def _conformer(
+    heavy: Chem.Mol, sequence: _Sequence, backbone: tuple[float, float]
+) -> Chem.Conformer:
     """Return positions of the heavy atoms with trans amides and this backbone."""
     molecule = Chem.AddHs(heavy)
     rdDistGeom.EmbedMolecule(molecule, randomSeed=_SEED, useRandomCoords=True)
@@ -145,14 +195,17 @@ def _conformer(heavy: Chem.Mol, count: int, backbone: tuple[float, float]) -> Ch
         a, b, c, d = (atoms[label] for label in torsion)
         rdMolTransforms.SetDihedralDeg(conformer, a, b, c, d, degrees)
 
-    for i in range(1, count + 2):
-        alpha = (i + 1, "CA" if i <= count else "C")
+    first, last = sequence.first, sequence.last
+    for i in range(first - sequence.acetyl, last + sequence.methyl):
+        alpha = (i + 1, "CA" if i < last else "C")
         # O-C-N-C is 0 in a trans amide.
         turn((i, "O"), (i, "C"), (i + 1, "N"), alpha, degrees=0.0)
-    for i in range(2, count + 2):
-        if not molecule.GetBondBetweenAtoms(atoms[i, "N"], atoms[i, "CA"]).IsInRing():
+    for i in range(first, last + 1):
+        ring = molecule.GetBondBetweenAtoms(atoms[i, "N"], atoms[i, "CA"]).IsInRing()
+        if (i - 1, "C") in atoms and not ring:
             turn((i - 1, "C"), (i, "N"), (i, "CA"), (i, "C"), degrees=backbone[0])
-        turn((i, "N"), (i, "CA"), (i, "C"), (i + 1, "N"), degrees=backbone[1])
+        after = (i, "OXT") if (i, "OXT") in atoms else (i + 1, "N")
+        turn((i, "N"), (i, "CA"), (i, "C"), after, degrees=backbone[1])
     rdForceFieldHelpers.MMFFOptimizeMolecule(molecule)
     found = Chem.Conformer(heavy.GetNumAtoms())
     for index in range(heavy.GetNumAtoms()):
@@ -161,7 +214,7 @@ def _conformer(heavy: Chem.Mol, count: int, backbone: tuple[float, float]) -> Ch
 
 
 def _with_hydrogens(
-    heavy: Chem.Mol, residues: Sequence[str]
+    heavy: Chem.Mol, sequence: _Sequence
 ) -> tuple[app.Topology, NDArray[np.float64]]:
     """Return topology and positions / nm, with the hydrogens of these states of protonation."""
     topology = app.Topology()
@@ -176,18 +229,23 @@ def _with_hydrogens(
         atoms.append(topology.addAtom(label, element, residue))
     for bond in heavy.GetBonds():
         topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()])
+    names = [
+        *[_FIRST_CAP[0]] * sequence.acetyl,
+        *sequence.residues,
+        *[_LAST_CAP[0]] * sequence.methyl,
+    ]
     modeller = app.Modeller(topology, heavy.GetConformer().GetPositions() * unit.angstrom)
     # OpenMM puts hydrogens at random at first, so that their labels would differ between calls.
     state = random.getstate()
     random.seed(_SEED)
     try:
         modeller.addHydrogens(
-            variants=[None, *(_VARIANTS.get(name) for name in residues), None],
+            variants=[_VARIANTS.get(name) for name in names],
             platform=make_platform("Reference")[0],
         )
     finally:
         random.setstate(state)
-    for residue, name in zip(list(modeller.topology.residues())[1:-1], residues, strict=True):
+    for residue, name in zip(modeller.topology.residues(), names, strict=True):
         residue.name = name
     surplus = [
         atom for atom in modeller.topology.atoms() if _WITHOUT.get(atom.residue.name) == atom.name

@@ -50,6 +50,8 @@ class LibrarySettings:
         What it holds models of, by their names in `KINDS`.
     residues : tuple of str
         Amber's names; all that there are models of if none is named.
+    ends : bool
+        Whether models of these at charged ends of chains are asked for, too.
     minutes : float
         Wall time for each residue.
     temperature : float
@@ -65,6 +67,7 @@ class LibrarySettings:
     force_field: tuple[str, ...]
     kind: str = SIDE_CHAIN
     residues: tuple[str, ...] = ()
+    ends: bool = False
     minutes: float = 10.0
     temperature: float = 300.0
     seed: int = 1
@@ -80,16 +83,26 @@ class LibrarySettings:
             raise ValueError(f"no library is of {self.kind!r}; choose among {', '.join(KINDS)}")
         kind = KINDS[self.kind]
         for name in self.residues:
-            if name not in kind.residues:
-                reason = f": {kind.not_moved[name]}" if name in kind.not_moved else ""
+            if name not in (*kind.residues, *kind.ends):
+                known = kind.not_moved.get(name) or (kind.ends and kind.not_moved.get(name[1:]))
+                reason = f": {known}" if known else ""
+                ends = f", {', '.join(kind.ends)}" if kind.ends else ""
                 raise ValueError(
                     f"no library of this kind has a model of {name}{reason}; choose among "
-                    f"{', '.join(kind.residues)}"
+                    f"{', '.join(kind.residues)}{ends}"
                 )
+        if self.ends and not kind.ends:
+            raise ValueError(
+                "models at ends of chains are of whole residues: ask for --kind residues, or leave "
+                "--ends out"
+            )
 
     def chosen(self) -> tuple[str, ...]:
         """Return the residues that are asked for."""
-        return self.residues or KINDS[self.kind].residues
+        kind = KINDS[self.kind]
+        named = self.residues or kind.residues
+        at_ends = [end for end in kind.ends if self.ends and end[1:] in named]
+        return tuple(dict.fromkeys([*named, *at_ends]))
 
     def identity(self) -> dict[str, object]:
         """Return what makes two libraries the same; more minutes and residues go on with one."""

@@ -15,6 +15,7 @@ from ..flows.residues.residue import write_residue_flow
 from ..flows.weights import restore_weights, round_weights
 from ..library import RESIDUE, SIDE_CHAIN
 from ..molecule.capped_residues import capped_residue_parts
+from ..molecule.chain_ends import FIRST, INNER_ONLY, LAST
 from ..molecule.graph import molecule_from_topology
 from ..molecule.selection import side_chains
 from ..simulation.capped_peptides import SIDE_CHAINS
@@ -24,6 +25,7 @@ from .fit import fitted_flow
 
 #: Of the models' weights: files of two thirds of the size.
 WEIGHT_BITS = 10
+_WHOLE = tuple(sorted(("ALA", "GLY", *SIDE_CHAINS)))
 _DISULFIDE = "its side chain is one with that of another residue"
 
 
@@ -51,6 +53,8 @@ class LibraryKind:
         Of its entries.
     residues : tuple of str
         Amber's names of those that it has models of.
+    ends : tuple of str
+        Those at charged ends of chains, of which models are made where they are asked for.
     not_moved : mapping of str to str
         Those that it has none of on purpose, and why.
     flow : InternalFlowConfig
@@ -72,7 +76,13 @@ class LibraryKind:
     budget: FitBudget
     spreads_backbone: bool
     parts: Callable[[app.Topology], FittedParts]
+    ends: tuple[str, ...] = ()
     write: Callable[[Path, Path], None] | None = None
+
+
+def _ends(residues: tuple[str, ...]) -> tuple[str, ...]:
+    charged = [name for name in residues if name not in INNER_ONLY]
+    return tuple(end + name for end in (FIRST, LAST) for name in charged)
 
 
 def _side_chain(topology: app.Topology) -> FittedParts:
@@ -122,7 +132,7 @@ SIDE_CHAIN_KIND = LibraryKind(
 )
 RESIDUE_KIND = LibraryKind(
     name=RESIDUE,
-    residues=tuple(sorted(("ALA", "GLY", *SIDE_CHAINS))),
+    residues=_WHOLE,
     not_moved={
         "CYX": _DISULFIDE,
         "PRO": "its side chain is a ring over the backbone, and the amide before it turns to cis",
@@ -144,6 +154,7 @@ RESIDUE_KIND = LibraryKind(
     ),
     spreads_backbone=False,
     parts=_whole,
+    ends=_ends(_WHOLE),
     write=_write_links,
 )
 #: By their names.

@@ -8,6 +8,7 @@ import networkx as nx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from residue_flows import capped
 from turning import turned
 
 from timewarp_openmm.analysis.series import BlockHistograms
@@ -103,6 +104,14 @@ def test_side_chains_are_called_chi() -> None:
     names = [t.name for t in true_torsions(proper_torsions(leucine))]
     assert "chi1 A:LEU2:CB" in names
     assert "chi2 A:LEU2:CG" in names
+
+
+def test_a_carboxylate_at_the_end_is_no_side_chain() -> None:
+    peptide = capped("NALA", "CASP")
+    names = {t.name for t in proper_torsions(molecule_from_topology(peptide.topology))}
+    assert {"psi 1:ALA1", "phi 1:ASP2", "chi1 1:ASP2:CB", "chi2 1:ASP2:CG"} <= names
+    assert "1:ASP2 N-CA-C-O" in names
+    assert "chi1 1:ASP2:C" not in names
 
 
 def test_jensen_shannon_by_brute_force() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from libraries import write_library
+from openmm import app
 from peptides import Structure
 from residue_flows import capped, write_residue_library
 from test_sidechains import (
@@ -165,6 +166,136 @@ def test_what_is_bonded_to_something_else_is_not_moved_from_it(library: Path) ->
         finder.make(finder.chains[0].end(1))
     unserved = unserved_chains(structure.topology, structure.positions, library)
     assert [entry.residue for entry in unserved] == ["A:VAL6", "A:VAL6"]
+
+
+@pytest.fixture(scope="module")
+def charged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library of alanine, also at both charged ends of chains."""
+    return write_residue_library(tmp_path_factory.mktemp("charged"), "ALA", "NALA", "CALA")
+
+
+def of_alanine(*residues: str) -> Structure:
+    peptide = capped(*residues)
+    return Structure.of(peptide.topology, peptide.positions)
+
+
+@pytest.mark.parametrize(
+    "entries", [("NALA", "CALA"), ("NALA", "ALA"), ("ALA", "CALA"), ("NALA",), ("CALA",)]
+)
+def test_peptides_with_charged_ends_are_made_whole(entries: tuple[str, ...], charged: Path) -> None:
+    structure = of_alanine(*entries)
+    finder = PeptideFinder(structure.topology, structure.positions, charged)
+    (chain,) = finder.chains
+    found = finder.make(chain)
+    assert found.entries == entries
+    assert found.moved == tuple(range(structure.topology.getNumAtoms()))
+    places = [int(i) for place in found.flow.places for i in place.made]
+    assert sorted(places) == list(found.moved)
+    assert unserved_chains(structure.topology, structure.positions, charged) == []
+
+
+def test_of_charged_ends_what_they_hang_on_stays(charged: Path) -> None:
+    """Of the beginning, the alpha carbon and the carbonyl; of the end, a nitrogen."""
+    structure = of_alanine("NALA", "ALA", "ALA", "CALA")
+    finder = PeptideFinder(structure.topology, structure.positions, charged)
+    (chain,) = finder.chains
+    atoms = list(structure.topology.atoms())
+    first, _, third, last = ({(a.residue.index, a.name) for a in r.atoms()} for r in chain.residues)
+    for part, entries, expected in (
+        (chain.beginning(), ("NALA",), first - {(0, "CA"), (0, "C"), (0, "O")}),
+        (chain.end(2), ("ALA", "CALA"), (third | last) - {(2, "N")}),
+    ):
+        found = finder.make(part)
+        moved = {atoms[found.particles[i]] for i in found.moved}
+        assert found.entries == entries
+        assert {(a.residue.index, a.name) for a in moved} == expected
+
+
+def test_both_ends_of_a_chain_are_told_apart(charged: Path) -> None:
+    """As chains of most proteins are where a library has but some residues at ends."""
+    structure = of_alanine("NVAL", "VAL", "CALA")
+    given = (structure.topology, structure.positions, charged)
+    (unserved,) = unserved_chains(*given, longest=2)
+    assert unserved.residue == "1:VAL1"
+    assert re.search(r"no model of NVAL; build one.* --residue NVAL\)", unserved.reason)
+    # The whole chain, of which nothing but its end would be served.
+    (unserved,) = unserved_chains(*given, longest=3)
+    assert unserved.residue == "1:ALA3"
+
+
+def test_the_end_of_a_chain_has_something_before_it(charged: Path) -> None:
+    structure = of_alanine("NALA", "ALA", "CALA")
+    given = (structure.topology, structure.positions, charged)
+    assert unserved_chains(*given, longest=2, end=9) == []
+
+
+def without_atom(structure: Structure, number: int, name: str) -> Structure:
+    return structure.without(structure.atom(number, name))
+
+
+def with_atom(structure: Structure, name: str, beside: app.topology.Atom) -> Structure:
+    """Return a structure with one more atom in its last residue, 0.1 nm from what it is bonded to;
+    its name begins with its element."""
+    topology = app.Topology()
+    chain, atoms = topology.addChain(), {}
+    for residue in structure.topology.residues():
+        copy = topology.addResidue(residue.name, chain, residue.id)
+        for atom in residue.atoms():
+            atoms[atom] = topology.addAtom(atom.name, atom.element, copy)
+    for a, b in structure.topology.bonds():
+        topology.addBond(atoms[a], atoms[b])
+    added = topology.addAtom(name, app.Element.getBySymbol(name[0]), copy)
+    topology.addBond(atoms[beside], added)
+    place = structure.positions[beside.index] + [0.0, 0.0, 0.1]
+    return Structure.of(topology, np.vstack([structure.positions, place]))
+
+
+def with_an_acid() -> Structure:
+    structure = of_alanine("NALA", "CALA")
+    return with_atom(structure, "HXT", structure.atom(2, "OXT"))
+
+
+def an_amino_acid_by_itself() -> Structure:
+    structure = of_alanine("NALA", "CALA")
+    structure = structure.without(structure.residue(2))
+    return with_atom(structure, "OXT", structure.atom(1, "C"))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (
+            lambda: of_alanine("NALA", "CVAL"),
+            r"VAL2 is not served: .* no model of CVAL; build one.* --residue CVAL\)",
+        ),
+        (
+            lambda: without_atom(of_alanine("NALA", "CALA"), 1, "H3"),
+            "ALA1 is not served: its chain ends with NH2 there, .* NH3.* caps",
+        ),
+        (with_an_acid, "ALA2 is not served: its chain ends with COOH there, .* COO- only"),
+        (
+            lambda: without_atom(of_alanine("NALA", "CALA"), 2, "OXT"),
+            "ALA2 is not served: no residue is bonded after it",
+        ),
+        (
+            lambda: without_atom(of_alanine("NALA", "ALA"), 3, "C"),
+            "the chain does not end with an N-methyl group or COO- after .*ALA2, and libraries",
+        ),
+        (
+            lambda: of_alanine("NALA", "CPRO"),
+            "PRO2 is not served: the library does not move PRO: it is a ring",
+        ),
+        (
+            an_amino_acid_by_itself,
+            "ALA1 is not served: it is an amino acid by itself, with both ends charged; fit a",
+        ),
+    ],
+)
+def test_other_ends_are_named(make: Callable[[], Structure], reason: str, charged: Path) -> None:
+    structure = make()
+    given = (structure.topology, structure.positions, charged)
+    (unserved,) = unserved_chains(*given, end=2)
+    assert re.search(reason, unserved.reason), unserved.reason
 
 
 def test_a_library_of_side_chains_is_refused(tmp_path: Path) -> None:

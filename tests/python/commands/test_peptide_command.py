@@ -29,7 +29,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_residue_library(tmp_path_factory.mktemp("residues"), "ALA", "GLY")
+    names = ("ALA", "GLY", "NALA", "CGLY")
+    return write_residue_library(tmp_path_factory.mktemp("residues"), *names)
 
 
 def write_pdb(path: Path, *residues: str) -> Path:
@@ -53,13 +54,13 @@ def test_a_model_is_written_that_samples(library: Path, tmp_path: Path, command:
     assert made_of["entries"] == ["ALA", "GLY"]
     assert made_of["library_sha256"] == sha256_of(library / "library.json")
     card = out.with_suffix(".md").read_text()
-    assert "ALA2: ALA, of which 50.0% of proposals are accepted between caps" in card
+    assert "ALA2: ALA, of which 50.0% of proposals are accepted with nothing but caps" in card
     frames = tmp_path / "ag.dcd"
     sample = ("sample", "--model", out, "--pdb", structure, "--steps", 20, "--out", frames)
     code, text, error = command(*sample, "--seed", 1)
     assert code == 0, error
     assert "2 frames, acceptance" in text
-    _keeps_bonds(out)
+    _keeps_bonds(out, "ALA", "GLY")
     code, _, error = command("peptide", structure, "--library", library, "--out", out)
     assert code == 2
     assert f"{out} exists" in error
@@ -83,9 +84,25 @@ def drawn(model: Path) -> np.ndarray:
     return y[torch.isfinite(log_q)][0].numpy()
 
 
-def _keeps_bonds(model: Path) -> None:
+def test_a_zwitterion_is_sampled(library: Path, tmp_path: Path, command: Command) -> None:
+    structure, out = write_pdb(tmp_path / "ag.pdb", "NALA", "CGLY"), tmp_path / "ag.pt"
+    code, text, error = command("peptide", structure, "--library", library, "--out", out)
+    assert (code, error) == (0, "")
+    assert "20 atoms, NALA CGLY of residues" in text
+    metadata = read_metadata(out)
+    assert metadata.moved is None
+    # psi and phi; those of NH3+, the methyl group and the carboxylate are symmetric.
+    assert len(metadata.torsion_noise or ()) == 2
+    frames = tmp_path / "ag.dcd"
+    sample = ("sample", "--model", out, "--pdb", structure, "--steps", 20, "--out", frames)
+    code, text, error = command(*sample, "--seed", 1)
+    assert code == 0, error
+    _keeps_bonds(out, "NALA", "CGLY")
+
+
+def _keeps_bonds(model: Path, *residues: str) -> None:
     """Where bonds to hydrogen are constrained, proposals are made that keep them."""
-    peptide = capped("ALA", "GLY")
+    peptide = capped(*residues)
     system = without_forces(with_hydrogen_bonds_constrained(peptide))
     integrator = TimewarpMCMCIntegrator(str(model), topology=peptide.topology)
     integrator.setRandomNumberSeed(1)
@@ -95,10 +112,42 @@ def _keeps_bonds(model: Path) -> None:
     integrator.step(50)
     assert integrator.getNumAccepted() > 0
     x = context.getState(positions=True).getPositions(asNumpy=True)._value
-    assert system.getNumConstraints() > 10
-    for k in range(system.getNumConstraints()):
-        i, j, length = system.getConstraintParameters(k)
-        assert np.linalg.norm(x[i] - x[j]) == pytest.approx(length._value, abs=1e-6)
+    elements = [atom.element.symbol for atom in peptide.topology.atoms()]
+    assert system.getNumConstraints() == elements.count("H")
+    assert max(_stretch(system, k, x) for k in range(system.getNumConstraints())) < 1e-6
+
+
+def test_blocks_of_charged_ends(library: Path, tmp_path: Path) -> None:
+    """Both at once, each of which moves what it says and keeps bonds to hydrogen."""
+    peptide = capped("NALA", "ALA", "CGLY")
+    given = (peptide.topology, peptide.positions, library, tmp_path / "models")
+    blocks = peptide_blocks(*given, longest=2)
+    assert [(block.kind, block.entry) for block in blocks] == [(END, "NALA"), (END, "CGLY")]
+    system = without_forces(with_hydrogen_bonds_constrained(peptide))
+    for block in blocks:
+        integrator = TimewarpMCMCIntegrator(temperature=300)
+        integrator.addBlock(block.model, block.particles)
+        integrator.setFrozenOthers(True)
+        integrator.setRandomNumberSeed(1)
+        platform = openmm.Platform.getPlatformByName("Reference")
+        context = openmm.Context(system, integrator, platform)
+        start = peptide.positions.copy()
+        start[list(block.particles)] = drawn(Path(block.model)) + start.mean(axis=0)
+        context.setPositions(start)
+        context.applyConstraints(1e-8)
+        before = context.getState(positions=True).getPositions(asNumpy=True)._value
+        integrator.step(50)
+        x = context.getState(positions=True).getPositions(asNumpy=True)._value
+        gone = {i for i in range(len(x)) if (x[i] != before[i]).any()}
+        assert gone == set(block.moved)
+        lengths = [_stretch(system, k, x) for k in range(system.getNumConstraints())]
+        assert max(lengths) < 1e-6
+
+
+def _stretch(system: openmm.System, constraint: int, x: np.ndarray) -> float:
+    """Return by how much / nm a constrained bond is too long or short."""
+    i, j, length = system.getConstraintParameters(constraint)
+    return abs(float(np.linalg.norm(x[i] - x[j])) - length._value)
 
 
 def test_blocks_of_short_peptides_and_of_ends(library: Path, tmp_path: Path) -> None:
@@ -142,10 +191,11 @@ def test_what_is_refused(library: Path, tmp_path: Path, command: Command) -> Non
     for arguments, message in (
         (("peptide", valine, *ending), "VAL3 is not served: the library residues has no model of"),
         (("peptide", proline, *ending), "PRO2 is not served: the library does not move PRO"),
-        (("peptide", bare, *ending), "the structure lacks an N-methyl group (NME) after A:VAL3"),
+        (("peptide", bare, *ending), "lacks COO- or an N-methyl group (NME) after A:VAL3"),
         (("peptide", water, *ending), "the structure holds no amino acids"),
         (("peptide", tmp_path / "no.pdb", *ending), "no structure file at"),
         (("peptide", valine, "--library", tmp_path, "--out", out), "is no library"),
+        (("library", "build", "--ends", "--out", tmp_path / "s"), "residues, or leave --ends out"),
     ):
         code, _, error = command(*arguments)
         assert code == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,20 +36,25 @@ TEMPERATURE = 300.0
 #: Kinds that the mathematics must not confuse: no beta carbon, equivalent oxygens, a ring, two
 #: chiral centres.
 PEPTIDES = (("ALA", "VAL"), ("GLY", "ASP", "GLY"), ("PHE", "ILE"))
+#: With charged ends: both, one, and side chains whose oxygens are equivalent, too.
+CHARGED = (("NASP", "GLY", "CASP"), ("NALA", "VAL"), ("GLY", "CILE"))
+BEGINNING = "beginning"
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    names = sorted({name for peptide in PEPTIDES for name in peptide})
+    names = sorted({name for peptide in PEPTIDES + CHARGED for name in peptide})
     return write_residue_library(tmp_path_factory.mktemp("residues"), *names)
 
 
-def made(library: Path, residues: tuple[str, ...], end: int | None = None) -> Peptide:
-    """Return a peptide, or its last residues, in float64."""
+def made(library: Path, residues: tuple[str, ...], end: int | str | None = None) -> Peptide:
+    """Return a peptide, or its last residues or its beginning, in float64."""
     structure = capped(*residues)
     finder = PeptideFinder(structure.topology, structure.positions, library)
     (chain,) = finder.chains
-    found = finder.make(chain if end is None else chain.end(end))
+    if end is not None:
+        chain = chain.end(end) if isinstance(end, int) else chain.beginning()
+    found = finder.make(chain)
     found.flow.double()
     return found
 
@@ -65,13 +71,19 @@ def draws(flow: LinkedFlow, x: Tensor, count: int = 4) -> tuple[Tensor, ...]:
 
 
 each_peptide = pytest.mark.parametrize(
-    ("residues", "end"), [*((peptide, None) for peptide in PEPTIDES), (PEPTIDES[1], 2)]
+    ("residues", "end"),
+    [
+        *((peptide, None) for peptide in PEPTIDES + CHARGED),
+        (PEPTIDES[1], 2),
+        (CHARGED[0], 2),
+        (CHARGED[0], BEGINNING),
+    ],
 )
 
 
 @each_peptide
 def test_the_density_is_that_of_the_jacobian(
-    library: Path, residues: tuple[str, ...], end: int | None
+    library: Path, residues: tuple[str, ...], end: int | str | None
 ) -> None:
     peptide = made(library, residues, end)
     flow, x = peptide.flow, torch.tensor(peptide.positions)
@@ -114,7 +126,7 @@ def test_one_residue_is_its_own_chain(library: Path) -> None:
 
 @each_peptide
 def test_each_residue_does_what_it_does_between_caps(
-    library: Path, residues: tuple[str, ...], end: int | None
+    library: Path, residues: tuple[str, ...], end: int | str | None
 ) -> None:
     """Given the atoms that it hangs on, to rounding; with its own noise, in its own order."""
     peptide = made(library, residues, end)
@@ -142,7 +154,8 @@ def _misplaced(peptide: Peptide, noise: Tensor, lag: Tensor, y: Tensor) -> float
     caps puts them, found by their names, but for hydrogens that may change places."""
     names, places = peptide.molecule.atom_names, peptide.molecule.residue_indices
     at = {(place, name): i for i, (place, name) in enumerate(zip(places, names, strict=True))}
-    first = min(places) + 1
+    # An acetyl group, or what is before the end of a chain, has the lowest place.
+    first = min(places) + (not peptide.entries[0].startswith("N"))
     worst, sizes = 0.0, [link.num_shape for link in peptide.flow.links]
     skipped = 1 if len(peptide.moved) == len(names) else 0
     for number, entry in enumerate(peptide.entries):
@@ -152,10 +165,12 @@ def _misplaced(peptide: Peptide, noise: Tensor, lag: Tensor, y: Tensor) -> float
         atoms = shared_atoms(own, False, False)
         index = []
         for i in atoms:
-            place, name = own.residue_indices[i], own.atom_names[i]
-            if (name, place) == ("CH3", 0) and (first + number - 1, "CA") in at:
+            place, name = first + number + own.residue_indices[i], own.atom_names[i]
+            if own.residue_names[0] == "ACE":
+                place -= 1
+            if name == "CH3" and (place, "CA") in at:
                 name = "CA"
-            index.append(at[first + number - 1 + place, name])
+            index.append(at[place, name])
         around = torch.tensor(structure.positions).repeat(len(y), 1, 1)
         around[:, atoms] = y[:, index]
         start = sum(sizes[: skipped + number])
@@ -202,7 +217,7 @@ def test_noise_of_a_residue_leaves_those_before_it_and_turns_the_rest_as_one(lib
 
 @each_peptide
 def test_labels_keep_their_chirality(
-    library: Path, residues: tuple[str, ...], end: int | None
+    library: Path, residues: tuple[str, ...], end: int | str | None
 ) -> None:
     """Equivalent hydrogens, exchanged in x in all residues and in one alone, are exchanged in what
     is made of it, and there is no way from one labelling to the other."""
@@ -228,6 +243,30 @@ def test_labels_keep_their_chirality(
         assert (flow.log_prob(y, w, x[order][None], lag) == -INF).all()
 
 
+def test_equivalent_atoms_of_charged_ends_have_one_density(library: Path) -> None:
+    """To exchange two oxygens, or to turn three hydrogens on, changes nothing; to exchange two of
+    the hydrogens leads to the other labelling, which the chain never needs."""
+    peptide = made(library, CHARGED[0])
+    flow, x = peptide.flow, torch.tensor(peptide.positions)
+    _, lag, y, w, log_q = draws(flow, x)
+    labels = zip(peptide.molecule.residue_indices, peptide.molecule.atom_names, strict=True)
+    at = {label: i for i, label in enumerate(labels)}
+
+    def exchanged(place: int, names: tuple[str, ...], others: tuple[str, ...]) -> Tensor:
+        order = list(range(peptide.molecule.num_atoms))
+        for name, other in zip(names, others, strict=True):
+            order[at[place, name]] = at[place, other]
+        return flow.log_prob(y[:, order], w, x[None], lag)
+
+    oxygens = exchanged(2, ("O", "OXT"), ("OXT", "O"))
+    torch.testing.assert_close(oxygens, log_q, atol=1e-8, rtol=0)
+    turned = exchanged(0, ("H", "H2", "H3"), ("H2", "H3", "H"))
+    torch.testing.assert_close(turned, log_q, atol=1e-8, rtol=0)
+    assert (exchanged(0, ("H", "H2"), ("H2", "H")) == -INF).all()
+    # No two atoms that differ.
+    assert (exchanged(0, ("O", "N"), ("N", "O")) - log_q).abs().min() > 1
+
+
 def test_mirror_image_of_one_residue_has_no_density(library: Path) -> None:
     peptide = made(library, ("ALA", "VAL"))
     flow, x = peptide.flow, torch.tensor(peptide.positions)
@@ -238,25 +277,26 @@ def test_mirror_image_of_one_residue_has_no_density(library: Path) -> None:
     assert flow.log_prob(mirrored, w, x[None], lag).item() == -INF
 
 
-def test_the_distribution_is_that_of_torsional_energies() -> None:
+@pytest.mark.parametrize("names", [("GLY", "GLY"), ("NGLY", "CGLY")])
+def test_the_distribution_is_that_of_torsional_energies(names: tuple[str, ...]) -> None:
     """Where bonds and angles are springs and each phi and psi has an energy of its own, torsions
     are independent and their densities known: weighted draws must have them.
 
     Shares of 12 parts of the circle are compared by chi square, with Kish's effective number of
-    draws; the false-alarm rate is about 1e-3 for each of four torsions. The residues' flows know
-    nothing of these energies but how bonds and angles vary.
+    draws; the false-alarm rate is about 1e-3 for each of four torsions, or of three where the ends
+    are charged. The residues' flows know nothing of these energies but how bonds and angles vary.
     """
-    names = ("GLY", "GLY")
-    springy = springy_residue("GLY")
     structure = capped(*names)
     torsions = backbone_torsions(structure)
-    system = springs(structure, dict(zip(torsions, (1.2, 0.8, 1.0, 0.6), strict=True)))
+    heights = (1.2, 0.8, 1.0, 0.6)[: len(torsions)]
+    system = springs(structure, dict(zip(torsions, heights, strict=True)))
     molecule = molecule_from_topology(structure.topology)
     placed = []
-    for number in range(1, len(names) + 1):
-        wanted = shared_places(number, len(names))
+    first = int(molecule.residue_names[0] == "ACE")
+    for number, name in enumerate(names, first):
+        wanted = shared_places(number)
         atoms = [i for i in range(molecule.num_atoms) if wanted(molecule, i)]
-        placed.append(PlacedResidue(springy, tuple(atoms)))
+        placed.append(PlacedResidue(springy_residue(name), tuple(atoms)))
     x = torch.tensor(structure.positions)
     flow = peptide_flow(molecule, x, placed)
     energy = OpenMMEnergy(system, TEMPERATURE, "Reference")
@@ -265,7 +305,7 @@ def test_the_distribution_is_that_of_torsional_energies() -> None:
     effective = found.kish_share() * len(weights)
     assert effective > 1000
     angles = measure_torsions(found.positions, torsions)
-    for column, height in enumerate((1.2, 0.8, 1.0, 0.6)):
+    for column, height in enumerate(heights):
         part = np.floor((angles[:, column] + np.pi) / (2 * np.pi) * 12).astype(int) % 12
         shares = np.bincount(part, weights, minlength=12)
         expected = expected_shares(height)
@@ -283,25 +323,31 @@ def expected_shares(height: float) -> np.ndarray:
     return density / density.sum()
 
 
-def shared_places(number: int, count: int) -> Callable[[Molecule, int], bool]:
-    """Tell the atoms that residue `number` of so many knows: its own, and its neighbours'."""
+def shared_places(number: int) -> Callable[[Molecule, int], bool]:
+    """Tell the atoms that residue `number` knows: its own, and its neighbours'."""
 
     def wanted(molecule: Molecule, atom: int) -> bool:
         away, name = molecule.residue_indices[atom] - number, molecule.atom_names[atom]
+        cap = molecule.residue_names[atom] in ("ACE", "NME")
         if away == -1:
-            return number == 1 or name in ("CA", "C", "O")
-        return away == 0 or (away == 1 and (number == count or name == "N"))
+            return cap or name in ("CA", "C", "O")
+        return away == 0 or (away == 1 and (cap or name == "N"))
 
     return wanted
 
 
 def backbone_torsions(structure: MolecularSystem) -> list[tuple[int, int, int, int]]:
-    """Return phi and psi of all residues."""
+    """Return phi and psi of all residues; at the end, psi of an oxygen."""
     at = {(a.residue.index, a.name): a.index for a in structure.topology.atoms()}
     found = []
-    for i in range(1, structure.topology.getNumResidues() - 1):
+    for residue in structure.topology.residues():
+        i = residue.index
+        if residue.name in ("ACE", "NME"):
+            continue
         n, ca, c = (at[i, name] for name in ("N", "CA", "C"))
-        found += [(at[i - 1, "C"], n, ca, c), (n, ca, c, at[i + 1, "N"])]
+        if (i - 1, "C") in at:
+            found.append((at[i - 1, "C"], n, ca, c))
+        found.append((n, ca, c, at[i + 1, "N"] if (i + 1, "N") in at else at[i, "OXT"]))
     return found
 
 
@@ -334,6 +380,7 @@ def springs(
     return system
 
 
+@lru_cache
 def springy_residue(name: str) -> ResidueFlow:
     """Return a residue's flow that knows how bonds and angles vary in such a System."""
     structure = capped(name)

@@ -22,6 +22,7 @@ from timewarp_openmm.simulation.backbone_spread import (
     with_spread_backbone,
 )
 from timewarp_openmm.simulation.capped_peptides import SIDE_CHAINS, capped_peptide
+from timewarp_openmm.workflows.library_kinds import RESIDUE_KIND
 
 AMBER14 = ("amber14/protein.ff14SB.xml", "implicit/obc2.xml")
 #: Hydrogens of the side chain and of N and CA, with which each state of protonation is told.
@@ -124,9 +125,48 @@ def test_backbone(wanted):
     assert (np.abs(away) < 45).all()
 
 
-def test_unknown_residue():
-    with pytest.raises(ValueError, match="XYZ is none of the residues"):
-        capped_peptide(["ALA", "XYZ"], AMBER14)
+@pytest.mark.parametrize("name", RESIDUE_KIND.ends)
+def test_residue_at_a_charged_end(name):
+    molecule = capped_peptide([name], AMBER14)
+    topology, x = molecule.topology, molecule.positions
+    cap, place = ("NME", 0) if name.startswith("N") else ("ACE", 1)
+    assert {r.name for r in topology.residues()} == {name[1:], cap}
+    atoms = atoms_by_name(topology)
+    own = {label for index, label in atoms if index == place}
+    assert {"H2", "H3"} <= own if cap == "NME" else "OXT" in own
+    charges = [f for f in molecule.system.getForces() if isinstance(f, openmm.NonbondedForce)]
+    total = sum(charges[0].getParticleParameters(i)[0]._value for i in range(len(x)))
+    side_chain = {"ARG": 1, "LYS": 1, "HIP": 1, "ASP": -1, "GLU": -1}.get(name[1:], 0)
+    assert total == pytest.approx(side_chain + (1 if cap == "NME" else -1), abs=1e-3)
+    if name[1:] != "GLY":
+        n, c, ca, cb = (x[atoms[place, k]] for k in ("N", "C", "CA", "CB"))
+        assert np.dot(np.cross(n - ca, c - ca), cb - ca) > 0
+
+
+def test_a_zwitterion_has_trans_amides():
+    molecule = capped_peptide(["NALA", "HIE", "CILE"], AMBER14)
+    assert molecule.name == "NALA-HIE-CILE"
+    assert [r.name for r in molecule.topology.residues()] == ["ALA", "HIE", "ILE"]
+    atoms = atoms_by_name(molecule.topology)
+    amides = [tuple(atoms[i + k, a] for k, a in _AMIDE) for i in range(2)]
+    assert (np.abs(measure_torsions(molecule.positions[None], amides)) > np.radians(140)).all()
+
+
+_AMIDE = ((0, "CA"), (0, "C"), (1, "N"), (1, "CA"))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["ALA", "XYZ"], "XYZ is none of the residues"),
+        (["ALA", "NALA"], "NALA can only be the first residue"),
+        (["CALA", "ALA"], "CALA can only be the last residue"),
+        (["NXYZ", "ALA"], "NXYZ is none of the residues"),
+    ],
+)
+def test_unknown_residue(names, message):
+    with pytest.raises(ValueError, match=message):
+        capped_peptide(names, AMBER14)
 
 
 def energy(system: openmm.System, positions: np.ndarray) -> float:

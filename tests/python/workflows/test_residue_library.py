@@ -19,10 +19,13 @@ from timewarp_openmm.workflows import library as library_module
 from timewarp_openmm.workflows import library_kinds
 from timewarp_openmm.workflows.fit import Validation
 from timewarp_openmm.workflows.library import LibrarySettings, build_library
+from timewarp_openmm.workflows.merging import merge_libraries
 
 SETTINGS = LibrarySettings(
     "units", FORCE_FIELD, kind="residue", residues=("ALA", "GLY"), minutes=2.0, workers=1
 )
+#: Of residues at charged ends: what hangs on the alpha carbon of the first, and the carboxylate.
+RESIDUE_ATOMS = {"NALA": {"N", "H", "H2", "H3", "HA"}, "CALA": {"H", "CA", "C", "O", "OXT"}}
 
 
 @pytest.fixture
@@ -33,10 +36,14 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def fit(molecule, out, settings, work, display, force, budget, workers):
         asked.append(molecule.name)
         names = [atom.name for atom in molecule.topology.atoms()]
-        residue, methyl = settings.later_parts
+        residue, *methyl = settings.later_parts
         assert settings.moved is None
-        assert {names[i] for i in residue} >= {"H", "CA", "C", "O", "N"}
-        assert sorted(names[i] for i in methyl) == ["C", "H", "H1", "H2", "H3"]
+        assert {names[i] for i in residue} >= RESIDUE_ATOMS.get(
+            molecule.name, {"H", "CA", "C", "O"}
+        )
+        assert [sorted(names[i] for i in part) for part in methyl] == (
+            [] if molecule.name == "CALA" else [["C", "H", "H1", "H2", "H3"]]
+        )
         # The data of a residue that is moved with its backbone must not be spread over it.
         assert len(molecule.system.getForces()) == len(capped(molecule.name).system.getForces())
         out.write_text("a model of the capped residue")
@@ -85,6 +92,45 @@ def test_a_library_of_residues_makes_peptides(tmp_path: Path, fits: list[str]) -
     assert fits == ["ALA", "GLY"]
 
 
+def test_charged_ends_are_made_where_they_are_asked_for(tmp_path: Path, fits: list[str]) -> None:
+    out = tmp_path / "units"
+    asked = replace(SETTINGS, residues=("ALA",))
+    build_library(out, asked, Silent())
+    content = build_library(out, replace(asked, ends=True), Silent())
+    assert fits == ["ALA", "NALA", "CALA"]
+    assert [entry["residue"] for entry in content["entries"]] == ["ALA", "CALA", "NALA"]
+    peptide = capped("NALA", "ALA", "CALA")
+    finder = PeptideFinder(peptide.topology, peptide.positions, open_library(out))
+    assert finder.make(finder.chains[0]).entries == ("NALA", "ALA", "CALA")
+    build_library(out, replace(asked, residues=("CALA",)), Silent())
+    assert len(fits) == 3
+
+
+def test_libraries_of_ends_are_merged(tmp_path: Path, fits: list[str]) -> None:
+    folders = [tmp_path / name for name in ("NALA", "CALA")]
+    for folder in folders:
+        build_library(folder, replace(SETTINGS, residues=(folder.name,)), Silent())
+    content = merge_libraries(folders, tmp_path / "units", "units")
+    assert [entry["residue"] for entry in content["entries"]] == ["CALA", "NALA"]
+    peptide = capped("NALA", "CALA")
+    finder = PeptideFinder(peptide.topology, peptide.positions, tmp_path / "units")
+    assert finder.make(finder.chains[0]).entries == ("NALA", "CALA")
+
+
+def test_which_ends_there_are() -> None:
+    every = replace(SETTINGS, residues=(), ends=True).chosen()
+    assert len(every) == len(set(every)) == 25 + 2 * 21
+    assert {"NHIE", "CGLY", "NCYS"} <= set(every)
+    # Amber has no ends in these states of protonation.
+    assert not {"NASH", "CCYM"} & set(every)
+    with pytest.raises(ValueError, match=r"of CPRO: .* cis; choose among ALA, .*, NALA, .*CALA"):
+        replace(SETTINGS, residues=("CPRO",))
+    with pytest.raises(ValueError, match="no library of this kind has a model of CVAL; choose"):
+        replace(SETTINGS, kind="side chain", residues=("CVAL",))
+    with pytest.raises(ValueError, match=r"ends of chains are of whole residues.*--ends"):
+        replace(SETTINGS, kind="side chain", residues=("VAL",), ends=True)
+
+
 def test_kinds_do_not_mix_and_residues_are_checked(tmp_path: Path, fits: list[str]) -> None:
     build_library(tmp_path / "units", replace(SETTINGS, residues=("GLY",)), Silent())
     side_chains = replace(SETTINGS, kind="side chain", residues=("VAL",))
@@ -109,7 +155,7 @@ def test_a_flow_that_is_no_residue_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ALA.pt"
     weights = {name: value * float("nan") for name, value in flow.state_dict().items()}
     for broken, message in (
-        (replace(molecule, residue_indices=(0,) * 22), "does not make a residue between two caps"),
+        (replace(molecule, residue_names=("ALA",) * 22), "does not make a residue with caps"),
         (molecule, "its weights are not finite"),
     ):
         fake = SimpleNamespace(state_dict=lambda: weights)

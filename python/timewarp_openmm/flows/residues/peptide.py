@@ -7,9 +7,11 @@ The density of a peptide's conformation is a product of conditional ones,
 each of which was learned in a capped residue: a residue hangs on the alpha carbon and the carbonyl
 before it, wherever these come from. It is a density whatever the residues have learned, so that
 proposals are exact in any peptide; how many are accepted depends on how far neighbours change what
-a residue does by itself.
+a residue does by itself. A charged first residue takes the place of the acetyl group and residue
+1, and a charged last one ends the chain without a methyl group.
 
-The end of a chain is made in the same way, with what comes before as context.
+The end of a chain is made in the same way, with what comes before as context, and so is a charged
+first residue, with its alpha carbon and what comes after as context.
 """
 
 from __future__ import annotations
@@ -49,8 +51,9 @@ def peptide_flow(
     positions: torch.Tensor,
     residues: Sequence[PlacedResidue],
     has_context: bool = False,
+    goes_on: bool = False,
 ) -> LinkedFlow:
-    """Return the flow of a peptide, or of the end of one.
+    """Return the flow of a peptide, or of the end or the beginning of one.
 
     Parameters
     ----------
@@ -58,9 +61,11 @@ def peptide_flow(
     positions : Tensor [N, 3], nm
         By which equivalent atoms are told apart.
     residues : sequence of PlacedResidue
-        From the first to the last, which an N-methyl group follows.
+        From the first to the last. Where that was learned with an N-methyl group, one follows.
     has_context : bool
-        Whether the first of them follows on atoms that stay, not on an acetyl group that is made.
+        Whether the first of them hangs on atoms that stay, not on some that are made.
+    goes_on : bool
+        Whether the chain goes on after the last of them, with atoms that stay.
 
     Raises
     ------
@@ -72,13 +77,14 @@ def peptide_flow(
     links = []
     for number, placed in enumerate(residues):
         flow = placed.flow
-        is_first, is_last = number == 0 and not has_context, number == len(residues) - 1
+        is_first = number == 0 and not has_context
+        is_last = number == len(residues) - 1 and not goes_on
         own = shared_atoms(flow.molecule, is_first, is_last)
         atoms = _match(flow, own, molecule, positions, placed.atoms)
         if is_first:
-            links.append(Link(flow.acetyl, flow.parts.acetyl, atoms))
+            links.append(Link(flow.start, flow.parts.start, atoms))
         links.append(Link(flow.residue, flow.parts.residue, atoms))
-        if is_last:
+        if is_last and flow.methyl is not None:
             links.append(Link(flow.methyl, flow.parts.methyl, atoms))
     return LinkedFlow(FlowConfig(coordinates="peptide"), molecule, links, has_context)
 

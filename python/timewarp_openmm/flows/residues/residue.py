@@ -1,4 +1,4 @@
-"""The flow of a capped residue, and its file in a library.
+"""The flow of a residue with its caps, and its file in a library.
 
 The file holds weights, not a program: peptides are made of the flow's links, which have to be
 built again.
@@ -47,7 +47,7 @@ class _Content(TypedDict):
 
 @dataclass(frozen=True)
 class ResidueFlow:
-    """A flow that makes a capped residue part by part: acetyl group, residue, N-methyl group.
+    """A flow that makes a residue with its caps part by part (`CappedResidueParts`).
 
     Attributes
     ----------
@@ -67,19 +67,19 @@ class ResidueFlow:
         return capped_residue_parts(self.molecule)
 
     @property
-    def acetyl(self) -> InternalFlow:
-        """The link that makes the acetyl group and the residue's nitrogen."""
+    def start(self) -> InternalFlow:
+        """The link that makes what the residue hangs on."""
         return cast(InternalFlow, self.flow.links[0])
 
     @property
     def residue(self) -> InternalFlow:
-        """The link that makes the rest of the residue and the nitrogen after it."""
+        """The link that makes the residue."""
         return cast(InternalFlow, self.flow.links[1])
 
     @property
-    def methyl(self) -> InternalFlow:
-        """The link that makes the rest of the N-methyl group."""
-        return cast(InternalFlow, self.flow.links[2])
+    def methyl(self) -> InternalFlow | None:
+        """The link that makes the rest of the N-methyl group; None where there is none."""
+        return cast(InternalFlow, self.flow.links[2]) if self.parts.methyl else None
 
 
 def write_residue_flow(
@@ -107,8 +107,9 @@ def read_residue_flow(path: Path) -> ResidueFlow:
     content = load_tensors(path, _Content, "the flow of a capped residue", _REMEDY)
     molecule = conform(json.loads(content["molecule"]), Molecule)
     config = ChainedFlowConfig.model_validate_json(content["flow"])
-    if config.later_parts != capped_residue_parts(molecule).later:
-        raise DamagedFileError(path, "its flow does not make a residue between two caps", _REMEDY)
+    parts = capped_residue_parts(molecule)
+    if not parts.start or config.later_parts != parts.later:
+        raise DamagedFileError(path, "its flow does not make a residue with caps", _REMEDY)
     flow = ChainedFlow(config, molecule)
     restore_weights(flow, content["weights"], path, _REMEDY)
     return ResidueFlow(flow.eval().requires_grad_(False), molecule, content["positions"])
