@@ -38,8 +38,8 @@ class WalkTask:
 
     Attributes
     ----------
-    system : str
-        As XML (see `serialize_system`).
+    system, minimised : str
+        That it walks in, and that its frames are minimised in, as XML (see `serialize_system`).
     positions : array [N, 3], nm
         The start.
     dynamics : Langevin
@@ -53,6 +53,7 @@ class WalkTask:
     """
 
     system: str
+    minimised: str
     positions: NDArray[np.float64]
     dynamics: Langevin
     interval: float
@@ -121,9 +122,10 @@ def walk_on(task: WalkTask, standing: Standing, seconds: float) -> Walk:
 def _make(task: WalkTask, standing: Standing) -> _Live:
     # The user's own, sent by the command that was given it.
     system = deserialize_system(task.system, trusted=True)
+    still = deserialize_system(task.minimised, trusted=True)
     platform = default_platform(len(task.positions))
     hot = task.dynamics.context(system, platform, task.seed)
-    cold = openmm.Context(system, openmm.VerletIntegrator(0.001), *make_platform(platform))
+    cold = openmm.Context(still, openmm.VerletIntegrator(0.001), *make_platform(platform))
     if standing.checkpoint:
         hot.loadCheckpoint(standing.checkpoint)
     else:

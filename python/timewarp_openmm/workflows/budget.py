@@ -30,6 +30,8 @@ MINIMISE_EVALUATIONS = 350
 LEAST_WALK = 2.0
 #: ps; time step of all dynamics here.
 TIMESTEP = 0.001
+#: Positions of atoms in all frames together; training takes some 50 bytes for each.
+MOST_POSITIONS = 8_000_000
 #: States of a training step.
 TRAINED_STATES = 512
 #: Networks for longer fits, and how many times as long a step then takes
@@ -111,6 +113,10 @@ class FitBudget(BaseModel):
     def basins_for(self, num_atoms: int) -> int:
         """Return how many basins are kept at most: flexible molecules have more of them."""
         return self.most_basins if num_atoms > 25 else max(1, 2 * self.most_basins // 3)
+
+    def frames_for(self, num_atoms: int) -> int:
+        """Return how many frames are kept at most: fewer where there are many atoms."""
+        return min(self.most_frames, MOST_POSITIONS // num_atoms)
 
 
 @dataclass(frozen=True)
