@@ -1,0 +1,93 @@
+"""Structures of several molecules, in which a fragment is moved in place."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import openmm
+from openmm import app, unit
+from rdkit import Chem
+from rdkit.Chem import AllChem
+
+from timewarp_openmm.molecule.structure_files import load_structure
+from timewarp_openmm.simulation.systems import DynamicsOptions, MolecularSystem, build_system
+
+MOLECULES = Path(__file__).parents[2] / "examples" / "molecules"
+#: A ligand that turns about one bond, beside a molecule with bonds that turn, too.
+LIGAND, OTHER = "FCCCl", "OCCO"
+
+
+@cache
+def ligands(copies: int = 1, distance: float = 0.42) -> MolecularSystem:
+    """Return copies of a ligand, LIG 1 and so on, with another molecule, OTH, after each.
+
+    Parameters
+    ----------
+    distance : float
+        nm between the middles of neighbours, which lie in a row.
+    """
+    from generic_force_field import make_system
+
+    parts = [LIGAND, OTHER] * copies
+    molecules, positions = [], []
+    for number, smiles in enumerate(parts):
+        mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+        AllChem.EmbedMolecule(mol, randomSeed=7)
+        own = mol.GetConformer().GetPositions() / 10
+        molecules.append(mol)
+        positions.append(own - own.mean(0) + [distance * number, 0.0, 0.0])
+    together = molecules[0]
+    for mol in molecules[1:]:
+        together = Chem.CombineMols(together, mol)
+    Chem.SanitizeMol(together)
+    system = make_system(together)
+    topology = _topology(molecules, ["LIG", "OTH"] * copies)
+    start = _minimised(system, np.concatenate(positions))
+    return MolecularSystem("ligands", topology, system, start, ("generic",))
+
+
+@cache
+def peptide_in_water(waters: int = 60) -> MolecularSystem:
+    """Return capped valine in a box of rigid TIP3P, bonds to hydrogen constrained, by PME.
+
+    Molecules lie across the sides of the box.
+    """
+    topology, positions = load_structure(MOLECULES / "valine-dipeptide.pdb")
+    files = ("amber14-all.xml", "amber14/tip3p.xml")
+    modeller = app.Modeller(topology, positions * unit.nanometer)
+    modeller.addSolvent(app.ForceField(*files), numAdded=waters)
+    system = build_system(modeller.topology, files, DynamicsOptions(cutoff=0.5))
+    start = _minimised(system, _nanometers(modeller.positions))
+    sides = np.diag(modeller.topology.getPeriodicBoxVectors().value_in_unit(unit.nanometer))
+    wrapped = np.mod(start + np.array([0.05, -0.1, 0.2]), sides)
+    return MolecularSystem("peptide", modeller.topology, system, wrapped, files)
+
+
+def _topology(molecules: list[Chem.Mol], names: list[str]) -> app.Topology:
+    topology = app.Topology()
+    chain = topology.addChain("A")
+    for number, (mol, name) in enumerate(zip(molecules, names, strict=True)):
+        residue = topology.addResidue(name, chain, str(number + 1))
+        atoms = [
+            topology.addAtom(
+                f"{a.GetSymbol()}{a.GetIdx()}", app.Element.getBySymbol(a.GetSymbol()), residue
+            )
+            for a in mol.GetAtoms()
+        ]
+        for bond in mol.GetBonds():
+            topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()])
+    return topology
+
+
+def _minimised(system: openmm.System, positions: np.ndarray) -> np.ndarray:
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPositions(positions)
+    openmm.LocalEnergyMinimizer.minimize(context, maxIterations=200)
+    return _nanometers(context.getState(positions=True).getPositions(asNumpy=True))
+
+
+def _nanometers(positions: unit.Quantity) -> np.ndarray:
+    return np.array(positions.value_in_unit(unit.nanometer), dtype=float)
