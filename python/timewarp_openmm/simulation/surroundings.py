@@ -322,9 +322,10 @@ def _constrain(
         i, j = place[a], place[b]
         held = [free.getParticleMass(k)._value == 0 for k in (i, j)]
         if i in moved or j in moved:
+            stiffness = _stiffness(names, elements, a, b)
             given.addConstraint(i, j, length)
             if frozenset((i, j)) not in bonds:
-                stiff.addBond(i, j, length, _stiffness(names, elements, a, b))
+                stiff.addBond(i, j, length, stiffness)
         elif not any(held):
             given.addConstraint(i, j, length)
             free.addConstraint(i, j, length)
@@ -337,7 +338,10 @@ def _constrain(
 
 
 def _stiffness(names: Sequence[str], elements: Sequence[str], a: int, b: int) -> float:
-    """Return a force constant / (kJ/mol/nm^2) for a bond that a System constrains."""
+    """Return a force constant / (kJ/mol/nm^2) for a bond to hydrogen that a System constrains.
+
+    Chains keep the lengths of no others: these are refused.
+    """
     pair = {elements[a], elements[b]}
     if "H" not in pair or pair == {"H"}:
         raise ValueError(

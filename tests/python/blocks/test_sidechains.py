@@ -57,8 +57,8 @@ def test_every_side_chain_of_the_library_is_a_block(library: Path) -> None:
         assert len(moved) == 8
         assert {residue_label(atom.residue) for atom in moved} == {block.residue}
     assert reasons(structure, library) == {
-        label: f"the library small has no model of {label[2:5]}; fit a model of a capped residue "
-        "of this kind (fit --moved sidechain)"
+        label: f"the library small has no model of {label[2:5]}; fit a model of it in place (fit "
+        "--particles), or of a capped residue of this kind (fit --moved sidechain)"
         for label in ("A:SER3", "A:CYS5")
     }
 
