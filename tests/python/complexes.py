@@ -52,7 +52,7 @@ def ligands(copies: int = 1, distance: float = 0.42) -> MolecularSystem:
 def peptide_in_water(waters: int = 60) -> MolecularSystem:
     """Return capped valine in a box of rigid TIP3P, bonds to hydrogen constrained, by PME.
 
-    Molecules lie across the sides of the box.
+    The peptide lies around a corner of the box, and the middle of each water within it.
     """
     topology, positions = load_structure(MOLECULES / "valine-dipeptide.pdb")
     files = ("amber14-all.xml", "amber14/tip3p.xml")
@@ -60,9 +60,19 @@ def peptide_in_water(waters: int = 60) -> MolecularSystem:
     modeller.addSolvent(app.ForceField(*files), numAdded=waters)
     system = build_system(modeller.topology, files, DynamicsOptions(cutoff=0.5))
     start = _minimised(system, _nanometers(modeller.positions))
-    sides = np.diag(modeller.topology.getPeriodicBoxVectors().value_in_unit(unit.nanometer))
-    wrapped = np.mod(start + np.array([0.05, -0.1, 0.2]), sides)
-    return MolecularSystem("peptide", modeller.topology, system, wrapped, files)
+    sides = box_sides(modeller.topology)
+    # The middle of its CG1-CB bond.
+    start = start - start[[10, 12]].mean(0)
+    for residue in modeller.topology.residues():
+        if residue.name == "HOH":
+            own = [atom.index for atom in residue.atoms()]
+            start[own] -= sides * np.floor(start[own].mean(0) / sides)
+    return MolecularSystem("peptide", modeller.topology, system, start, files)
+
+
+def box_sides(topology: app.Topology) -> np.ndarray:
+    """Return the sides [3] / nm of a rectangular box."""
+    return np.diag(topology.getPeriodicBoxVectors().value_in_unit(unit.nanometer))
 
 
 def _topology(molecules: list[Chem.Mol], names: list[str]) -> app.Topology:

@@ -46,7 +46,7 @@ from .identity import content_of
 from .langevin import Langevin, default_platform
 from .standing import new_key
 from .start_checks import check_start
-from .surroundings import hot_system
+from .surroundings import hot_alone, hot_system
 from .systems import MolecularSystem, make_platform
 from .walks import WalkTask, minimised, run_walks
 
@@ -92,8 +92,9 @@ class ExploreSettings:
         By distance geometry (see `embedded_conformers`), which are minimised as well: basins that
         the walkers have not found in their time, such as other foldings of a ring.
     fragment : Fragment, optional
-        Only what moving it changes makes basins. Nothing else is hot: walkers move it among atoms
-        that stand still, and what is around it gives way when their frames are minimised.
+        Only what moving it changes makes basins. Nothing else is hot: half of the walkers move it
+        among atoms that stand still, which may leave it no room to turn. The others do not feel
+        other molecules, which then give way when frames are minimised.
     """
 
     temperatures: tuple[float, ...] = (500.0, 650.0, 800.0)
@@ -260,18 +261,21 @@ def _walk_task(
     molecule: MolecularSystem, settings: ExploreSettings, walker: int, seed: int
 ) -> WalkTask:
     temperature = settings.temperatures[walker % len(settings.temperatures)]
-    cold = hot = molecule.system
-    if settings.fragment is not None:
-        hot = hot_system(cold, molecule.positions, settings.fragment)
+    hot, fragment = molecule.system, settings.fragment
+    alone = fragment is not None and walker // len(settings.temperatures) % 2 == 1
+    if fragment is not None:
+        make_hot = hot_alone if alone else hot_system
+        hot = make_hot(hot, molecule.positions, fragment)
     return WalkTask(
         serialize_system(hot),
-        serialize_system(cold),
+        serialize_system(molecule.system),
         molecule.positions,
         Langevin(temperature, HOT_FRICTION, settings.timestep),
         settings.interval,
         round(settings.length / settings.interval) + 1,
         spawned_seed(seed, walker),
         new_key(),
+        fragment if alone else None,
     )
 
 

@@ -75,6 +75,8 @@ MEASURING_SHARE = 0.2
 #: Rotatable torsions beyond which a failed fit is told that these may be the reason.
 MANY_TORSIONS = 8
 
+#: kJ/mol; the energies of minima in place have those of what is around the fragment in them.
+_WINDOW_IN_PLACE = 150.0
 #: Of distance geometry, of a molecule that hot walkers may not get around in: rings, macrocycles.
 _CONFORMERS = 50
 _T = TypeVar("_T")
@@ -436,7 +438,10 @@ class _Fit:
             chosen = self._decide("explore", "explore", choose)
         else:
             chosen = self._record.decided("explore", 1)
-        return replace(ExploreSettings(), **chosen, fragment=self._settings.fragment)
+        settings = replace(ExploreSettings(), **chosen)
+        if self._settings.fragment is None:
+            return settings
+        return replace(settings, fragment=self._settings.fragment, energy_window=_WINDOW_IN_PLACE)
 
     def _is_embedded(self) -> bool:
         """Tell whether distance geometry finds conformers: of a molecule by itself that is no

@@ -8,15 +8,19 @@ from dataclasses import replace
 import numpy as np
 import openmm
 import pytest
-from complexes import ligands, peptide_in_water
+from complexes import box_sides, ligands, peptide_in_water
 
+from timewarp_openmm.molecule.graph import molecule_from_topology
+from timewarp_openmm.molecule.rotatable_torsions import rotatable_torsions
 from timewarp_openmm.molecule.selection import select_atoms
+from timewarp_openmm.molecule.torsions import measure_torsions
 from timewarp_openmm.simulation import surroundings
 from timewarp_openmm.simulation.surroundings import (
     NEAR,
     REACH,
     FragmentInPlace,
     cut_surroundings,
+    hot_alone,
     hot_system,
 )
 from timewarp_openmm.simulation.systems import MolecularSystem
@@ -81,17 +85,21 @@ def _distances(positions: np.ndarray, place: FragmentInPlace) -> np.ndarray:
     return found
 
 
-def test_a_fragment_in_a_box_has_its_surroundings_in_one_piece() -> None:
-    """Molecules lie across the box's sides in the structure."""
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_a_fragment_in_a_box_has_its_surroundings_in_one_piece(in_pieces: bool) -> None:
+    """Also where a structure's molecules lie on both sides of the box."""
     whole = peptide_in_water()
+    sides = box_sides(whole.topology)
+    if in_pieces:
+        whole = replace(whole, positions=np.mod(whole.positions, sides))
     place = cut(whole, "sidechain")
     bonds = [(a.index, b.index) for a, b in place.molecule.topology.bonds()]
-    broken = [(a.index, b.index) for a, b in whole.topology.bonds()]
-    assert max(_lengths(whole.positions, broken)) > 1.0
+    bonds_before = [(a.index, b.index) for a, b in whole.topology.bonds()]
+    assert bool(max(_lengths(whole.positions, bonds_before)) > 1.0) is in_pieces
+    assert len(place.atoms) > 100
     assert max(_lengths(place.molecule.positions, bonds)) < 0.17
     assert not place.molecule.system.usesPeriodicBoundaryConditions()
     # Each kept molecule is the image that is nearest to the middle of the fragment.
-    sides = np.diag(whole.topology.getPeriodicBoxVectors()._value)
     middle = place.molecule.positions[list(place.fragment.moved)].mean(0)
     for residue in place.molecule.topology.residues():
         own = [atom.index for atom in residue.atoms()]
@@ -189,8 +197,42 @@ def test_nothing_but_the_fragment_is_hot(make: Callable[[], MolecularSystem], te
     others = [i for i in range(len(start)) if i not in moved]
     assert (moves[others] == 0).all()
     assert (moves[moved] > 0).all()
-    # 0.1 nm for nothing, and then 25 kJ/mol for three degrees of freedom: 0.25 nm at 3 kT.
+    # 0.1 nm for nothing; beyond, 0.3 nm cost 90 kJ/mol, 3.6 kT.
     assert np.linalg.norm(after[moved].mean(0) - start[moved].mean(0)) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("make", "text"), [(ligands, "resname LIG"), (peptide_in_water, "sidechain")]
+)
+def test_a_hot_molecule_by_itself_keeps_its_bonds(
+    make: Callable[[], MolecularSystem], text: str
+) -> None:
+    """Those of its surroundings that have constraints instead of a term, too."""
+    place = cut(make(), text)
+    known = list(place.fragment.known)
+    start = place.molecule.positions[known]
+    hot = hot_alone(place.molecule.system, place.molecule.positions, place.fragment)
+    integrator = openmm.LangevinMiddleIntegrator(800, 2, 0.001)
+    integrator.setRandomNumberSeed(1)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(hot, integrator, platform)
+    context.setPositions(start)
+    context.setVelocitiesToTemperature(800, 1)
+    molecule = molecule_from_topology(place.molecule.topology, place.molecule.system)
+    bonds = [(known.index(a), known.index(b)) for a, b in molecule.bonds if a in known]
+    others = sorted(set(range(len(known))) - set(place.fragment.own_moved or known))
+    turned = set()
+    for _ in range(20):
+        integrator.step(500)
+        after = context.getState(positions=True).getPositions(asNumpy=True)._value
+        assert abs(_lengths(after, bonds) / _lengths(start, bonds) - 1).max() < 0.3
+        if others:
+            assert np.linalg.norm(after[others] - start[others], axis=1).max() < 0.5
+        everything = place.molecule.positions.copy()
+        everything[known] = after
+        torsions = rotatable_torsions(molecule, place.fragment)
+        turned.add(int(measure_torsions(everything[None], torsions)[0, 0] // (2 * np.pi / 3)))
+    assert len(turned) > 1
 
 
 def changed(whole: MolecularSystem, change: Callable[[openmm.System], object]) -> MolecularSystem:
