@@ -17,27 +17,26 @@ from timewarp_openmm.simulation.systems import DynamicsOptions, MolecularSystem,
 MOLECULES = Path(__file__).parents[2] / "examples" / "molecules"
 #: A ligand that turns about one bond, beside a molecule with bonds that turn, too.
 LIGAND, OTHER = "FCCCl", "OCCO"
+#: The smallest that turns, of which a flow learns enough in no time.
+PEROXIDE = "OO"
 
 
 @cache
-def ligands(copies: int = 1, distance: float = 0.42) -> MolecularSystem:
+def ligands(copies: int = 1, smiles: str = LIGAND) -> MolecularSystem:
     """Return copies of a ligand, LIG 1 and so on, with another molecule, OTH, after each.
 
-    Parameters
-    ----------
-    distance : float
-        nm between the middles of neighbours, which lie in a row.
+    They lie in a row, 0.42 nm apart.
     """
     from generic_force_field import make_system
 
-    parts = [LIGAND, OTHER] * copies
+    parts = [smiles, OTHER] * copies
     molecules, positions = [], []
-    for number, smiles in enumerate(parts):
-        mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    for number, part in enumerate(parts):
+        mol = Chem.AddHs(Chem.MolFromSmiles(part))
         AllChem.EmbedMolecule(mol, randomSeed=7)
         own = mol.GetConformer().GetPositions() / 10
         molecules.append(mol)
-        positions.append(own - own.mean(0) + [distance * number, 0.0, 0.0])
+        positions.append(own - own.mean(0) + [0.42 * number, 0.0, 0.0])
     together = molecules[0]
     for mol in molecules[1:]:
         together = Chem.CombineMols(together, mol)

@@ -30,6 +30,7 @@ QUICK = FitBudget(
     relaxation=0.5,
     export_starts=0.0,
     least_acceptance=0.0,
+    least_in_place=0.0,
 )
 SETTINGS = FitSettings(minutes=0.1, seed=3, workers=1)
 SMALL = InternalFlowConfig(

@@ -170,14 +170,16 @@ def _fit_in_place(options: FitOptions, particles: str, workers: Workers) -> None
     whole = load_molecule(options.structure, force_field, options.system, dynamics)
     place = cut_surroundings(whole, select_atoms(whole.topology, particles))
     others = len(place.atoms) - len(place.fragment.moved)
-    print_progress(
+    typer.echo(
         f"{len(place.fragment.moved)} atoms are moved among {others} around them, of "
-        f"{len(whole.positions)} in the structure"
+        f"{len(whole.positions)} in the structure",
+        err=True,
     )
     if place.left_out:
-        print_progress(
+        typer.echo(
             f"left out of the energy while the model is made: {', '.join(place.left_out)}, which "
-            "cannot be cut; chains in the whole System have it, and may accept less"
+            "cannot be cut; chains in the whole System have it, and may accept less",
+            err=True,
         )
     settings = FitSettings(
         options.minutes,

@@ -79,8 +79,9 @@ class FitBudget(BaseModel):
     export_starts : float
         Time for writing the model file, twice, and checking it, in starts of a worker: both are
         slowed down alike by whatever else the machine does.
-    least_acceptance : float
-        Below it a fit has failed and no model is written.
+    least_acceptance, least_in_place : float
+        Below it a fit has failed and no model is written; of a fragment among atoms that leave it
+        little room, much less is worth having.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -109,6 +110,7 @@ class FitBudget(BaseModel):
     relaxation: PositiveFloat = 5.0
     export_starts: NonNegativeFloat = 6.0
     least_acceptance: float = Field(default=0.01, ge=0, lt=1)
+    least_in_place: float = Field(default=0.001, ge=0, lt=1)
 
     def basins_for(self, num_atoms: int) -> int:
         """Return how many basins are kept at most: flexible molecules have more of them."""

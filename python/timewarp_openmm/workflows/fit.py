@@ -352,6 +352,7 @@ class _Fit:
         self._costs = Costs(**record.decide("costs", dict))
         fragment = settings.fragment
         self._num_moved = len(fragment.moved) if fragment else self._atoms.num_atoms
+        self._least_acceptance = budget.least_in_place if fragment else budget.least_acceptance
         self._least = least_times(budget, self._costs, settings.workers)
         if record.number > 1:
             self._least = self._least.of_a_later_pass()
@@ -647,7 +648,7 @@ class _Fit:
         export_trained(trained, candidate, provenance, overwrite=True, weight_bits=bits)
         validation = self._validate(candidate, basins)
         self._record.finish_pass()
-        if validation.acceptance < self._budget.least_acceptance:
+        if validation.acceptance < self._least_acceptance:
             raise ValueError(self._explain_failure(validation, measurements, trained.step, basins))
         provenance["fit"]["measured"] = asdict(validation)
         provenance["fit"]["total_minutes"] = round(self._record.elapsed_minutes(), 2)
@@ -681,7 +682,7 @@ class _Fit:
         drawn = max(m.acceptance for m in measurements)
         torsions = basins.torsions.shape[1]
         reasons = []
-        if drawn < 5 * self._budget.least_acceptance:
+        if drawn < 5 * self._least_acceptance:
             reasons.append(
                 f"too little time: {steps} steps of the last training, in "
                 f"{self._record.elapsed_minutes():.1f} minutes of all, for {self._num_moved} "
@@ -692,6 +693,11 @@ class _Fit:
                 f"chains that start where the data lack a basin: {drawn:.1%} are accepted on the "
                 f"flow's own draws, and the lowest chain has {found.lowest:.1%}"
             )
+        if self._settings.fragment is not None:
+            reasons.append(
+                "surroundings that leave the fragment room for one conformation only, as others "
+                "need them to give way at the same time"
+            )
         if torsions > MANY_TORSIONS:
             reasons.append(
                 "too many torsions for independent draws of the whole molecule at once: each one "
@@ -699,7 +705,7 @@ class _Fit:
             )
         return (
             f"the model accepts {found.acceptance:.2%} of its proposals ({found.chains} chains of "
-            f"{found.iterations} iterations), less than {self._budget.least_acceptance:.0%}, so "
+            f"{found.iterations} iterations), less than {self._least_acceptance:.1%}, so "
             f"that none was written. Likely reasons: {'; '.join(reasons)}. Data and training stay "
             f"in {self._work}; the same command with more --minutes goes on with them"
         )

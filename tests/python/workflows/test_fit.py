@@ -253,7 +253,7 @@ def test_a_model_that_accepts_next_to_nothing_is_an_error_and_no_card(
     work = shutil.copytree(finished.work, tmp_path / "work")
     out = tmp_path / "m.pt"
     budget = QUICK.model_copy(update={"least_acceptance": 0.999})
-    with pytest.raises(ValueError, match=r"less than 100%.*Likely reasons: .*more --minutes"):
+    with pytest.raises(ValueError, match=r"less than 99\.9%.*Likely reasons: .*more --minutes"):
         fit(finished.molecule, out, SETTINGS, work, budget=budget)
     assert not out.exists()
     assert not out.with_suffix(".md").exists()
