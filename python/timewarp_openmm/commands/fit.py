@@ -50,7 +50,7 @@ class FitOptions(Options):
     particles: str | None = Field(
         None,
         description="Atoms of a larger structure that the model moves in place, such as 'resname "
-        "LIG' or 'residue 45 and sidechain', named as for --moved; what is around them is sampled "
+        "LIG' or 'sidechain of resSeq 45', named as for --moved; what is around them is sampled "
         "by dynamics.",
     )
     moved: str | None = Field(

@@ -42,11 +42,11 @@ from ..stored import DamagedFileError, conform, read_arrays, write_arrays
 from ..units import thermal_energy
 from ..workers.base import Workers
 from .embedding import embedded_conformers
+from .hot_systems import hot_alone, hot_system
 from .identity import content_of
 from .langevin import Langevin, default_platform
 from .standing import new_key
 from .start_checks import check_start
-from .surroundings import hot_alone, hot_system
 from .systems import MolecularSystem, make_platform
 from .walks import WalkTask, minimised, run_walks
 

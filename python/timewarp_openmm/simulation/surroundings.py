@@ -17,23 +17,18 @@ from numpy.typing import NDArray
 from openmm import app
 
 from ..molecule.in_place import Fragment
-from ..molecule.selection import is_water, residue_label
+from ..molecule.selection import residue_label
 from ..units import NANOMETER
 from .cut_system import CutSystem, cut_system
+from .fragment_checks import check_fragment, check_kept
 from .systems import MolecularSystem
 
 #: nm from an atom of the fragment, within which residues are kept, and within which they move.
 REACH, NEAR = 0.8, 0.5
-#: Atoms of a fragment. A flow makes all of them at once, and of more nothing is accepted.
-MOST_ATOMS = 100
 #: kJ/mol/nm^2; Amber's X-H bonds, for Systems that constrain them and do not say how stiff they
 #: are. Where they are constrained, models leave them out, so that these serve the other Systems.
 _STIFFNESS = {"C": 2.8e5, "N": 3.6e5, "O": 4.6e5, "S": 2.3e5}
 _OTHER_STIFFNESS = 2.8e5
-#: nm that the middle of a hot molecule may go for nothing, and kJ/mol/nm^2 beyond.
-_TETHER, _TETHER_STIFFNESS = 0.1, 2000.0
-#: kJ/mol/nm^2; at 650 K atoms stray by 0.1 nm, and a side chain turns every few picoseconds.
-_TIE_STIFFNESS = 2000.0
 
 
 @dataclass(frozen=True)
@@ -59,68 +54,6 @@ class FragmentInPlace:
     given: openmm.System
     atoms: tuple[int, ...]
     left_out: tuple[str, ...]
-
-
-def hot_system(
-    system: openmm.System, positions: NDArray[np.float64], fragment: Fragment
-) -> openmm.System:
-    """Return a System in which all stands still but the fragment, without constraints.
-
-    A whole molecule is kept from flying off: its middle stays near the one of `positions`.
-    """
-    hot = openmm.XmlSerializer.clone(system)
-    for number in reversed(range(hot.getNumConstraints())):
-        hot.removeConstraint(number)
-    for i in set(range(hot.getNumParticles())) - set(fragment.moved):
-        hot.setParticleMass(i, 0.0)
-    if fragment.own_moved is None:
-        hot.addForce(_tether(positions, fragment.moved))
-    return hot
-
-
-def hot_alone(
-    system: openmm.System, positions: NDArray[np.float64], fragment: Fragment
-) -> openmm.System:
-    """Return the System of the atoms that a fragment's model knows, by themselves and in their
-    order.
-
-    Those that the fragment does not move, but the System does, are tied to `positions`, so that
-    they give way and the molecule does not unfold.
-    """
-    hot = cut_system(system, fragment.known).system
-    place = {atom: i for i, atom in enumerate(fragment.known)}
-    for number in range(system.getNumConstraints()):
-        a, b, length = system.getConstraintParameters(number)
-        if a in place and b in place:
-            hot.addConstraint(place[a], place[b], length)
-    own = positions[list(fragment.known)]
-    if fragment.own_moved is None:
-        hot.addForce(_tether(own, range(len(own))))
-    else:
-        others = sorted(set(range(len(own))) - set(fragment.own_moved))
-        hot.addForce(_ties(own, others))
-    return hot
-
-
-def _tether(positions: NDArray[np.float64], atoms: Sequence[int]) -> openmm.CustomCentroidBondForce:
-    middle = positions[list(atoms)].mean(0)
-    square = "+".join(
-        f"({axis}1-({value!r}))^2" for axis, value in zip("xyz", map(float, middle), strict=True)
-    )
-    force = openmm.CustomCentroidBondForce(
-        1, f"0.5*{_TETHER_STIFFNESS}*max(0, d-{_TETHER})^2; d=sqrt({square}+1e-12)"
-    )
-    force.addBond([force.addGroup(list(atoms), [1.0] * len(atoms))])
-    return force
-
-
-def _ties(positions: NDArray[np.float64], atoms: Sequence[int]) -> openmm.CustomExternalForce:
-    force = openmm.CustomExternalForce(f"0.5*{_TIE_STIFFNESS}*((x-x0)^2+(y-y0)^2+(z-z0)^2)")
-    for name in ("x0", "y0", "z0"):
-        force.addPerParticleParameter(name)
-    for atom in atoms:
-        force.addParticle(atom, positions[atom])
-    return force
 
 
 def cut_surroundings(whole: MolecularSystem, moved: Sequence[int]) -> FragmentInPlace:
@@ -152,78 +85,13 @@ def cut_surroundings(whole: MolecularSystem, moved: Sequence[int]) -> FragmentIn
     near = bonded | {r for r, distance in closest.items() if distance < NEAR}
     kept = near | {r for r, distance in closest.items() if distance < REACH}
     atoms = [a.index for r in residues if r.index in kept for a in r.atoms()]
-    _check_kept(whole, atoms, names)
+    check_kept(whole, moved, atoms, names)
     cut = cut_system(whole.system, atoms)
     moving = {a.index for r in residues if r.index in near for a in r.atoms()}
     for i, atom in enumerate(atoms):
         if atom not in moving:
             cut.system.setParticleMass(i, 0.0)
     return _assemble(whole, graph, moved, names, positions, atoms, cut)
-
-
-def check_fragment(
-    whole: MolecularSystem, graph: nx.Graph, moved: Sequence[int], names: Sequence[str]
-) -> None:
-    """Refuse atoms that a model cannot move.
-
-    Parameters
-    ----------
-    graph : networkx.Graph
-        The bonds of the structure.
-    moved : sequence of int
-    names : sequence of str
-        Of all atoms, for messages.
-    """
-    system, atoms = whole.system, list(whole.topology.atoms())
-    if len(moved) > MOST_ATOMS:
-        raise ValueError(
-            f"--particles names {len(moved)} atoms, and a model of more than {MOST_ATOMS} at once "
-            "is hardly ever accepted; name a part of them"
-        )
-    for atom in moved:
-        if is_water(atoms[atom].residue):
-            raise ValueError(
-                f"--particles names {names[atom]}, which is water; dynamics move it, and it has no "
-                "shape to draw"
-            )
-        if system.isVirtualSite(atom) or system.getParticleMass(atom)._value <= 0:
-            raise ValueError(
-                f"--particles names {names[atom]}, which is a virtual site or has no mass, so that "
-                "no model can move it; leave it out, or give the particle its mass"
-            )
-    others = [atom for atom in moved if not nx.has_path(graph, moved[0], atom)]
-    if others:
-        raise ValueError(
-            f"--particles names atoms of several molecules ({names[moved[0]]} and "
-            f"{names[others[0]]}, which no bonds join); fit a model of each by itself, one serves "
-            "all copies"
-        )
-    _check_anchors(graph, moved, names)
-
-
-def _check_anchors(graph: nx.Graph, moved: Sequence[int], names: Sequence[str]) -> None:
-    """Refuse a piece that hangs on what stays by more than one bond."""
-    inside = set(moved)
-    for piece in nx.connected_components(graph.subgraph(inside)):
-        bonds = sorted((a, b) for a in piece for b in graph[a] if b not in inside)
-        if len(bonds) > 1:
-            (first, one), (second, other) = bonds[:2]
-            raise ValueError(
-                f"--particles names atoms between others that stay ({names[first]} is bonded to "
-                f"{names[one]}, and {names[second]} to {names[other]}), so that moving them would "
-                "tear the molecule apart; name what hangs on the rest by one bond, such as a side "
-                "chain beyond its beta carbon, or the whole molecule"
-            )
-
-
-def _check_kept(whole: MolecularSystem, atoms: Sequence[int], names: Sequence[str]) -> None:
-    for atom in atoms:
-        if whole.system.isVirtualSite(atom):
-            raise ValueError(
-                f"{names[atom]}, near the fragment, is a virtual site, which fits in place do not "
-                "know yet; make the System with a model of water of three sites, such as TIP3P. "
-                "The model serves Systems with the other water, too"
-            )
 
 
 def _bonded_residues(topology: app.Topology, graph: nx.Graph, moved: Sequence[int]) -> set[int]:

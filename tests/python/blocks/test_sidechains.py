@@ -311,7 +311,7 @@ def test_another_stereoisomer_of_a_side_chain_is_named(tmp_path: Path) -> None:
     assert served(structures["ILE"], folder) == ["A:ILE2"]
     assert reasons(structures["allo"], folder) == {
         "A:ILE2": "it is another stereoisomer than the library's model: the chirality of its side "
-        "chain differs"
+        "chain differs; fit a model of it in place (fit --particles)"
     }
 
 

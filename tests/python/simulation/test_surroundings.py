@@ -14,16 +14,15 @@ from timewarp_openmm.molecule.graph import molecule_from_topology
 from timewarp_openmm.molecule.rotatable_torsions import rotatable_torsions
 from timewarp_openmm.molecule.selection import select_atoms
 from timewarp_openmm.molecule.torsions import measure_torsions
-from timewarp_openmm.simulation import surroundings
+from timewarp_openmm.simulation import fragment_checks
+from timewarp_openmm.simulation.hot_systems import hot_alone, hot_system
 from timewarp_openmm.simulation.surroundings import (
     NEAR,
     REACH,
     FragmentInPlace,
     cut_surroundings,
-    hot_alone,
-    hot_system,
 )
-from timewarp_openmm.simulation.systems import MolecularSystem
+from timewarp_openmm.simulation.systems import MolecularSystem, named_molecule
 
 
 def cut(whole: MolecularSystem, text: str) -> FragmentInPlace:
@@ -276,9 +275,15 @@ def test_what_cannot_be_moved_is_named(
 
 
 def test_more_atoms_than_a_model_can_move_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(surroundings, "MOST_ATOMS", 5)
+    monkeypatch.setattr(fragment_checks, "MOST_ATOMS", 5)
     with pytest.raises(ValueError, match="names 8 atoms, and a model of more than 5 at once"):
         cut(ligands(), "resname LIG")
+
+
+def test_a_molecule_by_itself_is_pointed_elsewhere() -> None:
+    alone = named_molecule("alanine-dipeptide")
+    with pytest.raises(ValueError, match=r"nothing around .*; fit the molecule by itself"):
+        cut(alone, "all")
 
 
 def test_virtual_sites_around_are_named() -> None:
