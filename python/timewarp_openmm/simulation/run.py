@@ -276,7 +276,7 @@ def _make_tasks(
     molecule: MolecularSystem,
     protocol: Protocol,
     starts: NDArray[np.float64],
-    fragment: Fragment | None,
+    fragment: Fragment | None = None,
 ) -> list[TrajectoryTask]:
     system = serialize_system(molecule.system)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
