@@ -64,6 +64,7 @@ def cluster(address: str) -> Iterator[Workers]:
 #: Files that take half a minute and more. They begin, so that none is left to run alone at the end.
 LONGEST = (
     "workflows/test_fit.py",
+    "workflows/test_fit_in_place.py",
     "integrator/test_golden_chains.py",
     "report/test_report.py",
     "flows/test_every_flow.py",

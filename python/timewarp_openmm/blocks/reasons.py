@@ -31,13 +31,15 @@ LONGEST_PEPTIDE_BOND = 0.2
 _FIX = "add them, with PDBFixer for instance"
 #: By the kind of what a library has.
 _OWN_MODEL = {
-    SIDE_CHAIN: "fit a model of a capped residue of this kind (fit --moved sidechain)",
-    RESIDUE: "fit a model of the whole molecule (fit), or of its side chain alone "
+    SIDE_CHAIN: "fit a model of it in place (fit --particles), or of a capped residue of this kind "
     "(fit --moved sidechain)",
+    RESIDUE: "fit a model of the whole molecule (fit), or of its side chain alone in place "
+    "(fit --particles)",
 }
 _BUILD_END = (
     "build one, into the same library (timewarp-openmm library build --kind residues --residue {})"
 )
+_IN_PLACE = "fit a model of it in place (fit --particles)"
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,16 @@ class Reason:
 
 
 NO_AMINO_ACID = Reason(
-    "it is no amino acid; a model of a whole molecule can be made with fit, and given with --model"
+    "it is no amino acid; make a model of it in place (fit --particles), or of the molecule alone "
+    "(fit), and give it with --model"
 )
 MIRRORED = Reason(
-    "it is another stereoisomer than the library's model: the chirality of its side chain differs"
+    "it is another stereoisomer than the library's model: the chirality of its side chain differs; "
+    f"{_IN_PLACE}"
 )
 NO_PLACE = Reason(
-    "the atoms around its side chain are bonded otherwise than the library's model has them; fit a "
-    "model in these surroundings (fit --moved sidechain)"
+    "the atoms around its side chain are bonded otherwise than the library's model has them; "
+    f"{_IN_PLACE}"
 )
 
 
@@ -143,7 +147,7 @@ class Diagnosis:
             inner, outer = amino_acid.links[0]
             return Reason(
                 f"its {self._atoms[inner].name} is bonded to {self._describe(outer)}, so that it "
-                "is not the side chain that the library knows"
+                f"is not the side chain that the library knows; {_IN_PLACE}"
             )
         if amino_acid.missing:
             # Cysteine without its sulfur has the heavy atoms of alanine.
@@ -260,5 +264,7 @@ class Diagnosis:
         n, c, beta = (x[i] - alpha for i in (atoms["N"], amino_acid.backbone.carbon, atoms["CB"]))
         # The CORN rule: seen from HA, CO, R and N follow each other clockwise in L residues.
         if float(np.dot(n, np.cross(c, beta))) < 0:
-            return Reason("it is a D residue, and the library's models are of L residues")
+            return Reason(
+                f"it is a D residue, and the library's models are of L residues; {_IN_PLACE}"
+            )
         return None

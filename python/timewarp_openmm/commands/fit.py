@@ -24,6 +24,8 @@ from .options import (
 from .progress import print_progress
 
 if TYPE_CHECKING:
+    import openmm
+
     from ..simulation.systems import MolecularSystem
     from ..workers.base import Workers
     from ..workflows.settings import FitSettings
@@ -33,8 +35,9 @@ class FitOptions(Options):
     """What ``timewarp-openmm fit`` is told."""
 
     structure: Annotated[Path, ARGUMENT] = Field(
-        description="PDB, mmCIF, SDF, MOL or MOL2 file of one molecule with hydrogens, or a SMILES "
-        "string (parametrised as by ligand, whose files go beside the model)."
+        description="PDB, mmCIF, SDF, MOL or MOL2 file of one molecule with hydrogens (with "
+        "--particles, of any structure), or a SMILES string (parametrised as by ligand, whose "
+        "files go beside the model)."
     )
     out: OutputPath = Field(description="The model file to write (.pt).")
     force_field: list[str] | None = Field(
@@ -43,6 +46,12 @@ class FitOptions(Options):
     system: Path | None = Field(None, description="A System XML instead.")
     minutes: Annotated[float, FIT_MINUTES] = Field(
         30.0, description="Wall time for everything, in all calls together."
+    )
+    particles: str | None = Field(
+        None,
+        description="Atoms of a larger structure that the model moves in place, such as 'resname "
+        "LIG' or 'sidechain of resSeq 45', named as for --moved; what is around them is sampled "
+        "by dynamics.",
     )
     moved: str | None = Field(
         None,
@@ -90,9 +99,11 @@ def fit(options: FitOptions) -> None:
 def _fit(options: FitOptions, workers: Workers) -> None:
     from ..molecule.selection import select_atoms
     from ..simulation.systems import load_molecule
-    from ..workflows.fit import fit as run_fit
     from ..workflows.settings import FitSettings
 
+    if options.particles is not None:
+        _fit_in_place(options, options.particles, workers)
+        return
     structure, system = options.structure, options.system
     if not structure.exists() and _is_smiles(structure):
         structure, system = _parametrised(options)
@@ -115,6 +126,21 @@ def _fit(options: FitOptions, workers: Workers) -> None:
     if options.target is not None:
         _fit_target(options, options.target, molecule, settings, workers)
         return
+    where = " with bonds to hydrogen constrained" if settings.constraints else ""
+    _run(options, molecule, settings, workers, where)
+
+
+def _run(
+    options: FitOptions,
+    molecule: MolecularSystem,
+    settings: FitSettings,
+    workers: Workers,
+    where: str,
+    measured_in: openmm.System | None = None,
+) -> None:
+    """Run a fit, and say what the model accepts, and `where` that was measured."""
+    from ..workflows.fit import fit as run_fit
+
     with FitDisplay(options.minutes) as display:
         result = run_fit(
             molecule,
@@ -124,12 +150,67 @@ def _fit(options: FitOptions, workers: Workers) -> None:
             display,
             options.force,
             workers=workers,
+            measured_in=measured_in,
         )
-    where = " with bonds to hydrogen constrained" if settings.constraints else ""
     typer.echo(
         f"{options.out}: acceptance{where} {result.acceptance:.1%} +- {result.error:.1%} in "
         f"{result.chains} chains from different basins (lowest {result.lowest:.1%})"
     )
+
+
+def _fit_in_place(options: FitOptions, particles: str, workers: Workers) -> None:
+    from ..molecule.selection import select_atoms
+    from ..simulation.surroundings import cut_surroundings
+    from ..simulation.systems import DynamicsOptions, load_molecule
+    from ..workflows.settings import FitSettings
+
+    _check_in_place(options)
+    force_field = None if options.system is not None else options.force_field
+    dynamics = DynamicsOptions(flexible=True)
+    whole = load_molecule(options.structure, force_field, options.system, dynamics)
+    place = cut_surroundings(whole, select_atoms(whole.topology, particles))
+    others = len(place.atoms) - len(place.fragment.moved)
+    typer.echo(
+        f"{len(place.fragment.moved)} atoms are moved among {others} around them, of "
+        f"{len(whole.positions)} in the structure",
+        err=True,
+    )
+    if place.left_out:
+        typer.echo(
+            f"left out of the energy while the model is made: {', '.join(place.left_out)}, which "
+            "cannot be cut; chains in the whole System have it, and may accept less",
+            err=True,
+        )
+    settings = FitSettings(
+        options.minutes,
+        options.temperature,
+        options.target_acceptance,
+        options.seed,
+        workers.count(),
+        fragment=place.fragment,
+    )
+    where = f" in place, among {others} atoms that stay,"
+    _run(options, place.molecule, settings, workers, where, place.given)
+
+
+def _check_in_place(options: FitOptions) -> None:
+    """Refuse what goes with one molecule by itself only."""
+    given = {
+        "--moved": options.moved,
+        "--last": options.last,
+        "--target": options.target,
+        "--constraints": None if options.constraints == "none" else options.constraints,
+    }
+    if conflicts := [name for name, value in given.items() if value is not None]:
+        raise ValueError(
+            f"--particles goes without {' and '.join(conflicts)}: it says itself what is moved, "
+            "the energy is that of the structure's System, and so are the constraints"
+        )
+    if not options.structure.exists() and _is_smiles(options.structure):
+        raise ValueError(
+            f"--particles names a part of a structure, and {options.structure} is a SMILES string; "
+            "give the file of the whole structure, with --system or --force-field"
+        )
 
 
 def _fit_target(

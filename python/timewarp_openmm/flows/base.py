@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from ..molecule.graph import Molecule
+from ..molecule.in_place import Fragment
 
 
 class FlowConfig(BaseModel):
@@ -34,6 +35,11 @@ class FlowConfig(BaseModel):
 
         Such a flow is trained on each state in its own context, whose auxiliary velocities are 0.
         """
+        return None
+
+    @property
+    def fragment(self) -> Fragment | None:
+        """Of a flow of a fragment in place: the atoms of a structure that it knows and moves."""
         return None
 
     def check_lag_times(self, lag_times: tuple[float, ...]) -> None:
@@ -134,6 +140,11 @@ class Flow(nn.Module):
     def raise_precision(self) -> None:
         """Have what single precision would spoil computed in double, in a flow that is complete and
         in single precision; by default nothing. Called before a model file is written."""
+
+    def as_model(self) -> tuple["Flow", list[int]]:
+        """Return the flow that a model file holds, and the atoms of the training data that it is a
+        flow of; by default this one and all."""
+        return self, list(range(self.num_atoms))
 
     def sample(self, x: Tensor, noise: Tensor, lag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Make one proposal of each row of noise.

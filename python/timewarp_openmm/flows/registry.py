@@ -10,12 +10,14 @@ from ..molecule.graph import Molecule
 from .base import Flow, FlowConfig
 from .cartesian.flow import CartesianFlow
 from .chained.flow import ChainedFlow
+from .in_place.flow import InPlaceFlow
 from .internal.flow import InternalFlow
 
 FLOWS: tuple[type[Flow], ...] = (
     CartesianFlow,
     InternalFlow,
     ChainedFlow,
+    InPlaceFlow,
 )
 
 if TYPE_CHECKING:

@@ -79,9 +79,17 @@ class Molecule:
         return graph
 
     def part(self, atoms: Sequence[int]) -> Molecule:
-        """Return some atoms, in this order, with the bonds between them; without bond orders."""
+        """Return some atoms, in this order, with the bonds between them.
+
+        Bond orders are kept where no bond is cut.
+        """
         place = {atom: i for i, atom in enumerate(atoms)}
-        bonds = [(place[a], place[b]) for a, b in self.bonds if a in place and b in place]
+        inside = [i for i, (a, b) in enumerate(self.bonds) if a in place and b in place]
+        pairs = [(place[a], place[b]) for a, b in (self.bonds[i] for i in inside)]
+        bonds = [(min(pair), max(pair)) for pair in pairs]
+        order = sorted(range(len(bonds)), key=bonds.__getitem__)
+        cut = any((a in place) != (b in place) for a, b in self.bonds)
+        known = bool(self.bond_orders) and not cut
         residues = [self.residue_indices[i] for i in atoms]
         number = {residue: k for k, residue in enumerate(dict.fromkeys(residues))}
         names = ("residue_ids", "insertion_codes", "chain_ids")
@@ -96,7 +104,9 @@ class Molecule:
             residue_indices=tuple(number[residue] for residue in residues),
             elements=tuple(self.elements[i] for i in atoms),
             masses=tuple(self.masses[i] for i in atoms),
-            bonds=tuple(sorted((min(bond), max(bond)) for bond in bonds)),
+            bonds=tuple(bonds[i] for i in order),
+            bond_orders=tuple(self.bond_orders[inside[i]] for i in order) if known else (),
+            formal_charges=tuple(self.formal_charges[i] for i in atoms) if known else (),
             **labels,
         )
 

@@ -26,8 +26,9 @@ def select_atoms(topology: app.Topology, text: str) -> tuple[int, ...]:
     topology : openmm.app.Topology
     text : str
         ``sidechain``: in each residue with atoms CA and CB, what bonds lead to from CB, which stays
-        itself. Or indices, from 0, and ranges of them: ``4,7-9``. Or a selection in MDTraj's
-        language: ``resSeq 2 and name CG``.
+        itself; ``sidechain of resSeq 45``: in the residues of which the rest selects an atom. Or
+        indices, from 0, and ranges of them: ``4,7-9``. Or a selection in MDTraj's language:
+        ``resSeq 2 and name CG``.
 
     Raises
     ------
@@ -42,6 +43,10 @@ def select_atoms(topology: app.Topology, text: str) -> tuple[int, ...]:
     """
     if text.strip() == SIDE_CHAINS:
         found = side_chains(topology)
+    elif part := re.fullmatch(rf"{SIDE_CHAINS}\s+of\s+(.+)", text.strip()):
+        chosen, atoms = set(select_atoms(topology, part[1])), list(topology.atoms())
+        residues = {atoms[i].residue.index for i in chosen}
+        found = {i for i in side_chains(topology) if atoms[i].residue.index in residues}
     elif re.fullmatch(r"[\d\s,-]+", text):
         found = _numbered(topology, text)
     else:
@@ -158,6 +163,7 @@ def _selected(topology: app.Topology, text: str) -> set[int]:
     except Exception as error:  # MDTraj raises many kinds
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"cannot select {text!r}: {reason}; give {SIDE_CHAINS!r}, indices such as 4,7-9, or a "
-            "selection in MDTraj's language"
+            f"cannot select {text!r}: {reason}; give {SIDE_CHAINS!r}, "
+            f"'{SIDE_CHAINS} of resSeq 45', indices such as 4,7-9, or a selection in "
+            "MDTraj's language"
         ) from error

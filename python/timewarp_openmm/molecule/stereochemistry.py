@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from .bonding import perceive
 from .graph import Molecule
+from .in_place import Fragment
 from .torsions import TorsionAtoms, measure_torsions
 
 
@@ -167,20 +168,40 @@ class Stereochemistry:
     molecule : Molecule
     reference : array [N, 3]
         Any length unit.
+    fragment : Fragment, optional
+        Remembers only what moving this fragment could change.
 
     Attributes
     ----------
     atoms : list of int
-        That keep the arrangement of their neighbours: A centres, octahedra among them.
+        That keep the arrangement of their neighbours: A centres, octahedra among them. Of a
+        fragment they, and those of `fixed`, are counted among the known atoms.
     fixed : list of TorsionAtoms
         About the B bonds that stay cis or trans.
     """
 
-    def __init__(self, molecule: Molecule, reference: NDArray[np.floating]) -> None:
-        self._centres = chirality_centres(molecule)
-        self._octahedra = octahedron_corners(molecule, reference)
+    def __init__(
+        self,
+        molecule: Molecule,
+        reference: NDArray[np.floating],
+        fragment: Fragment | None = None,
+    ) -> None:
+        self._known: list[int] | slice = slice(None)
+        if fragment is not None:
+            molecule, self._known = fragment.molecule(molecule), list(fragment.known)
+            reference = reference[self._known]
+        moved = set(range(molecule.num_atoms))
+        if fragment is not None and fragment.own_moved is not None:
+            moved = set(fragment.own_moved)
+        graph = molecule.graph()
+        self._centres = [c for c in chirality_centres(molecule) if moved & set(c.corners)]
+        self._octahedra = {
+            atom: corners
+            for atom, corners in octahedron_corners(molecule, reference).items()
+            if moved & {atom, *graph[atom]}
+        }
         self.atoms = [*(centre.atom for centre in self._centres), *self._octahedra]
-        self.fixed = fixed_torsions(molecule)
+        self.fixed = [atoms for atoms in fixed_torsions(molecule) if moved & set(atoms)]
         self._molecule = molecule
         self._positive = triple_products(reference[None], self._centres)[0] > 0
         self._trans = is_trans(reference[None], self.fixed)[0]
@@ -190,6 +211,7 @@ class Stereochemistry:
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Return which atoms [F, A] and fixed bonds [F, B] of conformations [F, N, 3] differ from
         the reference."""
+        positions = positions[:, self._known]
         chirality = (triple_products(positions, self._centres) > 0) != self._positive
         octahedra = [~_octahedron_kept(positions, c) for c in self._octahedra.values()]
         arrangement = np.column_stack([chirality, *octahedra])

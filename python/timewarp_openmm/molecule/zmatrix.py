@@ -257,7 +257,8 @@ def _check_connected(molecule: Molecule, graph: nx.Graph) -> None:
     raise ValueError(
         f"internal coordinates need one molecule, but bonds join the atoms to {len(parts)} "
         f"separate parts; not bonded to the largest: {_names(molecule, loose)}. {_REMEDY} "
-        "If a bond is missing from the topology (a disulfide, CONECT records), add it."
+        "If a bond is missing from the topology (a disulfide, CONECT records), add it. Of several "
+        "molecules, one is fitted in place (fit --particles)."
     )
 
 

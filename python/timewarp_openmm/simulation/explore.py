@@ -30,6 +30,7 @@ from ..bounds import (
     WORKERS,
 )
 from ..molecule.graph import Molecule, molecule_from_topology
+from ..molecule.in_place import Fragment
 from ..molecule.mirror_images import mirror_images
 from ..molecule.rotatable_torsions import rotatable_torsions
 from ..molecule.stereochemistry import Stereochemistry
@@ -41,6 +42,7 @@ from ..stored import DamagedFileError, conform, read_arrays, write_arrays
 from ..units import thermal_energy
 from ..workers.base import Workers
 from .embedding import embedded_conformers
+from .hot_systems import hot_alone, hot_system
 from .identity import content_of
 from .langevin import Langevin, default_platform
 from .standing import new_key
@@ -89,6 +91,10 @@ class ExploreSettings:
     conformers : int
         By distance geometry (see `embedded_conformers`), which are minimised as well: basins that
         the walkers have not found in their time, such as other foldings of a ring.
+    fragment : Fragment, optional
+        Only what moving it changes makes basins. Nothing else is hot: half of the walkers move it
+        among atoms that stand still, which may leave it no room to turn. The others do not feel
+        other molecules, which then give way when frames are minimised.
     """
 
     temperatures: tuple[float, ...] = (500.0, 650.0, 800.0)
@@ -101,6 +107,7 @@ class ExploreSettings:
     max_basins: int = 16
     max_minutes: float | None = None
     conformers: int = 0
+    fragment: Fragment | None = None
 
     def __post_init__(self) -> None:
         if not self.temperatures:
@@ -215,7 +222,7 @@ def find_basins(
     """
     check_start(molecule.topology, molecule.system, molecule.positions)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
-    torsions = rotatable_torsions(atoms)
+    torsions = rotatable_torsions(atoms, settings.fragment)
     frames: list[NDArray[np.float64]] = []
     energies: list[float] = []
     show = report or (lambda *_: None)
@@ -228,7 +235,7 @@ def find_basins(
     for energy, positions in _embed(molecule, atoms, settings, seed):
         energies.append(energy)
         frames.append(positions)
-    check = Stereochemistry(atoms, molecule.positions)
+    check = Stereochemistry(atoms, molecule.positions, settings.fragment)
     kept = [i for i, positions in enumerate(frames) if not check.find_flips(positions)]
     dropped = len(frames) - len(kept)
     if not kept:
@@ -237,7 +244,8 @@ def find_basins(
             "or amide bond; explore at lower temperatures"
         )
     found = np.stack([frames[i] for i in kept])
-    images = mirror_images(atoms, molecule.positions, found)
+    # Surroundings have no mirror images.
+    images = None if settings.fragment else mirror_images(atoms, molecule.positions, found)
     return _cluster(
         found,
         np.array([energies[i] for i in kept]),
@@ -253,7 +261,13 @@ def _walk_task(
     molecule: MolecularSystem, settings: ExploreSettings, walker: int, seed: int
 ) -> WalkTask:
     temperature = settings.temperatures[walker % len(settings.temperatures)]
+    hot, fragment = molecule.system, settings.fragment
+    alone = fragment is not None and walker // len(settings.temperatures) % 2 == 1
+    if fragment is not None:
+        make_hot = hot_alone if alone else hot_system
+        hot = make_hot(hot, molecule.positions, fragment)
     return WalkTask(
+        serialize_system(hot),
         serialize_system(molecule.system),
         molecule.positions,
         Langevin(temperature, HOT_FRICTION, settings.timestep),
@@ -261,6 +275,7 @@ def _walk_task(
         round(settings.length / settings.interval) + 1,
         spawned_seed(seed, walker),
         new_key(),
+        fragment if alone else None,
     )
 
 
@@ -422,6 +437,10 @@ def _identity(molecule: MolecularSystem, settings: ExploreSettings, seed: int) -
     if settings.conformers == 0:
         # As it was before there were any.
         del chosen["conformers"]
+    if settings.fragment is None:
+        del chosen["fragment"]
+    else:
+        chosen["fragment"] = {k: list(v) for k, v in asdict(settings.fragment).items()}
     return {**content_of(molecule), **chosen, "seed": seed}
 
 

@@ -18,6 +18,7 @@ from ..bounds import WORKERS
 from ..files import exclusive_lock, refuse_existing, write_bytes_atomically
 from ..machine import usable_cpus
 from ..molecule.graph import molecule_from_topology
+from ..molecule.in_place import Fragment
 from ..potentials.serialization import serialize_system
 from ..seeds import spawned_seed
 from ..stages import Conflict, Done, Missing, Partial, Standing, compare, refuse
@@ -50,6 +51,7 @@ def simulate(
     report: Callable[[int], None] | None = None,
     starts: NDArray[np.float64] | None = None,
     max_minutes: float = math.inf,
+    fragment: Fragment | None = None,
 ) -> RunRecord:
     """Run a protocol into `folder`, or finish a run that was interrupted there.
 
@@ -78,6 +80,8 @@ def simulate(
     max_minutes : float
         Wall time, shared evenly among the trajectories; those that the machine is too slow for
         end early, with at least two frames.
+    fragment : Fragment, optional
+        Only its own stereochemistry is looked after.
 
     Returns
     -------
@@ -108,7 +112,7 @@ def simulate(
         done = {entry["file"] for entry in run["trajectories"]}
         tasks = [
             task
-            for task in _make_tasks(molecule, protocol, starts)
+            for task in _make_tasks(molecule, protocol, starts, fragment)
             if trajectory_path(folder, task.index).name not in done
         ]
         max_seconds = 60 * max_minutes * where.count() / protocol.trajectories
@@ -269,7 +273,10 @@ def _new_run(
 
 
 def _make_tasks(
-    molecule: MolecularSystem, protocol: Protocol, starts: NDArray[np.float64]
+    molecule: MolecularSystem,
+    protocol: Protocol,
+    starts: NDArray[np.float64],
+    fragment: Fragment | None = None,
 ) -> list[TrajectoryTask]:
     system = serialize_system(molecule.system)
     atoms = molecule_from_topology(molecule.topology, molecule.system)
@@ -283,6 +290,7 @@ def _make_tasks(
             atoms,
             molecule.positions,
             starts[index % len(starts)],
+            fragment,
         )
         for index in range(protocol.trajectories)
     ]

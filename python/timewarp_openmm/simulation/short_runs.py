@@ -17,11 +17,12 @@ def relaxed_start(
     positions: NDArray[np.float64],
     dynamics: Langevin,
     picoseconds: float,
+    platform: str,
     seed: int,
 ) -> NDArray[np.float64]:
     """Return positions [N, 3] / nm after some dynamics of a System, as XML, from `positions`."""
     own = deserialize_system(system, trusted=True)
-    return dynamics.relaxed(own, positions, picoseconds, "Reference", seed)
+    return dynamics.relaxed(own, positions, picoseconds, platform, seed)
 
 
 def measure_speed(

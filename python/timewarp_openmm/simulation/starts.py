@@ -33,6 +33,7 @@ def equilibrated_start(
     index: int,
     seed: int,
     start: NDArray[np.float64],
+    check: Stereochemistry,
 ) -> int:
     """Bring `context` to the start of trajectory `index`: an equilibrated state in its basin.
 
@@ -41,9 +42,11 @@ def equilibrated_start(
     context : openmm.Context
         With the protocol's System and integrator.
     reference : array [N, 3], nm
-        Sets the chirality and the cis/trans bonds that a start must have.
+        Where driving into a basin begins.
     start : array [N, 3], nm
         Where the trajectory starts unless it is driven into a basin.
+    check : Stereochemistry
+        The chirality and the cis/trans bonds that a start must have.
 
     Returns
     -------
@@ -55,7 +58,6 @@ def equilibrated_start(
     ValueError
         If none of ten attempts kept them.
     """
-    check = Stereochemistry(molecule, reference)
     flips: list[str] = []
     for attempt in range(MAX_ATTEMPTS):
         attempt_seed = shifted_seed(seed, 7919 * attempt)

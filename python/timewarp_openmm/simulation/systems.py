@@ -87,10 +87,13 @@ class DynamicsOptions:
         nm; by default 1.0 in a box and none elsewhere.
     hydrogen_mass : float, optional
         dalton, taken from the atom that a hydrogen is bonded to; by default hydrogens keep theirs.
+    flexible : bool
+        Whether the terms of constrained bonds stay, for those who drop constraints.
     """
 
     cutoff: float | None = None
     hydrogen_mass: float | None = None
+    flexible: bool = False
 
     def arguments(self, topology: app.Topology) -> dict[str, Any]:
         """Return what ForceField.createSystem is told."""
@@ -101,6 +104,7 @@ class DynamicsOptions:
             "nonbondedMethod": app.PME if periodic else without_box,
             "constraints": app.HBonds,
             "rigidWater": True,
+            "flexibleConstraints": self.flexible,
             "removeCMMotion": False,
         }
         if cutoff is not None:

@@ -10,6 +10,8 @@ import openmm
 from numpy.typing import NDArray
 
 from ..molecule.graph import Molecule
+from ..molecule.in_place import Fragment
+from ..molecule.stereochemistry import Stereochemistry
 from ..molecule.torsions import backbone_torsions, torsion
 from ..potentials.serialization import deserialize_system
 from ..workers.base import Kept
@@ -38,6 +40,8 @@ class TrajectoryTask:
         As XML (see `serialize_system`).
     reference, start : array [N, 3], nm
         What its stereochemistry is told by, and where it begins (see `equilibrated_start`).
+    fragment : Fragment, optional
+        Whose stereochemistry is looked after; by default that of all atoms.
     """
 
     key: str
@@ -48,6 +52,7 @@ class TrajectoryTask:
     molecule: Molecule
     reference: NDArray[np.float64]
     start: NDArray[np.float64]
+    fragment: Fragment | None = None
 
 
 @dataclass(frozen=True)
@@ -145,8 +150,16 @@ def _make(task: TrajectoryTask, standing: Standing) -> _Live:
 
 
 def _begin(task: TrajectoryTask, context: openmm.Context) -> Beginning:
+    check = Stereochemistry(task.molecule, task.reference, task.fragment)
     dropped = equilibrated_start(
-        context, task.molecule, task.reference, task.protocol, task.index, task.seed, task.start
+        context,
+        task.molecule,
+        task.reference,
+        task.protocol,
+        task.index,
+        task.seed,
+        task.start,
+        check,
     )
     positions = get_positions(context)
     torsions = {

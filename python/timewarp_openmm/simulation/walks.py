@@ -11,6 +11,8 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
+from ..molecule.in_place import Fragment
+from ..molecule.superposition import superpose
 from ..potentials.serialization import deserialize_system
 from ..units import KILOJOULE_PER_MOLE
 from ..workers.base import Kept, Piece, Workers
@@ -38,10 +40,10 @@ class WalkTask:
 
     Attributes
     ----------
-    system : str
-        As XML (see `serialize_system`).
+    system, minimised : str
+        That it walks in, and that its frames are minimised in, as XML (see `serialize_system`).
     positions : array [N, 3], nm
-        The start.
+        The start, of the particles of `minimised`.
     dynamics : Langevin
     interval : float
         ps between the frames that are minimised.
@@ -50,15 +52,37 @@ class WalkTask:
     seed : int
     key : str
         Different for different walkers, of all explorations.
+    fragment : Fragment, optional
+        If it walks among its known atoms alone, these are what `system` has. A whole molecule is
+        put back where it was, as well as it lies on its start.
     """
 
     system: str
+    minimised: str
     positions: NDArray[np.float64]
     dynamics: Langevin
     interval: float
     frames: int
     seed: int
     key: str
+    fragment: Fragment | None = None
+
+    @property
+    def start(self) -> NDArray[np.float64]:
+        """Where it begins, of the particles of `system`."""
+        return (
+            self.positions if self.fragment is None else self.positions[list(self.fragment.known)]
+        )
+
+    def put_back(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return positions [N, 3] of the particles of `minimised` with those that have walked."""
+        if self.fragment is None:
+            return positions
+        if self.fragment.own_moved is None:
+            positions = superpose(positions[None], self.start[None])[0]
+        everything = self.positions.copy()
+        everything[list(self.fragment.known)] = positions
+        return everything
 
 
 @dataclass
@@ -106,7 +130,7 @@ def walk_on(task: WalkTask, standing: Standing, seconds: float) -> Walk:
         if live.frames > 0:
             live.hot.getIntegrator().step(steps)
         live.frames += 1
-        live.cold.setPositions(get_positions(live.hot))
+        live.cold.setPositions(task.put_back(get_positions(live.hot)))
         energy, positions = minimised(live.cold)
         found.energies.append(energy)
         found.positions.append(positions)
@@ -121,13 +145,14 @@ def walk_on(task: WalkTask, standing: Standing, seconds: float) -> Walk:
 def _make(task: WalkTask, standing: Standing) -> _Live:
     # The user's own, sent by the command that was given it.
     system = deserialize_system(task.system, trusted=True)
-    platform = default_platform(len(task.positions))
-    hot = task.dynamics.context(system, platform, task.seed)
-    cold = openmm.Context(system, openmm.VerletIntegrator(0.001), *make_platform(platform))
+    still = deserialize_system(task.minimised, trusted=True)
+    hot = task.dynamics.context(system, default_platform(len(task.start)), task.seed)
+    platform = make_platform(default_platform(len(task.positions)))
+    cold = openmm.Context(still, openmm.VerletIntegrator(0.001), *platform)
     if standing.checkpoint:
         hot.loadCheckpoint(standing.checkpoint)
     else:
-        task.dynamics.start(hot, task.positions, task.seed, minimise=True)
+        task.dynamics.start(hot, task.start, task.seed, minimise=True)
     return _Live(hot, cold, standing.frames)
 
 

@@ -61,14 +61,19 @@ def export_trained(
         round_weights(flow, weight_bits)
     metadata = make_metadata(trained, flow, licence)
     metadata.provenance.update(provenance or {})
-    export_model(*cut_out(flow, metadata), path, overwrite=overwrite)
+    export_model(*cut_out(flow.as_model()[0], metadata), path, overwrite=overwrite)
 
 
 def make_metadata(trained: TrainedFlow, flow: Flow, licence: str) -> ModelMetadata:
-    """Return what a trained model says about itself."""
+    """Return what a trained model says about itself: that of a fragment in place, of the atoms that
+    it knows."""
     provenance = trained.provenance
+    flow, atoms = flow.as_model()
+    molecule = provenance.molecule
+    if len(atoms) < molecule.num_atoms:
+        molecule = molecule.part(atoms)
     return ModelMetadata(
-        molecule=provenance.molecule,
+        molecule=molecule,
         noise_size=flow.noise_size,
         moved=flow.moved,
         stretches=None if flow.stretches is None else [list(pair) for pair in flow.stretches],
@@ -76,10 +81,10 @@ def make_metadata(trained: TrainedFlow, flow: Flow, licence: str) -> ModelMetada
         auxiliary_velocities=flow.auxiliary_velocities,
         precision=flow.precision,
         temperature=provenance.temperature,
-        coordinates=trained.config.flow.coordinates,
+        coordinates=str(flow.config_class.model_fields["coordinates"].default),
         lag_times=list(trained.config.lag_times),
         lag_weights=trained.config.lag_probabilities(),
-        reference_positions=provenance.reference_positions,
+        reference_positions=[provenance.reference_positions[atom] for atom in atoms],
         force_field=list(provenance.force_field),
         provenance={
             "data": provenance.data,

@@ -351,7 +351,8 @@ class _Workshop:
     def _find_basins(self, first: TrainedFlow) -> BasinMap:
         path = first.config.data.folder / BASINS_FILE
         if path.exists():
-            return BasinMap(self._molecule, read_basins(path).basins.torsions)
+            centres = read_basins(path).basins.torsions
+            return BasinMap(self._molecule, centres, first.config.flow.fragment)
         frames = np.concatenate([t.positions for t in self._data.trajectories])
         return BasinMap.of_frames(self._molecule, frames, first.config.seed)
 

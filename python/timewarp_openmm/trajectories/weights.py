@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..molecule.graph import Molecule
+from ..molecule.in_place import Fragment
 from ..molecule.rotatable_torsions import rotatable_torsions
 from ..molecule.torsions import measure_torsions
 from ..simulation.explore import nearest_basin
@@ -31,10 +32,17 @@ class BasinMap:
     ----------
     molecule : Molecule
     centres : array [K, R], rad
+    fragment : Fragment, optional
+        Of which the torsions are.
     """
 
-    def __init__(self, molecule: Molecule, centres: NDArray[np.float64]) -> None:
-        self._torsions = rotatable_torsions(molecule)
+    def __init__(
+        self,
+        molecule: Molecule,
+        centres: NDArray[np.float64],
+        fragment: Fragment | None = None,
+    ) -> None:
+        self._torsions = rotatable_torsions(molecule, fragment)
         if centres.ndim != 2 or centres.shape[1] != len(self._torsions):
             raise ValueError(
                 f"basin centres of shape {centres.shape} do not fit a molecule with "

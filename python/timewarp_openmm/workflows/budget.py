@@ -30,6 +30,8 @@ MINIMISE_EVALUATIONS = 350
 LEAST_WALK = 2.0
 #: ps; time step of all dynamics here.
 TIMESTEP = 0.001
+#: Positions of atoms in all frames together; training takes some 50 bytes for each.
+MOST_POSITIONS = 8_000_000
 #: States of a training step.
 TRAINED_STATES = 512
 #: Networks for longer fits, and how many times as long a step then takes
@@ -77,8 +79,9 @@ class FitBudget(BaseModel):
     export_starts : float
         Time for writing the model file, twice, and checking it, in starts of a worker: both are
         slowed down alike by whatever else the machine does.
-    least_acceptance : float
-        Below it a fit has failed and no model is written.
+    least_acceptance, least_in_place : float
+        Below it a fit has failed and no model is written; of a fragment among atoms that leave it
+        little room, much less is worth having.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -107,10 +110,15 @@ class FitBudget(BaseModel):
     relaxation: PositiveFloat = 5.0
     export_starts: NonNegativeFloat = 6.0
     least_acceptance: float = Field(default=0.01, ge=0, lt=1)
+    least_in_place: float = Field(default=0.001, ge=0, lt=1)
 
     def basins_for(self, num_atoms: int) -> int:
         """Return how many basins are kept at most: flexible molecules have more of them."""
         return self.most_basins if num_atoms > 25 else max(1, 2 * self.most_basins // 3)
+
+    def frames_for(self, num_atoms: int) -> int:
+        """Return how many frames are kept at most: fewer where there are many atoms."""
+        return min(self.most_frames, MOST_POSITIONS // num_atoms)
 
 
 @dataclass(frozen=True)

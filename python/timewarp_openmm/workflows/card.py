@@ -20,8 +20,7 @@ def write_card(path: Path, trained: TrainedFlow, provenance: dict[str, Any]) -> 
         [
             f"# {path.stem}",
             "",
-            f"Independent draws for {trained.provenance.molecule.num_atoms} atoms"
-            f"{_order(made['settings'])} at "
+            f"Independent draws for {_atoms(trained)}{_order(made['settings'])} at "
             f"{trained.provenance.temperature:g} K, {', '.join(trained.provenance.force_field)}.",
             "",
             f"- acceptance in the integrator's chain{_where(made['settings'])}: "
@@ -80,6 +79,14 @@ def write_target_card(path: Path, trained: TrainedFlow, provenance: dict[str, An
     )
 
 
+def _atoms(trained: TrainedFlow) -> str:
+    """Return how many atoms the training data have, or the model of a fragment moves of them."""
+    fragment, atoms = trained.config.flow.fragment, trained.provenance.molecule.num_atoms
+    if fragment is None:
+        return f"{atoms} atoms"
+    return f"{len(fragment.moved)} atoms in place, made among {atoms - len(fragment.moved)} others,"
+
+
 def _order(settings: dict[str, Any]) -> str:
     """Return how many atoms are made last, where they are not made all together."""
     parts = settings.get("later_parts")
@@ -96,4 +103,6 @@ def _where(settings: dict[str, Any]) -> str:
         words.append("bonds to hydrogen constrained")
     if settings.get("moved") is not None:
         words.append(f"{len(settings['moved'])} atoms moved, the others where each chain starts")
+    if settings.get("fragment") is not None:
+        words.append("among the others as dynamics have left them, where each chain starts")
     return f" ({'; '.join(words)})" if words else ""

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import openmm
 import torch
 from numpy.typing import NDArray
 
 from ..files import exclusive_lock, refuse_existing, write_bytes_atomically
 from ..flows.base import FlowConfig
 from ..flows.chained.config import ChainedFlowConfig
+from ..flows.in_place.config import InPlaceFlowConfig
 from ..flows.internal.config import InternalFlowConfig, ShapeFlowConfig
 from ..flows.registry import build_flow
 from ..molecule.graph import molecule_from_topology
@@ -73,6 +75,8 @@ MEASURING_SHARE = 0.2
 #: Rotatable torsions beyond which a failed fit is told that these may be the reason.
 MANY_TORSIONS = 8
 
+#: kJ/mol; the energies of minima in place have those of what is around the fragment in them.
+_WINDOW_IN_PLACE = 150.0
 #: Of distance geometry, of a molecule that hot walkers may not get around in: rings, macrocycles.
 _CONFORMERS = 50
 _T = TypeVar("_T")
@@ -142,6 +146,7 @@ def fit(
     force: bool = False,
     budget: FitBudget | None = None,
     workers: Workers | None = None,
+    measured_in: openmm.System | None = None,
 ) -> Validation:
     """Make a model for one molecule, from its structure and force field alone.
 
@@ -164,6 +169,9 @@ def fit(
     workers : Workers, optional
         Who explores, simulates and computes energies, instead of so many processes of this machine
         as the settings say. Training is done by this process.
+    measured_in : openmm.System, optional
+        The System in which acceptance is measured at the end; by default the molecule's, with the
+        constraints of the settings.
 
     Raises
     ------
@@ -176,10 +184,8 @@ def fit(
     """
     with using(settings.workers if workers is None else workers) as where:
         settings = replace(settings, workers=where.count())
-        display = display or _Silent()
-        return _fit(
-            molecule, Path(out), settings, work, display, force, budget or FitBudget(), where
-        )
+        display, budget = display or _Silent(), budget or FitBudget()
+        return _fit(molecule, Path(out), settings, work, display, force, budget, where, measured_in)
 
 
 def _fit(
@@ -191,6 +197,7 @@ def _fit(
     force: bool,
     budget: FitBudget,
     workers: Workers,
+    measured_in: openmm.System | None,
 ) -> Validation:
     if settings.minutes < budget.least_minutes:
         raise ValueError(
@@ -201,7 +208,7 @@ def _fit(
     # Refused before time is spent: impossible starts; several molecules, straight angles, water;
     # bonds that cannot be constrained.
     if settings.constraints is not None:
-        with_hydrogen_bonds_constrained(molecule)
+        measured_in = with_hydrogen_bonds_constrained(molecule)
     check_start(molecule.topology, molecule.system, molecule.positions)
     build_flow(flow_config(settings), molecule_from_topology(molecule.topology, molecule.system))
     identity = fit_identity(molecule, settings)
@@ -217,7 +224,8 @@ def _fit(
         record = FitRecord(work, identity)
         _open_pass(record, molecule, settings, budget, display, costs, workers)
         settings = _with_flow(settings, record)
-        return _Fit(molecule, out, settings, budget, record, work, display, workers).run()
+        system = measured_in or molecule.system
+        return _Fit(molecule, out, settings, budget, record, work, display, workers, system).run()
 
 
 def weights_folder(work: Path, number: int) -> Path:
@@ -233,9 +241,14 @@ def fitted_flow(work: Path) -> TrainedFlow:
 def flow_config(settings: FitSettings) -> FlowConfig:
     """Return the flow that a fit trains."""
     flow = (settings.flow or InternalFlowConfig()).model_copy(update={"moved": settings.moved})
+    shared = flow.model_dump(
+        include=set(ShapeFlowConfig.model_fields), exclude={"coordinates", "moved"}
+    )
+    if settings.fragment is not None:
+        return InPlaceFlowConfig(**shared, **asdict(settings.fragment))
     if not settings.later_parts:
         return flow
-    shared = flow.model_dump(include=set(ShapeFlowConfig.model_fields), exclude={"coordinates"})
+    shared["moved"] = settings.moved
     return ChainedFlowConfig(**shared, later_parts=settings.later_parts)
 
 
@@ -330,12 +343,16 @@ class _Fit:
         work: Path,
         display: Display,
         workers: Workers,
+        measured_in: openmm.System,
     ) -> None:
-        self._molecule, self._workers = molecule, workers
+        self._molecule, self._workers, self._measured_in = molecule, workers, measured_in
         self._atoms = molecule_from_topology(molecule.topology, molecule.system)
         self._out, self._settings, self._budget, self._work = out, settings, budget, work
         self._record, self._display = record, display
         self._costs = Costs(**record.decide("costs", dict))
+        fragment = settings.fragment
+        self._num_moved = len(fragment.moved) if fragment else self._atoms.num_atoms
+        self._least_acceptance = budget.least_in_place if fragment else budget.least_acceptance
         self._least = least_times(budget, self._costs, settings.workers)
         if record.number > 1:
             self._least = self._least.of_a_later_pass()
@@ -409,12 +426,12 @@ class _Fit:
             length = seconds * costs.ps_per_second * workers / ExploreSettings.walkers / 2
             run = budget.runs_per_basin * (budget.equilibration + budget.shortest)
             affordable = int(self._simulate_seconds() * costs.ps_per_second * workers / run)
-            most = budget.basins_for(self._atoms.num_atoms)
+            most = budget.basins_for(self._num_moved)
             return {
                 "length": max(budget.shortest, float(min(300.0, round(length)))),
                 "max_minutes": 2 * seconds / 60,
                 "max_basins": max(min(budget.least_basins, most), min(most, affordable)),
-                "conformers": 0 if _is_peptide(self._molecule) else _CONFORMERS,
+                "conformers": _CONFORMERS if self._is_embedded() else 0,
             }
 
         # Basins are found once: later passes start from those of the first.
@@ -422,7 +439,18 @@ class _Fit:
             chosen = self._decide("explore", "explore", choose)
         else:
             chosen = self._record.decided("explore", 1)
-        return replace(ExploreSettings(), **chosen)
+        settings = replace(ExploreSettings(), **chosen)
+        if self._settings.fragment is None:
+            return settings
+        return replace(settings, fragment=self._settings.fragment, energy_window=_WINDOW_IN_PLACE)
+
+    def _is_embedded(self) -> bool:
+        """Tell whether distance geometry finds conformers: of a molecule by itself that is no
+        peptide, whose torsions walkers turn."""
+        if self._settings.fragment is not None:
+            return False
+        residues = self._molecule.topology.residues()
+        return not all(residue.name in DOUBLE_BONDS for residue in residues)
 
     def _available(self, stage: str) -> float:
         """Return the seconds that are left for a stage if later ones take the least."""
@@ -445,13 +473,18 @@ class _Fit:
             self._run_trajectories(basins, protocol)
         # Written once: the training is told by it.
         if not self._weights_file.exists():
-            hot = self._explore_settings().temperatures
-            populations = basin_populations(basins, self._settings.temperature, hot)
             found = load_trajectories(self._data)
-            weights = frame_weights(
-                found.trajectories, BasinMap(self._atoms, basins.torsions), populations
-            )
+            where = BasinMap(self._atoms, basins.torsions, self._settings.fragment)
+            weights = frame_weights(found.trajectories, where, self._populations(basins))
             save_weights(self._weights_file, weights)
+
+    def _populations(self, basins: Basins) -> NDArray[np.float64]:
+        """Return a guess of the basins' populations [K]."""
+        if self._settings.fragment is not None:
+            # The energies of minima are mostly those of what is around the fragment.
+            return np.full(len(basins), 1 / len(basins))
+        hot = self._explore_settings().temperatures
+        return basin_populations(basins, self._settings.temperature, hot)
 
     @property
     def _weights_file(self) -> Path:
@@ -475,6 +508,7 @@ class _Fit:
             report=report,
             starts=basins.positions,
             max_minutes=seconds / 60,
+            fragment=self._settings.fragment,
         )
 
     def _protocol(self, basins: Basins) -> SimulationProtocol:
@@ -487,7 +521,7 @@ class _Fit:
             if self._record.number > 1:
                 return self._longer(total / trajectories, trajectories)
             length = max(budget.shortest, total / trajectories - budget.equilibration)
-            most = budget.most_frames
+            most = budget.frames_for(self._atoms.num_atoms)
             interval = max(0.1, math.ceil(10 * length * trajectories / most) / 10)
             return {"length": round(length / interval) * interval, "interval": interval}
 
@@ -510,7 +544,8 @@ class _Fit:
         """Return the times of the last pass with `more` ps, as far as more frames are of use."""
         last: dict[str, float] = self._record.decided("simulate", self._record.number - 1)
         interval = last["interval"]
-        most = self._budget.most_frames / trajectories * interval
+        frames = self._budget.frames_for(self._atoms.num_atoms)
+        most = frames / trajectories * interval
         length = round(min(last["length"] + more, most) / interval) * interval
         return {"length": max(last["length"], length), "interval": interval}
 
@@ -613,7 +648,7 @@ class _Fit:
         export_trained(trained, candidate, provenance, overwrite=True, weight_bits=bits)
         validation = self._validate(candidate, basins)
         self._record.finish_pass()
-        if validation.acceptance < self._budget.least_acceptance:
+        if validation.acceptance < self._least_acceptance:
             raise ValueError(self._explain_failure(validation, measurements, trained.step, basins))
         provenance["fit"]["measured"] = asdict(validation)
         provenance["fit"]["total_minutes"] = round(self._record.elapsed_minutes(), 2)
@@ -628,7 +663,7 @@ class _Fit:
         minima = [basins.positions[k % len(basins)] for k in range(budget.chains)]
         return validate(
             model,
-            self._molecule,
+            replace(self._molecule, system=self._measured_in),
             minima,
             self._settings,
             budget,
@@ -647,16 +682,21 @@ class _Fit:
         drawn = max(m.acceptance for m in measurements)
         torsions = basins.torsions.shape[1]
         reasons = []
-        if drawn < 5 * self._budget.least_acceptance:
+        if drawn < 5 * self._least_acceptance:
             reasons.append(
                 f"too little time: {steps} steps of the last training, in "
-                f"{self._record.elapsed_minutes():.1f} minutes of all, for {self._atoms.num_atoms} "
+                f"{self._record.elapsed_minutes():.1f} minutes of all, for {self._num_moved} "
                 f"atoms and {torsions} rotatable torsions"
             )
         else:
             reasons.append(
                 f"chains that start where the data lack a basin: {drawn:.1%} are accepted on the "
                 f"flow's own draws, and the lowest chain has {found.lowest:.1%}"
+            )
+        if self._settings.fragment is not None:
+            reasons.append(
+                "surroundings that leave the fragment room for one conformation only, as others "
+                "need them to give way at the same time"
             )
         if torsions > MANY_TORSIONS:
             reasons.append(
@@ -665,7 +705,7 @@ class _Fit:
             )
         return (
             f"the model accepts {found.acceptance:.2%} of its proposals ({found.chains} chains of "
-            f"{found.iterations} iterations), less than {self._budget.least_acceptance:.0%}, so "
+            f"{found.iterations} iterations), less than {self._least_acceptance:.1%}, so "
             f"that none was written. Likely reasons: {'; '.join(reasons)}. Data and training stay "
             f"in {self._work}; the same command with more --minutes goes on with them"
         )
@@ -684,11 +724,6 @@ def one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _is_peptide(molecule: MolecularSystem) -> bool:
-    """Tell whether a molecule is made of amino acids and caps, whose torsions walkers turn."""
-    return all(residue.name in DOUBLE_BONDS for residue in molecule.topology.residues())
 
 
 def _note(progress: Progress) -> str:
@@ -711,6 +746,8 @@ def validate(
 
     Parameters
     ----------
+    molecule : MolecularSystem
+        With the System in which it is measured.
     minima : sequence of array [N, 3], nm
         Each chain first relaxes from its own by a little dynamics.
     max_seconds : float
@@ -720,11 +757,8 @@ def validate(
     """
     began = time.monotonic()
     dynamics = Langevin(settings.temperature, timestep=TIMESTEP)
-    system = molecule.system
-    if settings.constraints is not None:
-        system = with_hydrogen_bonds_constrained(molecule)
-
-    xml = serialize_system(system)
+    platform = default_platform(len(molecule.positions))
+    xml = serialize_system(molecule.system)
     with using(workers) as where:
         pieces = [
             where.submit(
@@ -733,6 +767,7 @@ def validate(
                 start,
                 dynamics,
                 budget.relaxation,
+                platform,
                 shifted_seed(seed, chain),
                 name=f"start {chain}",
             )
@@ -741,9 +776,11 @@ def validate(
         starts = [piece.result() for piece in pieces]
     # The model of a part knows some of the atoms only, and may fit elsewhere in the molecule, too.
     own: Sequence[int] = ()
-    if settings.moved is not None:
-        own = match_atoms(model, molecule.topology, settings.moved, molecule.positions)
+    among = settings.moved if settings.fragment is None else settings.fragment.moved
+    if among is not None:
+        own = match_atoms(model, molecule.topology, among, molecule.positions)
     left = max_seconds - (time.monotonic() - began)
-    return Validation.of(
-        run_chains(model, system, starts, budget.iterations, seed, own, max_seconds=left)
+    runs = run_chains(
+        model, molecule.system, starts, budget.iterations, seed, own, platform, max_seconds=left
     )
+    return Validation.of(runs)

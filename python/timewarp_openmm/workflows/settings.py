@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from ..bounds import ACCEPTANCE_TARGET, MINUTES, SEED, TEMPERATURE, WORKERS
 from ..flows.internal.config import InternalFlowConfig
+from ..molecule.in_place import Fragment
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class FitSettings:
         are larger where a whole molecule is given much time (`budget.network_sizes`).
     weight_bits : int, optional
         Significant bits of the weights in the model file; by default all.
+    fragment : Fragment, optional
+        The atoms that the model knows and moves of a structure that holds others
+        (`simulation.surroundings`); in place of `moved`.
     """
 
     minutes: float = 30.0
@@ -49,6 +53,7 @@ class FitSettings:
     later_parts: tuple[tuple[int, ...], ...] = ()
     flow: InternalFlowConfig | None = None
     weight_bits: int | None = None
+    fragment: Fragment | None = None
 
     def __post_init__(self) -> None:
         MINUTES.check("minutes", self.minutes)
@@ -56,6 +61,8 @@ class FitSettings:
         ACCEPTANCE_TARGET.check("target", self.target)
         SEED.check("seed", self.seed)
         WORKERS.check("workers", self.workers)
+        if self.fragment is not None and (self.moved is not None or self.later_parts):
+            raise ValueError("a fragment in place says itself what is moved, all of it together")
         later = {atom for part in self.later_parts for atom in part}
         if self.moved is not None and not later < set(self.moved):
             raise ValueError(
@@ -65,7 +72,8 @@ class FitSettings:
     @property
     def chooses_sizes(self) -> bool:
         """Whether the time says how large networks are; of parts that was not measured."""
-        return self.flow is None and self.moved is None and not self.later_parts
+        whole = self.moved is None and self.fragment is None
+        return self.flow is None and whole and not self.later_parts
 
     def identity(self) -> dict[str, object]:
         """Return what makes two fits of one molecule the same.
@@ -79,6 +87,8 @@ class FitSettings:
             "moved": None if self.moved is None else list(self.moved),
             "later_parts": [list(part) for part in self.later_parts] or None,
         }
+        if self.fragment is not None:
+            identity["fragment"] = {k: list(v) for k, v in asdict(self.fragment).items()}
         if self.flow is not None and self.flow != InternalFlowConfig():
             identity["flow"] = self.flow.model_dump(mode="json", exclude={"lag_times", "moved"})
         return identity

@@ -57,8 +57,8 @@ def test_every_side_chain_of_the_library_is_a_block(library: Path) -> None:
         assert len(moved) == 8
         assert {residue_label(atom.residue) for atom in moved} == {block.residue}
     assert reasons(structure, library) == {
-        label: f"the library small has no model of {label[2:5]}; fit a model of a capped residue "
-        "of this kind (fit --moved sidechain)"
+        label: f"the library small has no model of {label[2:5]}; fit a model of it in place (fit "
+        "--particles), or of a capped residue of this kind (fit --moved sidechain)"
         for label in ("A:SER3", "A:CYS5")
     }
 
@@ -311,7 +311,7 @@ def test_another_stereoisomer_of_a_side_chain_is_named(tmp_path: Path) -> None:
     assert served(structures["ILE"], folder) == ["A:ILE2"]
     assert reasons(structures["allo"], folder) == {
         "A:ILE2": "it is another stereoisomer than the library's model: the chirality of its side "
-        "chain differs"
+        "chain differs; fit a model of it in place (fit --particles)"
     }
 
 

@@ -19,6 +19,7 @@ from timewarp_openmm.contract import ModelMetadata
 from timewarp_openmm.flows import FLOWS, Flow, FlowConfig, build_flow, export_model
 from timewarp_openmm.flows.chained.config import ChainedFlowConfig
 from timewarp_openmm.flows.check import Calls, check_contract, density_by_jacobian
+from timewarp_openmm.flows.in_place.config import InPlaceFlowConfig
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.flows.registry import flow_class
 from timewarp_openmm.training.config import parse_config
@@ -50,6 +51,9 @@ LATER = {"later_parts": ((3, 7), (9,))}
 #: The thiol's hydrogen and the methyl's carbon come first, which its hydrogens hang on.
 LATER_OF_PART = {"moved": (0, *METHYL, 8), "later_parts": (METHYL,)}
 
+#: The same part, by a flow that knows all but an atom.
+IN_PLACE = {"moved": PART["moved"], "known": tuple(range(9))}
+
 VARIANTS: dict[str, FlowConfig] = {
     "cartesian, element types": small_config(embedding="element"),
     "cartesian, as published": small_config(**PUBLISHED),
@@ -61,14 +65,16 @@ VARIANTS: dict[str, FlowConfig] = {
     "internal, part, attention": InternalFlowConfig(**PART, conditioner="attention"),
     "chained, three parts": ChainedFlowConfig(**LINK, **LATER, stiff_transform="spline"),
     "chained, part": ChainedFlowConfig(**LINK, **LATER_OF_PART),
+    "in place, part": InPlaceFlowConfig(**LINK, **IN_PLACE),
 }
 DEFAULTS = {flow.config_class().coordinates: flow.config_class() for flow in FLOWS}
 CONFIGS = {**DEFAULTS, **VARIANTS}
+INTERNAL = ("internal", "chained", "in place")
 #: Those with the same density for every labelling of equivalent atoms.
-SYMMETRIC = [n for n in CONFIGS if n.startswith(("internal", "chained")) or "element" in n]
+SYMMETRIC = [n for n in CONFIGS if n.startswith(INTERNAL) or "element" in n]
 
 #: Those that can keep lengths of bonds: of all, or of some of the equivalent hydrogens only.
-CONSTRAINED = [name for name in CONFIGS if name.startswith(("internal", "chained"))]
+CONSTRAINED = [name for name in CONFIGS if name.startswith(INTERNAL)]
 KEPT = ("all", "some")
 #: Those that move some atoms given the others.
 WITH_CONTEXT = [name for name, config in CONFIGS.items() if config.part is not None]

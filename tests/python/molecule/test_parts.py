@@ -106,6 +106,12 @@ def test_a_molecule_none_of_whose_atoms_stay_is_named() -> None:
 def test_selections() -> None:
     side_chain = tuple(sorted(at(*SIDE_CHAIN)))
     assert select_atoms(TOPOLOGY, "sidechain") == side_chain
+    assert select_atoms(TOPOLOGY, "sidechain of resSeq 2") == side_chain
+    assert select_atoms(TOPOLOGY, f"sidechain of {side_chain[0]}") == side_chain
+    with pytest.raises(ValueError, match="'sidechain of resname NME' names no atom"):
+        select_atoms(TOPOLOGY, "sidechain of resname NME")
+    with pytest.raises(ValueError, match=r"cannot select 'resSeq \(': .*'sidechain of resSeq 45'"):
+        select_atoms(TOPOLOGY, "sidechain of resSeq (")
     assert select_atoms(TOPOLOGY, "resname VAL and name CB HB") == tuple(sorted(at("CB", "HB")))
     assert select_atoms(TOPOLOGY, "4, 7-9") == (4, 7, 8, 9)
     assert select_atoms(TOPOLOGY, "4 7-9 8") == (4, 7, 8, 9)

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import openmm
@@ -22,6 +21,7 @@ from altered_systems import charges_scaled
 from distributed import Client, LocalCluster
 from filelock import FileLock
 from openmm import app
+from quick_fits import QUICK, SETTINGS, SMALL, Record, known_plans
 
 from timewarp_openmm import cli, files
 from timewarp_openmm.contract import read_metadata
@@ -52,7 +52,6 @@ from timewarp_openmm.workers.base import Piece
 from timewarp_openmm.workers.cluster import ClusterWorkers
 from timewarp_openmm.workflows import budget as budget_module
 from timewarp_openmm.workflows import fit as fit_module
-from timewarp_openmm.workflows import record as record_module
 from timewarp_openmm.workflows.budget import Costs, FitBudget
 from timewarp_openmm.workflows.fit import Validation, fit, validate
 from timewarp_openmm.workflows.record import FitContent, FitRecord
@@ -62,62 +61,10 @@ PDB = Path(str(structure_file("alanine-dipeptide")))
 MOLECULES = Path(__file__).parents[3] / "examples" / "molecules"
 
 
-#: Little of everything.
-QUICK = FitBudget(
-    least_minutes=0.0,
-    runs_per_basin=2,
-    least_basins=1,
-    most_basins=3,
-    equilibration=0.5,
-    shortest=2.0,
-    least_steps=1,
-    least_draws=200,
-    most_draws=400,
-    chains=3,
-    iterations=50,
-    relaxation=0.5,
-    export_starts=0.0,
-    least_acceptance=0.0,
-)
-SETTINGS = FitSettings(minutes=0.1, seed=3, workers=1)
-SMALL = InternalFlowConfig(
-    rotatable_layers=2, rotatable_hidden=16, rotatable_bins=4, stiff_layers=2, stiff_hidden=16
-)
-
-
 @pytest.fixture(autouse=True, scope="module")
 def known_costs() -> Iterator[None]:
-    """Plans that do not depend on how busy the machine is, and a clock that stands still.
-
-    The stages keep their own time; the clock is that of the fit as a whole.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        costs = Costs(10.0, seconds_per_draw=2e-5, seconds_per_step=0.01, seconds_to_start=0.1)
-        patch.setattr(fit_module, "measure_costs", lambda *_: costs)
-        for module in (fit_module, record_module):
-            patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    with known_plans():
         yield
-
-
-class Record:
-    """A display that remembers, and stops a fit at a stage as Ctrl-C would."""
-
-    def __init__(self, stop_at: str = "") -> None:
-        self.stages: list[str] = []
-        self.notes: list[str] = []
-        self._stop_at = stop_at
-
-    def stage(self, name: str) -> None:
-        if name == self._stop_at:
-            raise KeyboardInterrupt
-        self.stages.append(name)
-
-    def update(self, done: float, note: str) -> None:
-        assert -1e-9 <= done <= 1 + 1e-9
-        self.notes.append(f"{self.stages[-1]}: {note}")
-
-    def tell(self, message: str) -> None:
-        self.notes.append(message)
 
 
 @dataclass(frozen=True)
@@ -306,7 +253,7 @@ def test_a_model_that_accepts_next_to_nothing_is_an_error_and_no_card(
     work = shutil.copytree(finished.work, tmp_path / "work")
     out = tmp_path / "m.pt"
     budget = QUICK.model_copy(update={"least_acceptance": 0.999})
-    with pytest.raises(ValueError, match=r"less than 100%.*Likely reasons: .*more --minutes"):
+    with pytest.raises(ValueError, match=r"less than 99\.9%.*Likely reasons: .*more --minutes"):
         fit(finished.molecule, out, SETTINGS, work, budget=budget)
     assert not out.exists()
     assert not out.with_suffix(".md").exists()
@@ -511,11 +458,12 @@ def test_a_part_is_fitted_and_measured_in_a_constrained_system(tmp_path: Path) -
     assert 0 < result.acceptance <= 1
     budget = QUICK.model_copy(update={"iterations": 500})
     starts = [load_structure(PDB)[1]] * 4
+    systems = (molecule.system, with_hydrogen_bonds_constrained(molecule))
     free, constrained = (
         validate(
-            tmp_path / "m.pt", molecule, starts, replace(settings, constraints=kind), budget, seed=5
+            tmp_path / "m.pt", replace(molecule, system=s), starts, settings, budget, seed=5
         ).acceptance
-        for kind in (None, "HBonds")
+        for s in systems
     )
     assert constrained > max(0.01, 1.2 * free)
     card = (tmp_path / "m.md").read_text()

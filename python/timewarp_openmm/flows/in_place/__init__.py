@@ -1,0 +1,1 @@
+"""Flows of a fragment in place."""
