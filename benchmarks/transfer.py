@@ -40,12 +40,14 @@ def peptides_of(residue: str) -> list[tuple[str, ...]]:
     return [(residue,), ("ALA", residue, "ALA"), (beside, residue), (residue, beside)]
 
 
-def starts_of(molecule: MolecularSystem, count: int) -> list[np.ndarray]:
-    """Return conformations [N, 3] / nm of dynamics, hot at first."""
+def starts_of(
+    molecule: MolecularSystem, count: int, hot: float = 30.0, relaxed: float = 10.0
+) -> list[np.ndarray]:
+    """Return conformations [N, 3] / nm of dynamics, `hot` ps at first and then `relaxed` ps."""
     starts = []
     for seed in range(1, count + 1):
         x, minimise = molecule.positions, True
-        for temperature, picoseconds in ((HOT, 30.0), (TEMPERATURE, 10.0)):
+        for temperature, picoseconds in ((HOT, hot), (TEMPERATURE, relaxed)):
             dynamics = Langevin(temperature, timestep=0.001)
             x = dynamics.relaxed(molecule.system, x, picoseconds, "Reference", seed, minimise)
             minimise = False
