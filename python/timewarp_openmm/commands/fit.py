@@ -175,6 +175,12 @@ def _fit_in_place(options: FitOptions, particles: str, workers: Workers) -> None
         f"{len(whole.positions)} in the structure",
         err=True,
     )
+    if place.similar_gbsa:
+        typer.echo(
+            "implicit solvent is OBC2 with the same charges and radii while the model is made, "
+            "since OpenMM computes it many times as fast; chains have the System's own",
+            err=True,
+        )
     if place.left_out:
         typer.echo(
             f"left out of the energy while the model is made: {', '.join(place.left_out)}, which "

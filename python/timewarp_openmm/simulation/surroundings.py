@@ -8,7 +8,7 @@ What the far parts of the energy change costs acceptance: chains ask the whole S
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 import numpy as np
@@ -21,10 +21,14 @@ from ..molecule.selection import residue_label
 from ..units import NANOMETER
 from .cut_system import CutSystem, cut_system
 from .fragment_checks import check_fragment, check_kept
+from .gbsa import with_similar_gbsa
 from .systems import MolecularSystem
 
 #: nm from an atom of the fragment, within which residues are kept, and within which they move.
 REACH, NEAR = 0.8, 0.5
+#: Atoms beyond which no more of those that are held are kept: every step of training asks for their
+#: energies, and those nearest matter most.
+MOST_KEPT = 400
 #: kJ/mol/nm^2; Amber's X-H bonds, for Systems that constrain them and do not say how stiff they
 #: are. Where they are constrained, models leave them out, so that these serve the other Systems.
 _STIFFNESS = {"C": 2.8e5, "N": 3.6e5, "O": 4.6e5, "S": 2.3e5}
@@ -47,6 +51,8 @@ class FragmentInPlace:
         Of the whole structure, one for each that is kept.
     left_out : tuple of str
         Names of the whole System's Forces that are not in it.
+    similar_gbsa : bool
+        Whether OBC2 stands in for a slower function of the same kind (`with_similar_gbsa`).
     """
 
     molecule: MolecularSystem
@@ -54,6 +60,7 @@ class FragmentInPlace:
     given: openmm.System
     atoms: tuple[int, ...]
     left_out: tuple[str, ...]
+    similar_gbsa: bool = False
 
 
 def cut_surroundings(whole: MolecularSystem, moved: Sequence[int]) -> FragmentInPlace:
@@ -83,15 +90,33 @@ def cut_surroundings(whole: MolecularSystem, moved: Sequence[int]) -> FragmentIn
     bonded = _bonded_residues(whole.topology, graph, moved)
     closest = {r.index: min(distances[a.index] for a in r.atoms()) for r in residues}
     near = bonded | {r for r, distance in closest.items() if distance < NEAR}
-    kept = near | {r for r, distance in closest.items() if distance < REACH}
+    kept = _kept_residues(residues, near, closest)
     atoms = [a.index for r in residues if r.index in kept for a in r.atoms()]
     check_kept(whole, moved, atoms, names)
-    cut = cut_system(whole.system, atoms)
+    fast = with_similar_gbsa(whole.system)
+    cut = cut_system(whole.system if fast is None else fast, atoms)
     moving = {a.index for r in residues if r.index in near for a in r.atoms()}
     for i, atom in enumerate(atoms):
         if atom not in moving:
             cut.system.setParticleMass(i, 0.0)
-    return _assemble(whole, graph, moved, names, positions, atoms, cut)
+    place = _assemble(whole, graph, moved, names, positions, atoms, cut)
+    return replace(place, similar_gbsa=fast is not None)
+
+
+def _kept_residues(
+    residues: Sequence[app.topology.Residue], near: set[int], closest: dict[int, float]
+) -> set[int]:
+    """Return those that move, and of those within reach the nearest, up to MOST_KEPT atoms."""
+    sizes = [len(list(residue.atoms())) for residue in residues]
+    kept, count = set(near), sum(sizes[r] for r in near)
+    for r in sorted(closest, key=closest.__getitem__):
+        if r in kept:
+            continue
+        count += sizes[r]
+        if closest[r] >= REACH or count > MOST_KEPT:
+            break
+        kept.add(r)
+    return kept
 
 
 def _bonded_residues(topology: app.Topology, graph: nx.Graph, moved: Sequence[int]) -> set[int]:

@@ -12,7 +12,7 @@ from openmm import app, unit
 
 from timewarp_openmm.molecule.structure_files import load_structure
 from timewarp_openmm.simulation.capped_peptides import capped_peptide
-from timewarp_openmm.simulation.gbsa import with_builtin_gbsa
+from timewarp_openmm.simulation.gbsa import with_builtin_gbsa, with_similar_gbsa
 from timewarp_openmm.simulation.systems import DynamicsOptions, build_system, load_molecule
 
 AMBER14 = ("amber14/protein.ff14SB.xml", "implicit/obc2.xml")
@@ -81,3 +81,36 @@ def test_systems_whose_blocks_move_have_it(tmp_path: Path) -> None:
     assert kinds(given) == kinds(custom) - {openmm.CustomGBForce} | {openmm.GBSAOBCForce}
     assert energy(given, positions) == pytest.approx(energy(custom, positions), abs=1e-2)
     assert openmm.CustomGBForce in kinds(load_molecule(PEPTIDE, system_xml=path).system)
+
+
+@pytest.mark.parametrize(
+    ("solvent", "options"),
+    [
+        ("implicit/hct.xml", {}),
+        ("implicit/obc1.xml", {}),
+        ("implicit/gbn2.xml", {}),
+        ("implicit/obc2.xml", {"implicitSolventKappa": 1.0 / unit.nanometer}),
+    ],
+)
+def test_one_that_is_similar_stands_in_for_the_others(solvent: str, options: dict) -> None:
+    molecule = capped_peptide(["ARG"], AMBER14)
+    field = app.ForceField("amber14/protein.ff14SB.xml", solvent)
+    system = field.createSystem(molecule.topology, **options)
+    similar = with_similar_gbsa(system)
+    assert kinds(similar) == kinds(system) - {openmm.CustomGBForce} | {openmm.GBSAOBCForce}
+    vacuum = openmm.XmlSerializer.clone(system)
+    vacuum.removeForce(
+        next(i for i, f in enumerate(system.getForces()) if isinstance(f, openmm.CustomGBForce))
+    )
+    x = molecule.positions
+    solvation = energy(system, x) - energy(vacuum, x)
+    assert energy(similar, x) - energy(vacuum, x) == pytest.approx(solvation, rel=0.25)
+
+
+def test_nothing_stands_in_for_what_is_none_of_them() -> None:
+    system = openmm.System()
+    assert with_similar_gbsa(system) is None
+    other = openmm.CustomGBForce()
+    other.addPerParticleParameter("q")
+    system.addForce(other)
+    assert with_similar_gbsa(system) is None

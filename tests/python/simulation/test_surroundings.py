@@ -9,12 +9,14 @@ import numpy as np
 import openmm
 import pytest
 from complexes import box_sides, ligands, peptide_in_water
+from openmm import app
 
 from timewarp_openmm.molecule.graph import molecule_from_topology
 from timewarp_openmm.molecule.rotatable_torsions import rotatable_torsions
 from timewarp_openmm.molecule.selection import select_atoms
 from timewarp_openmm.molecule.torsions import measure_torsions
-from timewarp_openmm.simulation import fragment_checks
+from timewarp_openmm.simulation import fragment_checks, surroundings
+from timewarp_openmm.simulation.capped_peptides import capped_peptide
 from timewarp_openmm.simulation.hot_systems import hot_alone, hot_system
 from timewarp_openmm.simulation.surroundings import (
     NEAR,
@@ -76,6 +78,30 @@ def test_whole_residues_within_reach_are_kept(number: int, kept: int) -> None:
         assert held(place)[atoms].all() == (distances[atoms].min() >= NEAR)
     assert names(place, tuple(range(len(place.atoms)))) >= {f"OTH{number + 1}"}
     assert 0 < held(place).sum() < len(place.atoms) < len(whole.positions)
+
+
+@pytest.mark.parametrize(("most", "kept"), [(20, 2), (31, 3)])
+def test_of_what_is_held_the_nearest_is_kept(
+    monkeypatch: pytest.MonkeyPatch, most: int, kept: int
+) -> None:
+    """What moves is kept whatever it takes: here a ligand, and its neighbour of 10 atoms."""
+    whole = ligands(3)
+    monkeypatch.setattr(surroundings, "MOST_KEPT", most)
+    place = cut(whole, "resSeq 1")
+    assert len(names(place, range(len(place.atoms)))) == kept
+    assert names(place, place.fragment.moved) == {"LIG1"}
+
+
+def test_slow_implicit_solvent_makes_way_for_one_that_is_similar() -> None:
+    whole = capped_peptide(["SER"], ("amber14/protein.ff14SB.xml",))
+    field = app.ForceField("amber14/protein.ff14SB.xml", "implicit/obc1.xml")
+    slow = replace(whole, system=field.createSystem(whole.topology))
+    place = cut(slow, "sidechain")
+    assert place.similar_gbsa
+    kinds = {type(force) for force in place.molecule.system.getForces()}
+    assert openmm.GBSAOBCForce in kinds
+    assert openmm.CustomGBForce not in kinds
+    assert not cut(whole, "sidechain").similar_gbsa
 
 
 def _distances(positions: np.ndarray, place: FragmentInPlace) -> np.ndarray:
