@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import openmm
 import pytest
 import torch
 from test_internal_parts import BRIDGES, part
@@ -16,10 +17,15 @@ from timewarp_openmm.flows.check import check_contract, check_jacobian
 from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.flows.internal.coordinates import InternalCoordinates
 from timewarp_openmm.flows.internal.flow import InternalFlow
+from timewarp_openmm.flows.internal.shape import ShapeChart
+from timewarp_openmm.flows.internal.support import check_support
 from timewarp_openmm.flows.internal.surroundings import Surroundings
 from timewarp_openmm.molecule import Molecule
 from timewarp_openmm.molecule.bridges import Bridge, turning_bridges
+from timewarp_openmm.molecule.graph import molecule_from_topology
+from timewarp_openmm.molecule.selection import select_atoms
 from timewarp_openmm.molecule.zmatrix import CoordinateKind, build_zmatrix
+from timewarp_openmm.simulation.capped_peptides import capped_peptide
 
 #: nm; of the noise on moved atoms.
 NOISE = 0.003
@@ -119,6 +125,31 @@ def lengths_along(x: Tensor, bridge: Bridge, axis: Tensor) -> Tensor:
     return along
 
 
+def test_frames_of_hot_dynamics_are_inside_and_come_back() -> None:
+    """At 600 K, from either side of the axis: each has a density, and whichever frames the chart
+    was fitted to."""
+    peptide = capped_peptide(["ALA", "GLY"], ("amber14/protein.ff14SB.xml",))
+    moved = select_atoms(peptide.topology, "plane")
+    integrator = openmm.LangevinMiddleIntegrator(600.0, 2.0, 0.001)
+    integrator.setRandomNumberSeed(5)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(peptide.system, integrator, platform)
+    context.setPositions(peptide.positions)
+    context.setVelocitiesToTemperature(600.0, 6)
+    frames = []
+    for _ in range(80):
+        integrator.step(100)
+        frames.append(context.getState(positions=True).getPositions(asNumpy=True)._value)
+    x, molecule = torch.tensor(np.array(frames)), molecule_from_topology(peptide.topology)
+    chart = ShapeChart(molecule, moved)
+    chart.fit(x[:40], torch.full((40,), 1 / 40, dtype=torch.float64), True)
+    assert not check_support(chart, molecule, x).any()
+    rotatable, sectors, stiff, _ = chart.to_shape(x)
+    assert torch.cos(rotatable[:, 0]).max() - torch.cos(rotatable[:, 0]).min() > 1
+    y, _ = chart.to_positions(rotatable, sectors, stiff, x)
+    assert (y - x).abs().max() < 1e-10
+
+
 @pytest.mark.parametrize("name", [*BRIDGES, "plane alone"])
 def test_how_its_ends_lie_to_each_other_is_seen(name: str) -> None:
     molecule, moved, x = part(name)
@@ -138,6 +169,13 @@ def test_how_its_ends_lie_to_each_other_is_seen(name: str) -> None:
     assert (seen(turned) - seen(x[:1])).abs().max() > 0.1
     rigid = turn(x[0], axis, 0.7)[None] + 0.3
     torch.testing.assert_close(seen(rigid), seen(x[:1]), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["ring over context", "valine side chain", "two groups"])
+def test_ends_that_bonds_join_are_not_joined_again(name: str) -> None:
+    molecule, moved, _ = part(name)
+    graph = molecule.graph()
+    assert all(graph.has_edge(i, j) for i, j in Surroundings(molecule, set(moved)).bonds.tolist())
 
 
 def reachable(graph, start: int) -> set[int]:
