@@ -56,7 +56,8 @@ class FitOptions(Options):
     moved: str | None = Field(
         None,
         description="Atoms that the model moves, and sees the others as context: sidechain (beyond "
-        "the beta carbon), indices from 0 (4,7-9), or an MDTraj selection; default: all.",
+        "the beta carbon), plane (between two alpha carbons, with what is on these), indices from "
+        "0 (4,7-9), or an MDTraj selection; default: all.",
     )
     last: str | None = Field(
         None,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Names the side chains of all residues, beyond their beta carbons.
 SIDE_CHAINS = "sidechain"
+#: Names the peptide plane between two alpha carbons, with what turns with it.
+PLANE = "plane"
 #: Between the first residue's label and the last one's.
 _TO = " to "
 
@@ -26,8 +28,9 @@ def select_atoms(topology: app.Topology, text: str) -> tuple[int, ...]:
     topology : openmm.app.Topology
     text : str
         ``sidechain``: in each residue with atoms CA and CB, what bonds lead to from CB, which stays
-        itself; ``sidechain of resSeq 45``: in the residues of which the rest selects an atom. Or
-        indices, from 0, and ranges of them: ``4,7-9``. Or a selection in MDTraj's language:
+        itself; ``sidechain of resSeq 45``: in the residues of which the rest selects an atom.
+        ``plane``: what lies between the two alpha carbons of the structure (see `peptide_plane`).
+        Or indices, from 0, and ranges of them: ``4,7-9``. Or a selection in MDTraj's language:
         ``resSeq 2 and name CG``.
 
     Raises
@@ -47,6 +50,8 @@ def select_atoms(topology: app.Topology, text: str) -> tuple[int, ...]:
         chosen, atoms = set(select_atoms(topology, part[1])), list(topology.atoms())
         residues = {atoms[i].residue.index for i in chosen}
         found = {i for i in side_chains(topology) if atoms[i].residue.index in residues}
+    elif text.strip() == PLANE:
+        found = peptide_plane(topology)
     elif re.fullmatch(r"[\d\s,-]+", text):
         found = _numbered(topology, text)
     else:
@@ -142,6 +147,68 @@ def side_chains(topology: app.Topology) -> set[int]:
     return found
 
 
+def peptide_plane(topology: app.Topology) -> set[int]:
+    """Return the atoms of the peptide plane between two alpha carbons, which stay, and what else is
+    bonded to these but the nitrogen before the first and the carbonyl carbon behind the second.
+
+    Hydrogens and side chains move along, because an alpha carbon with three neighbours that stay
+    says where its fourth one is, and then nothing turns.
+
+    Raises
+    ------
+    ValueError
+        If there is not exactly one such plane (as between the two residues of Ace-Ala-Gly-NMe), or
+        what would move belongs to more than its two residues, or to a ring over the backbone.
+    """
+    graph = nx.Graph((a.index, b.index) for a, b in topology.bonds())
+    planes = _planes(topology, graph)
+    if len(planes) != 1:
+        raise ValueError(
+            f"{PLANE!r} is the one peptide plane between two residues with atoms N, CA and C, and "
+            f"the structure has {len(planes)} such planes; give a dipeptide between caps, or the "
+            "indices of the atoms"
+        )
+    first, second = planes[0]
+    found, atoms = set[int](), list(topology.atoms())
+    for piece, ties in _pieces(graph, first, second):
+        if len(ties) != (2 if first["C"] in piece else 1):
+            label = residue_label(atoms[max(ties)].residue)
+            raise ValueError(
+                f"the peptide plane cannot turn, because {label} has a ring over its backbone"
+            )
+        found |= piece
+    if others := found - {*first.values(), *second.values()}:
+        label = residue_label(atoms[min(others)].residue)
+        raise ValueError(f"the peptide plane cannot turn, because {label} would move with it")
+    return found
+
+
+def _planes(topology: app.Topology, graph: nx.Graph) -> list[tuple[dict[str, int], dict[str, int]]]:
+    """Return pairs of residues that a peptide bond joins, each as indices of atoms by names."""
+    residues = [{a.name: a.index for a in residue.atoms()} for residue in topology.residues()]
+    amino = [residue for residue in residues if {"N", "CA", "C"} <= residue.keys()]
+    owner = {residue["N"]: residue for residue in amino}
+    return [
+        (residue, owner[atom])
+        for residue in amino
+        for atom in sorted(graph[residue["C"]])
+        if atom in owner
+    ]
+
+
+def _pieces(
+    graph: nx.Graph, first: dict[str, int], second: dict[str, int]
+) -> list[tuple[set[int], list[int]]]:
+    """Return what is left on the alpha carbons of two residues without these and the neighbours
+    that stay, as connected pieces, with the atoms of each that are bonded to what stays."""
+    stay = {first["N"], first["CA"], second["CA"], second["C"]}
+    without = graph.copy()
+    without.remove_nodes_from(stay)
+    starts = (set(graph[first["CA"]]) | set(graph[second["CA"]])) - stay
+    pieces = [piece for piece in nx.connected_components(without) if piece & starts]
+    return [(piece, [i for i in piece for n in graph[i] if n in stay]) for piece in pieces]
+
+
 def _numbered(topology: app.Topology, text: str) -> set[int]:
     count, found = topology.getNumAtoms(), set[int]()
     for part in text.replace(",", " ").split():
@@ -164,6 +231,6 @@ def _selected(topology: app.Topology, text: str) -> set[int]:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"cannot select {text!r}: {reason}; give {SIDE_CHAINS!r}, "
-            f"'{SIDE_CHAINS} of resSeq 45', indices such as 4,7-9, or a selection in "
+            f"'{SIDE_CHAINS} of resSeq 45', {PLANE!r}, indices such as 4,7-9, or a selection in "
             "MDTraj's language"
         ) from error

@@ -23,6 +23,9 @@ other ring is a chain of torsions whose last bond is left out of the tree, so th
 double bonds are coordinates. What else is bonded to an atom at its open end is placed by its
 offset from the ring's other end. Either way a ring of n atoms has n - 3 angles of its own, as many
 as it has ways to pucker.
+
+Two moved atoms between two context atoms, which can turn as a bridge, are placed about the axis of
+the latter (`bridges`).
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from typing import NoReturn
 import networkx as nx
 
 from .bonding import perceive
+from .bridges import turning_bridges
 from .graph import Molecule
 from .puckering import puckering_bonds
 from .ring_triangles import ring_triangles
@@ -77,7 +81,7 @@ class PlacedAtom:
     atom : int
     references : (int, int, int)
         Atoms p, q, r: the bond length is to p, the angle is atom-p-q, the torsion atom-p-q-r. In
-        triangles of rings p need not be bonded to the atom, nor q to p.
+        triangles of rings p need not be bonded to the atom, nor q to p, and in bridges q is not.
     level : int
         Depth in the tree of placements; all references have a lower level (roots: 0).
     kind : CoordinateKind
@@ -462,6 +466,10 @@ class _Placement:
         self._linear = frozenset() if tree.anchors else perceive(molecule).linear
         self._in_rings = set().union(*smallest_rings(molecule))
         self._triangles = ring_triangles(molecule, tree.parent, tree.depth, LARGEST_STIFF_RING)
+        moved = set(tree.parent) if tree.anchors else set[int]()
+        self._bridges = turning_bridges(graph, moved, self._in_rings)
+        self._of_bridges = {k: v for bridge in self._bridges for k, v in bridge.references.items()}
+        self._beside_bridges = {k: v for bridge in self._bridges for k, v in bridge.sides.items()}
         self._level = dict.fromkeys(given, 0)
         to_place = [atom for atom in sorted(graph) if atom not in self._level]
         self.octahedra = tuple(
@@ -502,6 +510,10 @@ class _Placement:
                 level = self._find_level(atom)
                 entries.append(PlacedAtom(atom, references, level, CoordinateKind.PUCKER, None))
                 continue
+            if atom in self._of_bridges:
+                level, kind = self._find_level(atom), self._kind_in_bridge(atom)
+                entries.append(PlacedAtom(atom, references, level, kind, None))
+                continue
             # Bonded to p, r marks the third direction at p: the torsion is an offset from it.
             from_neighbour = self._graph.has_edge(p, references[2])
             sibling = None if from_neighbour else turning
@@ -522,6 +534,10 @@ class _Placement:
         p = self._parent[atom]
         if atom in self._triangles.references:
             return self._triangles.references[atom]
+        if atom in self._of_bridges:
+            return self._of_bridges[atom]
+        if p in self._beside_bridges:
+            return p, *self._beside_bridges[p]
         start = self._start(p)
         if start is not None:
             return p, *start
@@ -577,6 +593,13 @@ class _Placement:
         if atom not in self._level:
             self._level[atom] = 1 + max(self._find_level(i) for i in self._references[atom])
         return self._level[atom]
+
+    def _kind_in_bridge(self, atom: int) -> CoordinateKind:
+        """Return the kind of a torsion about a bridge's axis."""
+        (bridge,) = (b for b in self._bridges if atom in (b.first, b.second))
+        # Given the first, the second is where the bond between them has one of its shapes.
+        stiff = atom == bridge.second and frozenset((bridge.first, atom)) in self._stiff
+        return CoordinateKind.IMPROPER if stiff else CoordinateKind.ROTATABLE
 
     def _kind(self, references: tuple[int, int, int], offset: bool) -> CoordinateKind:
         bond = frozenset(references[:2])

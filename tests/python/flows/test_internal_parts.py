@@ -14,7 +14,8 @@ from timewarp_openmm.flows.internal.shape import ShapeChart
 from timewarp_openmm.molecule import Molecule
 
 #: By what is moved: a molecule, and the heavy atoms (the numbered ones of a pattern) that move with
-#: their hydrogens, or with ``H`` before it the hydrogens of these alone.
+#: their hydrogens, or with ``H`` before it the hydrogens of these alone. Of atoms with the number 9
+#: it is always the hydrogens alone.
 PARTS = {
     "valine side chain": ("CC(=O)N[C@@H](C(C)C)C(=O)NC", "NC(C=O)C([C:1])[C:2]"),
     "phenylalanine ring": (
@@ -28,7 +29,20 @@ PARTS = {
     "hydrogens of a CH3": ("CCCO", "H [C:1]CCO"),
     "amine that inverts": ("CCCCN(C)CC", "CC[C:3][N:1]([C:2])C"),
     "two groups": ("CCCCCCO", "[C:1]CCCCC[O:2]"),
+    "plane between glycines": ("CC(=O)NCC(=O)NCC(=O)NC", "CN[C:9][C:1](=[O:2])[N:3][C:9]C(=O)N"),
+    "plane beside alanine": (
+        "CC(=O)N[C@@H](C)C(=O)NCC(=O)NC",
+        "CN[C:9]([C:1])[C:2](=[O:3])[N:4][C:9]C(=O)N",
+    ),
+    "bridge about a bond that turns": ("CCCCCCO", "CC[C:9][C:1][C:2][C:9]O"),
+    "plane alone": ("CC(=O)NCC(=O)NCC(=O)NC", "CNC[C:1](=[O:2])[N:3]CC(=O)N"),
 }
+#: Those that are placed about the axis between two context atoms.
+BRIDGES = [
+    "plane between glycines",
+    "plane beside alanine",
+    "bridge about a bond that turns",
+]
 
 
 def part(name: str) -> tuple[Molecule, list[int], Tensor]:
@@ -36,9 +50,11 @@ def part(name: str) -> tuple[Molecule, list[int], Tensor]:
     molecule, positions = make(smiles, 1)
     query = Chem.MolFromSmarts(pattern.removeprefix("H "))
     match = Chem.AddHs(Chem.MolFromSmiles(smiles)).GetSubstructMatch(query)
-    atoms = [match[a.GetIdx()] for a in query.GetAtoms() if a.GetAtomMapNum()]
+    numbers = {match[a.GetIdx()]: a.GetAtomMapNum() for a in query.GetAtoms()}
+    named = [atom for atom, number in numbers.items() if number]
+    atoms = [atom for atom in named if numbers[atom] != 9]
     graph = molecule.graph()
-    hydrogens = [n for i in atoms for n in graph[i] if molecule.elements[n] == "H"]
+    hydrogens = [n for i in named for n in graph[i] if molecule.elements[n] == "H"]
     moved = sorted(hydrogens if pattern.startswith("H ") else [*atoms, *hydrogens])
     assert 0 < len(moved) < molecule.num_atoms
     return molecule, moved, torch.tensor(shaken(positions, 60, 0.003))
@@ -69,7 +85,9 @@ def test_frames_come_back_and_the_volume_is_that_of_cartesian_coordinates(name: 
     assert abs(float(expected - log_volume[0])) < 1e-8
 
 
-@pytest.mark.parametrize("name", ["valine side chain", "ring over context", "hydrogens of a CH3"])
+@pytest.mark.parametrize(
+    "name", ["valine side chain", "ring over context", "hydrogens of a CH3", *BRIDGES]
+)
 def test_a_flow_of_it_places_what_it_is_given_back(name: str) -> None:
     molecule, moved, x = part(name)
     torch.manual_seed(0)

@@ -10,6 +10,7 @@ import openmm
 import pytest
 import torch
 from generic_force_field import make_system, make_topology
+from internal_flows import SMALL
 from molecules import make
 from openmm import app
 from rdkit import Chem
@@ -28,11 +29,13 @@ VAL = "N[C@@H](C(C)C)C(=O)"
 ALA = "N[C@@H](C)C(=O)"
 
 
-def valine_flow() -> tuple[InternalFlow, ModelMetadata, torch.Tensor]:
-    """Return an untrained flow of valine's side chain, its metadata and frames / nm."""
-    molecule, moved, x = part("valine side chain")
+def part_flow(
+    name: str = "valine side chain",
+) -> tuple[InternalFlow, ModelMetadata, torch.Tensor]:
+    """Return an untrained flow of a part, its metadata and frames / nm."""
+    molecule, moved, x = part(name)
     torch.manual_seed(0)
-    flow = InternalFlow(InternalFlowConfig(moved=tuple(moved)), molecule)
+    flow = InternalFlow(InternalFlowConfig(**SMALL, moved=tuple(moved)), molecule)
     flow.fit_normalisation(x)
     return flow.eval(), metadata_of(flow, molecule, x[0]), x
 
@@ -64,12 +67,13 @@ def larger(smiles: str) -> tuple[app.Topology, openmm.System, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    flow, metadata, _ = valine_flow()
+    flow, metadata, _ = part_flow()
     return export_model(*cut_out(flow, metadata), tmp_path_factory.mktemp("m") / "valine.pt")
 
 
-def test_it_is_the_flow_without_what_it_does_not_look_at() -> None:
-    flow, metadata, x = valine_flow()
+@pytest.mark.parametrize("name", ["valine side chain", "plane beside alanine"])
+def test_it_is_the_flow_without_what_it_does_not_look_at(name: str) -> None:
+    flow, metadata, x = part_flow(name)
     module, own = cut_out(flow, metadata)
     assert own.molecule is not None
     assert metadata.molecule is not None
@@ -99,7 +103,7 @@ def test_it_is_the_flow_without_what_it_does_not_look_at() -> None:
 
 
 def test_a_flow_that_looks_farther_than_it_says_is_refused() -> None:
-    flow, metadata, _ = valine_flow()
+    flow, metadata, _ = part_flow()
     nearest = {n for i in flow.moved or () for n in metadata.molecule.graph()[i]}  # type: ignore[union-attr]
     flow.seen = sorted({*(flow.moved or ()), *nearest})
     with pytest.raises(ContractError, match="they change what it proposes"):
@@ -135,6 +139,33 @@ def test_a_block_of_it_moves_one_side_chain_of_a_larger_molecule(model: Path) ->
     assert integrator.getBlockStatistics(0).accepted > 0
     assert np.array_equal(after[others], np.array(positions, dtype=float)[others])
     assert not np.array_equal(after[moved], positions[moved])
+
+
+def test_a_block_of_a_peptide_plane_moves_it_inside_of_a_longer_chain(tmp_path: Path) -> None:
+    """Nothing but the plane and what is on both alpha carbons moves, all of which stay bonded."""
+    flow, metadata, _ = part_flow("plane beside alanine")
+    path = export_model(*cut_out(flow, metadata), tmp_path / "plane.pt")
+    gly = "NCC(=O)"
+    topology, system, positions = larger(f"CC(=O){gly}{ALA}{gly}{ALA}NC")
+    (place,) = find_blocks(path, topology, positions)
+    moved = [place[i] for i in read_metadata(path).moved_atoms()]
+    integrator = TimewarpMCMCIntegrator(temperature=300.0)
+    integrator.addBlock(path, place)
+    integrator.setFrozenOthers(True)
+    # Nothing is learned: only small steps from the state are accepted.
+    integrator.setLatentCorrelation([(0.9999, 1.0)])
+    integrator.setRandomNumberSeed(1)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(positions)
+    integrator.step(200)
+    after = context.getState(positions=True).getPositions(asNumpy=True)._value
+    others = [i for i in range(len(positions)) if i not in moved]
+    assert integrator.getBlockStatistics(0).accepted > 0
+    assert np.array_equal(after[others], np.array(positions, dtype=float)[others])
+    assert (np.abs(after[moved] - positions[moved]).max(axis=1) > 0).all()
+    bonds = [(a.index, b.index) for a, b in topology.bonds()]
+    lengths = [np.linalg.norm(after[i] - after[j]) for i, j in bonds]
+    assert max(lengths) < 0.18
 
 
 def test_several_places_are_named_and_one_can_be_meant(model: Path) -> None:

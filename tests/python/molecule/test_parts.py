@@ -12,6 +12,7 @@ from timewarp_openmm.molecule.graph import molecule_from_topology
 from timewarp_openmm.molecule.selection import select_atoms
 from timewarp_openmm.molecule.structure_files import load_structure
 from timewarp_openmm.molecule.zmatrix import CoordinateKind, build_zmatrix
+from timewarp_openmm.simulation.capped_peptides import capped_peptide
 
 MOLECULES = Path(__file__).parents[3] / "examples" / "molecules"
 TOPOLOGY = load_structure(MOLECULES / "valine-dipeptide.pdb")[0]
@@ -127,3 +128,49 @@ def test_a_ring_over_the_backbone_is_no_side_chain() -> None:
 def test_selections_of_nothing_are_named(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(text.split(",")[-1] or "''")):
         select_atoms(TOPOLOGY, text)
+
+
+AMBER = ("amber14/protein.ff14SB.xml",)
+
+
+def test_a_peptide_plane_takes_along_what_is_on_its_alpha_carbons() -> None:
+    topology = capped_peptide(["ALA", "GLY"], AMBER).topology
+    atoms = list(topology.atoms())
+    moved = [(atoms[i].residue.name, atoms[i].name) for i in select_atoms(topology, "plane")]
+    assert sorted(moved) == [
+        *(("ALA", name) for name in ("C", "CB", "HA", "HB1", "HB2", "HB3", "O")),
+        *(("GLY", name) for name in ("H", "HA2", "HA3", "N")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("residues", "message"),
+    [
+        (["ALA"], "has 0 such planes; give a dipeptide"),
+        (["GLY", "ALA", "GLY"], "has 2 such planes; give a dipeptide"),
+        (["ALA", "PRO"], "PRO3 has a ring over its backbone"),
+        (["PRO", "GLY"], "PRO2 has a ring over its backbone"),
+    ],
+)
+def test_peptide_planes_that_are_not_one_that_turns_are_named(
+    residues: list[str], message: str
+) -> None:
+    topology = capped_peptide(residues, AMBER).topology
+    with pytest.raises(ValueError, match=message):
+        select_atoms(topology, "plane")
+
+
+def test_a_plane_beside_a_disulfide_is_named() -> None:
+    """Two cysteines side by side: their ring is over the backbone. One, elsewhere: another
+    residue would move."""
+    topology = capped_peptide(["CYM", "CYM"], AMBER).topology
+    sulfurs = [atom for atom in topology.atoms() if atom.name == "SG"]
+    topology.addBond(*sulfurs)
+    with pytest.raises(ValueError, match="CYM3 has a ring over its backbone"):
+        select_atoms(topology, "plane")
+    topology = capped_peptide(["CYM", "GLY"], AMBER).topology
+    other = topology.addResidue("HEM", topology.addChain("B"), "7")
+    (sulfur,) = (atom for atom in topology.atoms() if atom.name == "SG")
+    topology.addBond(sulfur, topology.addAtom("FE", None, other))
+    with pytest.raises(ValueError, match="because B:HEM7 would move with it"):
+        select_atoms(topology, "plane")

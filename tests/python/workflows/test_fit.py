@@ -428,6 +428,7 @@ def test_bad_input_is_named(
     assert "do not hang together" in message(PDB, *out, "--last", "name CA")
     assert "are equivalent and must be made together" in message(PDB, *out, "--last", "name HB1")
     assert "not all of them" in message(PDB, *out, "--moved", "11,12,13", "--last", "sidechain")
+    assert "has 0 such planes; give a dipeptide" in message(PDB, *out, "--moved", "plane")
     (tmp_path / "m.pt").touch()
     assert "m.pt exists" in message(PDB, *out)
     assert not (tmp_path / "m.work").exists()

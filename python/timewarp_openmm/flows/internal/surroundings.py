@@ -4,10 +4,14 @@ The moved atoms lie differently wherever the chain that they hang on is bent oth
 couplings are given bond lengths, angles and torsions among the context atoms near the moved ones:
 numbers that rigid motion does not change. Bonds to hydrogen are left out, since a System may
 constrain them, and equivalent atoms, whose labels mean nothing.
+
+Where what moves hangs on several context atoms, how these lie to each other matters as much. Those
+that no short way through the context joins are taken as bonded, so that their distance, and the
+angles and torsions about that line, are among the features.
 """
 
 from collections.abc import Collection
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import networkx as nx
 import torch
@@ -21,6 +25,8 @@ from .shape import Float64Buffers
 #: Bonds from the atoms that the moved ones hang on, within which angles and bonds are looked at,
 #: and the ends of bonds that turn.
 _NEAR, _NEAR_TORSIONS = 2, 3
+#: Bonds through the context that say how their ends lie to each other: a torsion's.
+_JOINED = 3
 
 
 class Surroundings(Float64Buffers):
@@ -53,8 +59,9 @@ class Surroundings(Float64Buffers):
         graph.remove_nodes_from(absent)
         starts = {n for atom in moved for n in graph[atom]} - moved
         alike = {atom for group in equivalent_leaves(molecule) for atom in group}
-        context = graph.subgraph([i for i in graph if i not in moved | alike])
+        context = nx.Graph(graph.subgraph([i for i in graph if i not in moved | alike]))
         starts -= alike
+        context.add_edges_from(_ties(graph, moved, context, starts))
         depth = nx.multi_source_dijkstra_path_length(context, starts) if starts else {}
         bonds, angles, torsions = _coordinates(molecule, context, depth)
         self.atoms = sorted({atom for atoms in (*bonds, *angles, *torsions) for atom in atoms})
@@ -92,6 +99,21 @@ class Surroundings(Float64Buffers):
         _, torsion = bend_and_torsion(a - b, c - b, d - c)
         stiff = (self._stiff(x) - self.mean) / self.scale
         return torch.cat([stiff, torch.cos(torsion), torch.sin(torsion)], dim=1)
+
+
+def _ties(
+    graph: nx.Graph, moved: set[int], context: nx.Graph, starts: set[int]
+) -> list[tuple[int, int]]:
+    """Return pairs of context atoms that join what one moved group hangs on."""
+    joined, ties = context.copy(), []
+    for group in nx.connected_components(graph.subgraph(moved)):
+        around = sorted(starts & {n for atom in group for n in graph[atom]})
+        for i, j in pairwise(around):
+            near = nx.single_source_shortest_path_length(joined, i, _JOINED)
+            if j not in near:
+                joined.add_edge(i, j)
+                ties.append((i, j))
+    return ties
 
 
 def _coordinates(
