@@ -1,12 +1,15 @@
 """What the bundled models of side chains accept in force fields that they were not made with.
 
-    python benchmarks/force_fields.py [--residues VAL LEU] [--starts 4] [--proposals 500]
+    python benchmarks/force_fields.py [--residues VAL LEU] [--contexts 4] [--draws 1000]
         [--out F.json] [--cards]
 
-Each model is tried in its capped residue in implicit solvent (OBC2). Everything but the side chain
-stands still: a chain of proposals begins in each of several conformations, which dynamics of that
-force field has reached in 10 ps at 450 K and 5 ps at 300 K. Acceptance is the mean over them, its
-error the standard error. With --cards the figures are written into the cards beside the models.
+Each model draws side chains of its capped residue in implicit solvent (OBC2), in each of several
+contexts, which dynamics of that force field has reached in 10 ps at 450 K and 5 ps at 300 K; the
+rest of the residue stays as it is there. Acceptance is that of single proposals in equilibrium in
+a context, which the draws' importance weights tell (`acceptance_of` of `benchmarks/peptides.py`):
+the mean over contexts, its standard error, and the lowest. With --cards the figures are written
+into the cards beside the models. Chains need a start, and rotamers that dynamics do not leave in
+such a time would make it a matter of where one begins.
 """
 
 from __future__ import annotations
@@ -15,19 +18,24 @@ import argparse
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from openmm import app
+from peptides import acceptance_of
 from records import write_record
-from transfer import acceptance, entries_of, starts_of
+from transfer import TEMPERATURE, entries_of, starts_of
 
-from timewarp_openmm import find_blocks
+from timewarp_openmm import find_blocks, read_metadata
+from timewarp_openmm.energies.reduced import ReducedEnergy
+from timewarp_openmm.flows.loading import load_module
 from timewarp_openmm.library import LibraryEntry, open_library
 from timewarp_openmm.simulation.capped_peptides import capped_peptide
 from timewarp_openmm.simulation.systems import MolecularSystem, build_system
+from timewarp_openmm.training.independence import draw
 
 FORCE_FIELDS = {
     "ff14SB": ("amber14/protein.ff14SB.xml", "implicit/obc2.xml"),
@@ -38,7 +46,7 @@ FORCE_FIELDS = {
 HOT, RELAXED = 10.0, 5.0  # ps
 #: In this one caps are patches of the residue between them.
 CAPS_ARE_PATCHES = ("CHARMM36",)
-CARD_LINE = "- single proposals in short chains from other conformations, by force field"
+CARD_LINE = "- single proposals in equilibrium in other contexts, by force field"
 
 
 def parametrised(entry: LibraryEntry, name: str) -> MolecularSystem:
@@ -61,13 +69,52 @@ def in_one_residue(topology: app.Topology, name: str) -> app.Topology:
     return found
 
 
+@dataclass(frozen=True)
+class InContext:
+    """A model file's flow and the energy of its draws in a context, as `draw` takes them.
+
+    Attributes
+    ----------
+    module : torch.jit.ScriptModule
+    noise_size : int
+    particles : list of int
+        The molecule's atoms that the model knows, in its order.
+    start : array [N, 3], nm
+    energy : ReducedEnergy
+    """
+
+    module: torch.jit.ScriptModule
+    noise_size: int
+    particles: list[int]
+    start: np.ndarray
+    energy: ReducedEnergy
+
+    def sample(self, *arguments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """See the contract."""
+        return self.module.sample(*arguments)
+
+    def energies(self, y: torch.Tensor) -> torch.Tensor:
+        """Return U/kT [B] with the known atoms at y [B, n, 3] / nm."""
+        positions = np.repeat(self.start[None], len(y), axis=0)
+        positions[:, self.particles] = y.numpy()
+        return torch.from_numpy(self.energy.evaluate(positions, forces=False)[0])
+
+    def acceptance(self, count: int) -> float:
+        """Return the acceptance of single proposals in equilibrium."""
+        generator = torch.Generator().manual_seed(3)
+        reference = torch.from_numpy(self.start[self.particles])
+        return acceptance_of(draw(self, self, reference, count, generator))
+
+
 def measure(entry: LibraryEntry, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the acceptance of a model in one force field."""
     molecule = parametrised(entry, name)
     (particles,) = find_blocks(entry.model, molecule.topology, molecule.positions)
+    module, size = load_module(Path(entry.model)), read_metadata(entry.model).noise_size
+    energy = ReducedEnergy(molecule.system, TEMPERATURE, "Reference")
     rates = [
-        acceptance(entry.model, particles, molecule.system, start, arguments.proposals)
-        for start in starts_of(molecule, arguments.starts, HOT, RELAXED)
+        InContext(module, size, list(particles), start, energy).acceptance(arguments.draws)
+        for start in starts_of(molecule, arguments.contexts, HOT, RELAXED)
     ]
     return {
         "residue": entry.residue,
@@ -105,11 +152,12 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--residues", nargs="+")
-    parser.add_argument("--starts", type=int, default=4)
-    parser.add_argument("--proposals", type=int, default=500)
+    parser.add_argument("--contexts", type=int, default=4)
+    parser.add_argument("--draws", type=int, default=1000, help="in each context")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--cards", action="store_true", help="write the cards of the models")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     library = open_library()
     rows = []
     for entry in entries_of(library, arguments.residues):
@@ -117,8 +165,8 @@ def main() -> None:
             rows.append(measure(entry, name, arguments))
             print(json.dumps(rows[-1]), flush=True)
     print(json.dumps(medians(rows)))
-    settings = {"library": library.digest, "starts": arguments.starts}
-    write_record(arguments.out, {**settings, "proposals": arguments.proposals}, rows)
+    settings = {"library": library.digest, "contexts": arguments.contexts}
+    write_record(arguments.out, {**settings, "draws": arguments.draws}, rows)
     if arguments.cards:
         write_cards(library.folder, rows)
 
