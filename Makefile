@@ -85,6 +85,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file benchmarks/mypy.ini benchmarks
 	$(BIN)/clang-format --dry-run --Werror $(shell find cpp tests/cpp benchmarks -name '*.h' -o -name '*.cpp')
 
 format: $(INSTALLED)

@@ -21,7 +21,7 @@ from chemistry import KINDS
 from generic_force_field import simulate
 from molecules import from_rdkit
 from rdkit import Chem
-from rdkit.Chem import AllChem
+from rdkit.Chem import rdDistGeom
 
 from timewarp_openmm.flows.internal.shape import ShapeChart
 
@@ -32,7 +32,7 @@ def frames_of(smiles, count, interval, temperature):
     In another conformation equivalent atoms may be numbered the other way round.
     """
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    AllChem.EmbedMolecule(mol, randomSeed=7)
+    rdDistGeom.EmbedMolecule(mol, randomSeed=7)
     runs = [simulate(mol, count // 2, interval, temperature, seed) for seed in (1, 2)]
     return from_rdkit(mol), torch.tensor(np.concatenate(runs))
 

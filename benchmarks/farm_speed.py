@@ -19,6 +19,7 @@ import platform
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from importlib import resources
 from pathlib import Path
 
 import mdtraj
@@ -79,7 +80,8 @@ def main() -> None:
 
 
 def molecule_of_all() -> MolecularSystem:
-    return load_molecule(structure_file("alanine-dipeptide"), FORCE_FIELD)
+    with resources.as_file(structure_file("alanine-dipeptide")) as path:
+        return load_molecule(path, FORCE_FIELD)
 
 
 def single_speed(steps: int) -> float:

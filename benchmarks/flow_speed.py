@@ -64,7 +64,7 @@ def main() -> None:
         y, w, _ = model.sample(x, noise, lag)
         model.log_prob(back, w, y, lag)
 
-    times = []
+    times: list[tuple[float, float]] = []
     with torch.inference_mode(), torch.jit.optimized_execution(False):
         end = time.perf_counter() + options.seconds
         while time.perf_counter() < end or len(times) < 3:

@@ -24,13 +24,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from openmm import app
 from peptides import acceptance_of
 from records import write_record
 from transfer import TEMPERATURE, entries_of, starts_of
 
 from timewarp_openmm import find_blocks, read_metadata
-from timewarp_openmm.energies.reduced import ReducedEnergy
+from timewarp_openmm.energies.openmm_energy import OpenMMEnergy
 from timewarp_openmm.flows.loading import load_module
 from timewarp_openmm.library import LibraryEntry, open_library
 from timewarp_openmm.simulation.capped_peptides import capped_peptide
@@ -69,51 +70,61 @@ def in_one_residue(topology: app.Topology, name: str) -> app.Topology:
     return found
 
 
-@dataclass(frozen=True)
-class InContext:
-    """A model file's flow and the energy of its draws in a context, as `draw` takes them.
+class InContext(OpenMMEnergy):
+    """U/kT of a molecule with some of its atoms elsewhere, the others as in a start.
 
-    Attributes
+    Parameters
     ----------
-    module : torch.jit.ScriptModule
-    noise_size : int
-    particles : list of int
-        The molecule's atoms that the model knows, in its order.
+    molecule : MolecularSystem
+    particles : sequence of int
+        Those of which positions are given.
     start : array [N, 3], nm
-    energy : ReducedEnergy
     """
+
+    def __init__(
+        self, molecule: MolecularSystem, particles: Sequence[int], start: NDArray[np.float64]
+    ) -> None:
+        super().__init__(molecule.system, TEMPERATURE, "Reference")
+        self._particles, self._start = list(particles), torch.from_numpy(start)
+
+    def energies(self, positions: torch.Tensor) -> torch.Tensor:
+        """Return U/kT [B] of the particles' positions [B, n, 3] / nm."""
+        whole = self._start.repeat(len(positions), 1, 1)
+        whole[:, self._particles] = positions.double()
+        return super().energies(whole)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file's flow, as `draw` takes one."""
 
     module: torch.jit.ScriptModule
     noise_size: int
-    particles: list[int]
-    start: np.ndarray
-    energy: ReducedEnergy
 
     def sample(self, *arguments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See the contract."""
-        return self.module.sample(*arguments)
+        found: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = self.module.sample(*arguments)
+        return found
 
-    def energies(self, y: torch.Tensor) -> torch.Tensor:
-        """Return U/kT [B] with the known atoms at y [B, n, 3] / nm."""
-        positions = np.repeat(self.start[None], len(y), axis=0)
-        positions[:, self.particles] = y.numpy()
-        return torch.from_numpy(self.energy.evaluate(positions, forces=False)[0])
 
-    def acceptance(self, count: int) -> float:
-        """Return the acceptance of single proposals in equilibrium."""
-        generator = torch.Generator().manual_seed(3)
-        reference = torch.from_numpy(self.start[self.particles])
-        return acceptance_of(draw(self, self, reference, count, generator))
+def acceptance(
+    entry: LibraryEntry, molecule: MolecularSystem, start: NDArray[np.float64], count: int
+) -> float:
+    """Return the acceptance of single proposals in equilibrium, in the context of a start."""
+    flow = ModelFile(load_module(Path(entry.model)), read_metadata(entry.model).noise_size)
+    (particles,) = find_blocks(entry.model, molecule.topology, molecule.positions)
+    generator = torch.Generator().manual_seed(3)
+    energy = InContext(molecule, particles, start)
+    return acceptance_of(
+        draw(flow, energy, torch.from_numpy(start[list(particles)]), count, generator)
+    )
 
 
 def measure(entry: LibraryEntry, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the acceptance of a model in one force field."""
     molecule = parametrised(entry, name)
-    (particles,) = find_blocks(entry.model, molecule.topology, molecule.positions)
-    module, size = load_module(Path(entry.model)), read_metadata(entry.model).noise_size
-    energy = ReducedEnergy(molecule.system, TEMPERATURE, "Reference")
     rates = [
-        InContext(module, size, list(particles), start, energy).acceptance(arguments.draws)
+        acceptance(entry, molecule, start, arguments.draws)
         for start in starts_of(molecule, arguments.contexts, HOT, RELAXED)
     ]
     return {

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openmm
@@ -77,7 +78,8 @@ class HarmonicChain:
         before = first + torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
         atoms = [first, second, place(second, first, before, bonds[1], angles[0], angles[0] * 0)]
         for k in range(3, len(self.elements)):
-            atoms.append(place(*atoms[:-4:-1], bonds[k - 1], angles[k - 2], torsions[k - 3]))
+            p, q, r = atoms[-1], atoms[-2], atoms[-3]
+            atoms.append(place(p, q, r, bonds[k - 1], angles[k - 2], torsions[k - 3]))
         return torch.stack(atoms, dim=1).numpy()
 
     def _densities(self, kT: float) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
@@ -147,7 +149,7 @@ class HarmonicChain:
         xml.write_text(openmm.XmlSerializer.serialize(self.system()))
         return pdb, xml
 
-    def flow(self, temperature: float = TEMPERATURE, **config: object) -> InternalFlow:
+    def flow(self, temperature: float = TEMPERATURE, **config: Any) -> InternalFlow:
         """Return a flow that knows the coordinates' widths at a temperature, and no more."""
         torch.manual_seed(1)
         flow = InternalFlow(InternalFlowConfig(**config), self.molecule())
@@ -166,7 +168,7 @@ class HarmonicChain:
             coordinates="internal",
             lag_times=lags,
             lag_weights=[1 / len(lags)] * len(lags),
-            stretches=[list(pair) for pair in flow.stretches],
+            stretches=[list(pair) for pair in flow.stretches or ()],
             auxiliary_velocities=flow.auxiliary_velocities,
             precision=flow.precision,
             reference_positions=self.conformations(1)[0].tolist(),
@@ -174,9 +176,9 @@ class HarmonicChain:
 
 
 def _draw(
-    x: NDArray[np.float64], log_density: NDArray[np.float64], shares: Sequence[float]
+    x: NDArray[np.float64], log_density: NDArray[np.float64], shares: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the values [F] at shares [F] of a distribution that is given on a grid."""
     density = np.exp(log_density - log_density.max())
     cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
-    return np.interp(np.asarray(shares) * cumulative[-1], cumulative, x)
+    return np.interp(shares * cumulative[-1], cumulative, x)

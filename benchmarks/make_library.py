@@ -36,8 +36,8 @@ def main() -> None:
     settings = LibrarySettings(
         "amber14",
         BUNDLED_FORCE_FIELD,
-        tuple(arguments.residues),
-        arguments.minutes,
+        residues=tuple(arguments.residues),
+        minutes=arguments.minutes,
         workers=arguments.workers,
     )
     with BuildDisplay(arguments.minutes) as display:

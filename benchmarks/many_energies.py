@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,10 @@ SUBCHAINS = (0, 1, 2, 4, 8, 16)  # 0: no surrogate
 TURNS = 5
 BURN_IN = 300
 Make = Callable[[openmm.System, openmm.Integrator], openmm.Context]
+
+
+def _evaluate(energy: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return energy(x).cpu()
 
 
 def rate(work: Callable[[], object], seconds: float) -> float:
@@ -102,7 +107,7 @@ def ways(molecule: MolecularSystem, files: list[str], make: Make, seconds: float
     lines.append(f"| one at a time | {single:,.0f} |")
     for count in COPIES:
         many = context(*copies_of(molecule, files, count))
-        speed = count * rate(lambda many=many: many.getState(energy=True), seconds)
+        speed = count * rate(partial(many.getState, energy=True), seconds)
         lines.append(f"| {count} copies in one System (their sum only) | {speed:,.0f} |")
     for count in sorted({2, usable_cpus()}):
         contexts = [context(molecule.system, molecule.positions) for _ in range(count)]
@@ -114,7 +119,7 @@ def ways(molecule: MolecularSystem, files: list[str], make: Make, seconds: float
             x = torch.tensor(molecule.positions, dtype=torch.float32, device=device)
             x = x.repeat(batch, 1, 1)
             with torch.inference_mode(), torch.jit.optimized_execution(False):
-                speed = batch * rate(lambda x=x: energy(x).cpu(), seconds)
+                speed = batch * rate(partial(_evaluate, energy, x), seconds)
             lines.append(f"| surrogate on {device}, batches of {batch} | {speed:,.0f} |")
     return lines
 

@@ -51,7 +51,7 @@ STUCK = 0.01
 class Variant:
     """A size of networks, and how many of a data state's latent numbers are drawn anew."""
 
-    sizes: dict[str, int]
+    sizes: dict[str, Any]
     redrawn: float
 
 

@@ -272,7 +272,8 @@ def _slowest_well(
 ) -> dict[str, Any]:
     """Return the relaxation rates / (1/s) of the well that molecular dynamics changes most seldom,
     and how many it has not seen, among those that this chain goes in and out of."""
-    unseen, slowest = [], None
+    unseen: list[str] = []
+    slowest: dict[str, Any] | None = None
     for column, torsion in enumerate(torsions):
         for start, name, low, high in WELLS:
             if not torsion.name.startswith(f"{start} "):

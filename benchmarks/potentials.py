@@ -35,7 +35,7 @@ from timewarp_openmm.analysis.torsions import Torsion, proper_torsions, true_tor
 from timewarp_openmm.ensemble.sampling import slowest_torsion
 from timewarp_openmm.importance import kish_size, normalised_weights
 from timewarp_openmm.molecule.graph import molecule_from_topology
-from timewarp_openmm.molecule.torsions import measure_torsions
+from timewarp_openmm.molecule.torsions import TorsionAtoms, measure_torsions
 from timewarp_openmm.potentials.surrogates import measured_subchain, surrogate_file
 from timewarp_openmm.simulation.chains import run_chains
 from timewarp_openmm.simulation.langevin import Langevin, get_positions
@@ -167,7 +167,7 @@ def rated(results: list[Any], torsions: list[Torsion]) -> tuple[dict[str, Any], 
         return {**row, "quality": str(error)}, frames
     row |= {
         "slowest torsion": torsions[slowest].name,
-        "atoms": list(torsions[slowest].atoms),
+        "atoms": torsions[slowest].atoms,
         "effective samples": round(quality.ess, 1),
         "rhat": round(quality.rhat, 3),
         "effective samples per core hour": round(3600 * quality.ess / seconds, 1),
@@ -197,7 +197,7 @@ def populations(
     }
 
 
-def reweighted(model: Path, atoms: list[int]) -> dict[str, Any]:
+def reweighted(model: Path, atoms: TorsionAtoms) -> dict[str, Any]:
     """Return populations of the flow's draws before the last cycle, weighted by the potential."""
     work = model.with_name(f"{model.stem}.work")
     cycle = len(read_metadata(model).provenance["fit"]["target"]["learned"])
@@ -206,7 +206,7 @@ def reweighted(model: Path, atoms: list[int]) -> dict[str, Any]:
     energies = np.concatenate([np.load(file)["energies"] for file in files])
     plain = drawn.plain[: len(energies)]
     log_weights = (-energies - drawn.log_density[: len(energies)])[plain]
-    angles = measure_torsions(drawn.positions[: len(energies)][plain], [tuple(atoms)])[:, 0]
+    angles = measure_torsions(drawn.positions[: len(energies)][plain], [atoms])[:, 0]
     found = populations(angles, normalised_weights(log_weights))
     return {**found, "effective draws": round(kish_size(log_weights), 1), "draws": int(plain.sum())}
 
@@ -217,7 +217,10 @@ def of_phi(frames: NDArray[Any], reference: Path | None) -> dict[str, Any]:
     inside = ((phi > 0) & (phi < 2.4)).reshape(frames.shape[:2])
     blocks = [block.mean() for row in inside for block in np.array_split(row, 5)]
     error = np.std(blocks, ddof=1) / math.sqrt(len(blocks))
-    found = {"p_phi_positive": round(float(inside.mean()), 5), "error": round(float(error), 5)}
+    found: dict[str, Any] = {
+        "p_phi_positive": round(float(inside.mean()), 5),
+        "error": round(float(error), 5),
+    }
     if reference is not None:
         umbrella = json.loads(reference.read_text())
         names = ("p_phi_positive", "p_phi_positive_error", "force_field")
@@ -244,13 +247,13 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     tasks = [(*common, model, s, k + 1, arguments.sample_minutes) for k, s in enumerate(starts)]
     row["chains"], frames = rated(in_processes(arguments.workers, chain, tasks), torsions)
     if arguments.md_minutes > 0:
-        tasks = [(*common, s, k + 1, arguments.md_minutes) for k, s in enumerate(starts)]
-        row["dynamics"], _ = rated(in_processes(arguments.workers, dynamics, tasks), torsions)
+        plain = [(*common, s, k + 1, arguments.md_minutes) for k, s in enumerate(starts)]
+        row["dynamics"], _ = rated(in_processes(arguments.workers, dynamics, plain), torsions)
     if name == ALANINE:
         row["populations"] = of_phi(frames, arguments.reference)
     slowest = row["chains"].get("atoms")
     if slowest is not None:
-        angles = measure_torsions(frames.reshape(-1, *frames.shape[2:]), [tuple(slowest)])[:, 0]
+        angles = measure_torsions(frames.reshape(-1, *frames.shape[2:]), [slowest])[:, 0]
         row["sectors of the slowest torsion"] = {
             "chains": populations(angles),
             "reweighted draws": reweighted(model, slowest),

@@ -40,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "molecules"))
 
 from generic_force_field import make_system, make_topology
 from rdkit import Chem
-from rdkit.Chem import AllChem
+from rdkit.Chem import rdDistGeom
 
 TEMPERATURE = 310.0
 EXPLORE = ExploreSettings(length=20.0, max_basins=8)
@@ -54,7 +54,7 @@ def from_smiles(name: str, smiles: str) -> MolecularSystem:
     """Return a molecule as RDKit builds it, with the force field of
     tests/python/generic_force_field.py."""
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    AllChem.EmbedMolecule(mol, randomSeed=7)
+    rdDistGeom.EmbedMolecule(mol, randomSeed=7)
     positions = mol.GetConformer().GetPositions() / 10
     return MolecularSystem(name, make_topology(mol), make_system(mol), positions, ("generic",))
 

@@ -213,10 +213,10 @@ def unrestrained(windows: list[Frames], centres: NDArray[np.float64]) -> Weighte
     return frames, np.exp(log_weights - logsumexp(log_weights))
 
 
-def population(weighted: Weighted) -> NDArray[np.float64]:
+def population(weighted: Weighted) -> float:
     """Return p(0 < phi < 2.4)."""
     phi = weighted[0][:, 0]
-    return np.sum(weighted[1][(phi > 0) & (phi < 2.4)])
+    return float(np.sum(weighted[1][(phi > 0) & (phi < 2.4)]))
 
 
 def region_shares(weighted: Weighted) -> NDArray[np.float64]:
@@ -231,10 +231,10 @@ def region_shares(weighted: Weighted) -> NDArray[np.float64]:
     return np.array(shares)
 
 
-def free_energy(weighted: Weighted) -> NDArray[np.float64]:
+def free_energy(weighted: Weighted) -> float:
     """Return F(phi > 0) - F(phi < 0) / kJ/mol."""
     positive = np.sum(weighted[1][weighted[0][:, 0] > 0])
-    return -thermal_energy(TEMPERATURE) * np.log(positive / (1 - positive))
+    return -thermal_energy(TEMPERATURE) * math.log(positive / (1 - positive))
 
 
 def histogram(weighted: Weighted) -> NDArray[np.float64]:
@@ -244,9 +244,9 @@ def histogram(weighted: Weighted) -> NDArray[np.float64]:
     return np.histogram2d(frames[:, 0], frames[:, 1], bins=(edges, edges), weights=weights)[0]
 
 
-def mean_energy(weighted: Weighted) -> NDArray[np.float64]:
+def mean_energy(weighted: Weighted) -> float:
     """Return the mean potential energy / kJ/mol."""
-    return np.sum(weighted[1] * weighted[0][:, 2])
+    return float(np.sum(weighted[1] * weighted[0][:, 2]))
 
 
 def largest_slide(samples: list[Frames], centres: NDArray[np.float64]) -> list[float]:
@@ -262,7 +262,7 @@ def summarize(samples: list[Frames], centres: NDArray[np.float64]) -> dict[str, 
         unrestrained([np.array_split(window, BLOCKS)[b] for window in samples], centres)
         for b in range(BLOCKS)
     ]
-    figures: dict[str, Callable[[Weighted], NDArray[np.float64]]] = {
+    figures: dict[str, Callable[[Weighted], float | NDArray[np.float64]]] = {
         "p_phi_positive": population,
         "free_energy_phi_positive": free_energy,
         "potential_energy": mean_energy,
@@ -360,7 +360,7 @@ def main() -> None:
             samples = [future.result() for future in futures]
         if options.samples:
             values = np.array(samples, dtype=np.float32)
-            np.savez_compressed(options.samples, samples=values, script=result["script"])
+            np.savez_compressed(options.samples, samples=values, script=np.array(result["script"]))
     result |= summarize(samples, centres)
     result["largest_slide"] = largest_slide(samples, centres)
     print(json.dumps({k: v for k, v in result.items() if "histogram" not in k}, indent=1))
