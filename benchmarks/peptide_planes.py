@@ -23,6 +23,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,15 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 from records import write_record
+from transfer import TEMPERATURE, starts_of
 
 from timewarp_openmm import TimewarpMCMCIntegrator, find_blocks, read_metadata
 from timewarp_openmm.library import BUNDLED_FORCE_FIELD
 from timewarp_openmm.molecule.torsions import torsion
 from timewarp_openmm.simulation.capped_peptides import capped_peptide
 from timewarp_openmm.simulation.gbsa import with_builtin_gbsa
-from timewarp_openmm.simulation.langevin import Langevin
 from timewarp_openmm.simulation.systems import MolecularSystem
 
-TEMPERATURE = 300.0
 HOT = 500.0
 STEP_SIZE = 0.002
 #: rad; of the torsion about the axis.
@@ -75,19 +75,6 @@ def places_of(models: list[Path], molecule: MolecularSystem) -> list[dict[str, A
             name = f"{model.stem} at {atom.residue.name}{atom.residue.index}"
             places.append({"name": name, "model": str(model), "particles": particles, "axis": axis})
     return places
-
-
-def starts_of(molecule: MolecularSystem, system: openmm.System, count: int) -> list[Positions]:
-    """Return conformations [N, 3] / nm of dynamics, hot at first."""
-    starts = []
-    for seed in range(1, count + 1):
-        x, minimise = molecule.positions, True
-        for temperature, picoseconds in ((HOT, 30.0), (TEMPERATURE, 10.0)):
-            dynamics = Langevin(temperature, timestep=STEP_SIZE)
-            x = dynamics.relaxed(system, x, picoseconds, "Reference", seed, minimise)
-            minimise = False
-        starts.append(x)
-    return starts
 
 
 def positions_of(context: openmm.Context) -> Positions:
@@ -190,7 +177,8 @@ def measure(peptide: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     system, places = with_constraints(molecule), places_of(options.models, molecule)
     if not places:
         raise SystemExit(f"no model fits into {peptide}")
-    starts = starts_of(molecule, system, options.starts)
+    constrained = replace(molecule, system=system)
+    starts = starts_of(constrained, options.starts, temperature=HOT, timestep=STEP_SIZE)
     singles = [
         np.array([single_proposals(place, system, x, options.proposals) for x in starts])
         for place in places

@@ -34,9 +34,10 @@ from timewarp_openmm.molecule.selection import select_atoms
 from timewarp_openmm.molecule.torsions import torsion
 from timewarp_openmm.simulation.capped_peptides import capped_peptide
 from timewarp_openmm.simulation.gbsa import with_builtin_gbsa
+from timewarp_openmm.units import thermal_energy
 
 TEMPERATURE = 300.0
-KT = 0.00831446 * TEMPERATURE
+KT = thermal_energy(TEMPERATURE)
 #: Time steps of 1 fs between frames.
 INTERVAL = 2000
 #: rad; N - CA - C without strain.

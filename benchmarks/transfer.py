@@ -41,14 +41,20 @@ def peptides_of(residue: str) -> list[tuple[str, ...]]:
 
 
 def starts_of(
-    molecule: MolecularSystem, count: int, hot: float = 30.0, relaxed: float = 10.0
+    molecule: MolecularSystem,
+    count: int,
+    hot: float = 30.0,
+    relaxed: float = 10.0,
+    temperature: float = HOT,
+    timestep: float = 0.001,
 ) -> list[np.ndarray]:
-    """Return conformations [N, 3] / nm of dynamics, `hot` ps at first and then `relaxed` ps."""
+    """Return conformations [N, 3] / nm of dynamics in steps of `timestep` / ps: `hot` ps at
+    `temperature` / K, and then `relaxed` ps."""
     starts = []
     for seed in range(1, count + 1):
         x, minimise = molecule.positions, True
-        for temperature, picoseconds in ((HOT, hot), (TEMPERATURE, relaxed)):
-            dynamics = Langevin(temperature, timestep=0.001)
+        for kelvin, picoseconds in ((temperature, hot), (TEMPERATURE, relaxed)):
+            dynamics = Langevin(kelvin, timestep=timestep)
             x = dynamics.relaxed(molecule.system, x, picoseconds, "Reference", seed, minimise)
             minimise = False
         starts.append(x)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import openmm
+from generic_force_field import add_atoms, make_system
 from openmm import app, unit
 from rdkit import Chem
 from rdkit.Chem import AllChem
@@ -27,8 +28,6 @@ def ligands(copies: int = 1, smiles: str = LIGAND) -> MolecularSystem:
 
     They lie in a row, 0.42 nm apart.
     """
-    from generic_force_field import make_system
-
     parts = [smiles, OTHER] * copies
     molecules, positions = [], []
     for number, part in enumerate(parts):
@@ -78,15 +77,7 @@ def _topology(molecules: list[Chem.Mol], names: list[str]) -> app.Topology:
     topology = app.Topology()
     chain = topology.addChain("A")
     for number, (mol, name) in enumerate(zip(molecules, names, strict=True)):
-        residue = topology.addResidue(name, chain, str(number + 1))
-        atoms = [
-            topology.addAtom(
-                f"{a.GetSymbol()}{a.GetIdx()}", app.Element.getBySymbol(a.GetSymbol()), residue
-            )
-            for a in mol.GetAtoms()
-        ]
-        for bond in mol.GetBonds():
-            topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()])
+        add_atoms(topology, topology.addResidue(name, chain, str(number + 1)), mol)
     return topology
 
 

@@ -23,7 +23,12 @@ OTHER_ELEMENT = (1.9, 0.2)
 def make_topology(mol: Chem.Mol, residue: str = "LIG") -> app.Topology:
     """Return the atoms and bonds of a molecule, as one residue; names are elements and indices."""
     topology = app.Topology()
-    parent = topology.addResidue(residue, topology.addChain())
+    add_atoms(topology, topology.addResidue(residue, topology.addChain()), mol)
+    return topology
+
+
+def add_atoms(topology: app.Topology, parent: app.topology.Residue, mol: Chem.Mol) -> None:
+    """Put the atoms and bonds of a molecule into a residue."""
     atoms = [
         topology.addAtom(
             f"{a.GetSymbol()}{a.GetIdx()}", app.Element.getBySymbol(a.GetSymbol()), parent
@@ -32,7 +37,6 @@ def make_topology(mol: Chem.Mol, residue: str = "LIG") -> app.Topology:
     ]
     for bond in mol.GetBonds():
         topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()])
-    return topology
 
 
 def make_system(mol: Chem.Mol) -> openmm.System:

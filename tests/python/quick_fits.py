@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -39,15 +39,15 @@ SMALL = InternalFlowConfig(
 
 
 @contextmanager
-def known_plans() -> Iterator[None]:
+def known_plans(*timed: ModuleType) -> Iterator[None]:
     """Plans that do not depend on how busy the machine is, and a clock that stands still.
 
-    The stages keep their own time; the clock is that of the fit as a whole.
+    The stages keep their own time; the clock is that of the fit as a whole, and of modules `timed`.
     """
     with pytest.MonkeyPatch.context() as patch:
         costs = Costs(10.0, seconds_per_draw=2e-5, seconds_per_step=0.01, seconds_to_start=0.1)
         patch.setattr(fit_module, "measure_costs", lambda *_: costs)
-        for module in (fit_module, record_module):
+        for module in (fit_module, record_module, *timed):
             patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.0))
         yield
 

@@ -118,15 +118,13 @@ def test_a_flow_of_a_whole_molecule_stays_as_it_is() -> None:
     assert not isinstance(cut_out(flow, metadata)[0], OfFragment)
 
 
-def test_a_block_of_it_moves_one_side_chain_of_a_larger_molecule(model: Path) -> None:
-    topology, system, positions = larger(f"CC(=O){ALA}{VAL}{ALA}NC")
-    places = find_blocks(model, topology, positions)
-    assert len(places) == 1
-    metadata = read_metadata(model)
-    moved = [places[0][i] for i in metadata.moved_atoms()]
-    integrator = TimewarpMCMCIntegrator(temperature=300.0)
-    integrator.addBlock(model, topology=topology, positions=positions)
-    assert integrator.getBlockParticles(0) == places[0]
+def stepped(
+    integrator: TimewarpMCMCIntegrator,
+    system: openmm.System,
+    positions: np.ndarray,
+    moved: list[int],
+) -> np.ndarray:
+    """Return positions [N, 3] / nm after some steps of a block, which has moved nothing else."""
     integrator.setFrozenOthers(True)
     # Nothing is learned: only small steps from the state are accepted.
     integrator.setLatentCorrelation([(0.9999, 1.0)])
@@ -138,6 +136,19 @@ def test_a_block_of_it_moves_one_side_chain_of_a_larger_molecule(model: Path) ->
     others = [i for i in range(len(positions)) if i not in moved]
     assert integrator.getBlockStatistics(0).accepted > 0
     assert np.array_equal(after[others], np.array(positions, dtype=float)[others])
+    return after
+
+
+def test_a_block_of_it_moves_one_side_chain_of_a_larger_molecule(model: Path) -> None:
+    topology, system, positions = larger(f"CC(=O){ALA}{VAL}{ALA}NC")
+    places = find_blocks(model, topology, positions)
+    assert len(places) == 1
+    metadata = read_metadata(model)
+    moved = [places[0][i] for i in metadata.moved_atoms()]
+    integrator = TimewarpMCMCIntegrator(temperature=300.0)
+    integrator.addBlock(model, topology=topology, positions=positions)
+    assert integrator.getBlockParticles(0) == places[0]
+    after = stepped(integrator, system, positions, moved)
     assert not np.array_equal(after[moved], positions[moved])
 
 
@@ -151,17 +162,7 @@ def test_a_block_of_a_peptide_plane_moves_it_inside_of_a_longer_chain(tmp_path: 
     moved = [place[i] for i in read_metadata(path).moved_atoms()]
     integrator = TimewarpMCMCIntegrator(temperature=300.0)
     integrator.addBlock(path, place)
-    integrator.setFrozenOthers(True)
-    # Nothing is learned: only small steps from the state are accepted.
-    integrator.setLatentCorrelation([(0.9999, 1.0)])
-    integrator.setRandomNumberSeed(1)
-    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
-    context.setPositions(positions)
-    integrator.step(200)
-    after = context.getState(positions=True).getPositions(asNumpy=True)._value
-    others = [i for i in range(len(positions)) if i not in moved]
-    assert integrator.getBlockStatistics(0).accepted > 0
-    assert np.array_equal(after[others], np.array(positions, dtype=float)[others])
+    after = stepped(integrator, system, positions, moved)
     assert (np.abs(after[moved] - positions[moved]).max(axis=1) > 0).all()
     bonds = [(a.index, b.index) for a, b in topology.bonds()]
     lengths = [np.linalg.norm(after[i] - after[j]) for i, j in bonds]

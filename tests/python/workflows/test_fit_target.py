@@ -6,53 +6,31 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import openmm
 import pytest
 from command_line import run
 from distributed import LocalCluster
+from quick_fits import QUICK as QUICK_FIT
+from quick_fits import SETTINGS as QUICK_SETTINGS
+from quick_fits import SMALL, known_plans
 
 from timewarp_openmm.contract import read_metadata
-from timewarp_openmm.flows.internal.config import InternalFlowConfig
 from timewarp_openmm.potentials.registry import find_potential
 from timewarp_openmm.potentials.surrogates import surrogate_file
 from timewarp_openmm.simulation.systems import load_molecule, structure_file, with_potential
 from timewarp_openmm.workers.base import Workers
 from timewarp_openmm.workers.cluster import open_cluster
-from timewarp_openmm.workflows import fit as fit_module
 from timewarp_openmm.workflows import fit_target as target_module
-from timewarp_openmm.workflows import record as record_module
-from timewarp_openmm.workflows.budget import Costs, FitBudget
 from timewarp_openmm.workflows.fit_target import TargetValidation, fit_target
-from timewarp_openmm.workflows.settings import FitSettings
 from timewarp_openmm.workflows.target_budget import TargetBudget
 
 PDB = Path(str(structure_file("alanine-dipeptide")))
 POTENTIAL = "potential_functions:altered"
 #: Small, since exporting and checking a flow takes most of the time here.
-FLOW = InternalFlowConfig(
-    rotatable_layers=2, rotatable_hidden=16, rotatable_bins=4, stiff_layers=2, stiff_hidden=16
-)
-SETTINGS = FitSettings(minutes=0.1, seed=3, workers=1, flow=FLOW)
-#: Little of everything.
-QUICK_FORCE_FIELD = FitBudget(
-    least_minutes=0.0,
-    runs_per_basin=2,
-    least_basins=1,
-    most_basins=3,
-    equilibration=0.5,
-    shortest=2.0,
-    least_steps=1,
-    least_draws=200,
-    most_draws=400,
-    chains=2,
-    iterations=30,
-    relaxation=0.5,
-    export_starts=0.0,
-    least_acceptance=0.0,
-)
+SETTINGS = replace(QUICK_SETTINGS, flow=SMALL)
+QUICK_FORCE_FIELD = QUICK_FIT.model_copy(update={"chains": 2, "iterations": 30})
 QUICK = TargetBudget(
     force_field_share=0.7,
     dynamics_share=0.5,
@@ -74,12 +52,8 @@ CYCLE = ["energies", "learn", "refine"]
 @pytest.fixture(autouse=True, scope="module")
 def known_costs() -> Iterator[None]:
     """Plans that do not depend on how busy the machine is, and a clock that stands still."""
-    with pytest.MonkeyPatch.context() as patch:
-        costs = Costs(10.0, seconds_per_draw=2e-5, seconds_per_step=0.01, seconds_to_start=0.1)
-        patch.setattr(fit_module, "measure_costs", lambda *_: costs)
+    with known_plans(target_module), pytest.MonkeyPatch.context() as patch:
         patch.setattr("timewarp_openmm.workflows.fit_target.measure_energy", lambda *_: 0.001)
-        for module in (fit_module, record_module, target_module):
-            patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.0))
         yield
 
 
